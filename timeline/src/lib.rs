@@ -1,0 +1,13 @@
+//! Reads evidence bundles into one columnar timeline, and answers questions about it.
+#![forbid(unsafe_code)]
+
+pub mod bytes;
+mod error;
+pub mod event;
+pub mod parser;
+pub mod parsers;
+pub mod text;
+pub mod year;
+pub mod zone;
+
+pub use error::{Error, ReadError};
