@@ -7,6 +7,7 @@ pub mod event;
 pub mod parser;
 pub mod parsers;
 pub mod text;
+pub mod unpack;
 pub mod year;
 pub mod zone;
 

@@ -44,6 +44,8 @@ pub struct YearlessTime {
 pub struct YearScan {
     /// How often the year turned from the first to the last line.
     pub turns: i32,
+    /// The first line.
+    pub first: Option<YearlessTime>,
     /// The last line that is not out of order.
     pub last: Option<YearlessTime>,
 }
@@ -52,6 +54,7 @@ pub struct YearScan {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct YearCounter {
     turns: i32,
+    first: Option<YearlessTime>,
     latest: Option<YearlessTime>,
 }
 
@@ -68,6 +71,7 @@ impl YearCounter {
     /// ```
     pub fn next(&mut self, time: YearlessTime) -> i32 {
         let Some(latest) = self.latest else {
+            self.first = Some(time);
             self.latest = Some(time);
             return self.turns;
         };
@@ -86,7 +90,7 @@ impl YearCounter {
 
     /// What has been seen so far.
     pub fn scan(&self) -> YearScan {
-        YearScan { turns: self.turns, last: self.latest }
+        YearScan { turns: self.turns, first: self.first, last: self.latest }
     }
 }
 
