@@ -4,11 +4,14 @@
 pub mod bytes;
 mod error;
 pub mod event;
+pub mod file_kinds;
+pub mod host_facts;
 pub mod parser;
 pub mod parsers;
 pub mod text;
 pub mod unpack;
 pub mod year;
+pub mod year_neighbours;
 pub mod zone;
 
 pub use error::{Error, ReadError};
