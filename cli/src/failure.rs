@@ -1,0 +1,102 @@
+//! How a command ends: exit codes, the error chain printed once, and what to do next.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+/// How a command that did its work ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Exit code 0.
+    Done,
+    /// Exit code 1: done, with issues listed.
+    WithIssues,
+    /// Exit code 3: the verdict is that something does not verify.
+    NotVerified,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> ExitCode {
+        match outcome {
+            Outcome::Done => ExitCode::SUCCESS,
+            Outcome::WithIssues => ExitCode::from(1),
+            Outcome::NotVerified => ExitCode::from(3),
+        }
+    }
+}
+
+/// What kind of failure it was, which is the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// Exit code 2: wrong usage.
+    Usage,
+    /// Exit code 4: could not finish.
+    CouldNotFinish,
+}
+
+/// A command that could not do its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: FailureKind,
+    error: Box<dyn Error + Send + Sync>,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    /// Wrong usage: the person must change the command.
+    pub(crate) fn usage(what: impl Into<String>) -> Failure {
+        Failure { kind: FailureKind::Usage, error: what.into().into(), hints: Vec::new() }
+    }
+
+    /// The work could not be finished.
+    pub(crate) fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+        Failure { kind: FailureKind::CouldNotFinish, error: error.into(), hints: Vec::new() }
+    }
+
+    /// Adds what to do next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Exit code.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            FailureKind::Usage => ExitCode::from(2),
+            FailureKind::CouldNotFinish => ExitCode::from(4),
+        }
+    }
+
+    /// Whether the reader of our output went away, which is no failure.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        let mut next: Option<&(dyn Error + 'static)> = Some(&*self.error);
+        while let Some(error) = next {
+            if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.error)?;
+        let mut next = self.error.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            next = error.source();
+        }
+        for hint in &self.hints {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::new(error)
+    }
+}

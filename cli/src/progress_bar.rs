@@ -1,0 +1,76 @@
+//! Progress bars with rate and time left, drawn only on a terminal.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::ui::Ui;
+
+/// Draws what the libraries report.
+pub(crate) struct Bars {
+    draw: bool,
+    unit: Unit,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Files.
+    Files,
+}
+
+impl Bars {
+    /// A bar that counts `unit`, silent where progress is not drawn.
+    pub(crate) fn new(ui: Ui, unit: Unit) -> Bars {
+        Bars { draw: ui.draws_progress(), unit, bar: Mutex::new(None) }
+    }
+
+    fn start(&self, what: &str, total: Option<u64>) {
+        if !self.draw {
+            return;
+        }
+        let (pos, rate) = match self.unit {
+            Unit::Bytes => ("{binary_bytes}/{binary_total_bytes}", "{binary_bytes_per_sec}"),
+            Unit::Files => ("{human_pos}/{human_len}", "{per_sec}"),
+        };
+        let template = match total {
+            Some(_) => format!("{{msg}} [{{bar:20}}] {pos} {rate} ETA {{eta}}"),
+            None => format!("{{msg}} {{spinner}} {} {rate} {{elapsed}}", pos.split('/').next().unwrap_or(pos)),
+        };
+        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new).with_message(what.to_owned());
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        if let Ok(mut slot) = self.bar.lock() {
+            *slot = Some(bar);
+        }
+    }
+
+    fn advance(&self, n: u64) {
+        if self.draw
+            && let Ok(slot) = self.bar.lock()
+            && let Some(bar) = slot.as_ref()
+        {
+            bar.inc(n);
+        }
+    }
+
+    fn finish(&self) {
+        if let Ok(mut slot) = self.bar.lock()
+            && let Some(bar) = slot.take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
