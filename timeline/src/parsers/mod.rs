@@ -12,6 +12,8 @@ macro_rules! parsers {
 
 parsers! {}
 
+mod syslog_messages;
+
 /// The parser of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Parser> {
     ALL.iter().copied().find(|parser| parser.name() == name)
