@@ -1,37 +1,28 @@
 //! A bundle's stream as the lowest layer of bytes.
 
-use std::sync::Arc;
-
-use custody::bundle::{Bundle, StreamReader};
+use custody::bundle::StreamReader;
 
 use crate::bytes::{ByteSource, StreamRange};
-use crate::error::{Error, ReadError};
+use crate::error::ReadError;
 
 /// The bytes of one stream of a bundle, read chunk by chunk and never changed.
-pub struct BundleStream {
-    name: String,
-    reader: StreamReader,
-}
+pub struct BundleStream(StreamReader);
 
 impl BundleStream {
-    /// Opens the stream of that name.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Custody`] when the bundle has no such stream, or its tables are damaged.
-    pub fn open(bundle: &Arc<Bundle>, name: &str) -> Result<BundleStream, Error> {
-        Ok(BundleStream { name: name.to_owned(), reader: bundle.stream(name)? })
+    /// The bytes that `reader` gives.
+    pub fn new(reader: StreamReader) -> BundleStream {
+        BundleStream(reader)
     }
 }
 
 impl ByteSource for BundleStream {
     fn len(&self) -> u64 {
-        self.reader.len()
+        self.0.len()
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-        self.reader.read_at(offset, buf).map_err(|error| ReadError::Read {
-            what: format!("stream {}", self.name),
+        self.0.read_at(offset, buf).map_err(|error| ReadError::Read {
+            what: format!("stream {}", self.0.name()),
             offset,
             length: buf.len() as u64,
             reason: error.to_string(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use custody::bundle::Bundle;
+use custody::bundle::{Bundle, MemberKind, StreamReader};
 
 use crate::bundle_stream::BundleStream;
 use crate::bytes::{ByteSource, Window};
@@ -93,14 +93,17 @@ impl Evidence {
     /// # Errors
     ///
     /// [`Error::Custody`] when the bundle cannot be read at all. A damaged volume is in [`Evidence::issues`].
-    pub fn open(bundle: &Arc<Bundle>, timezone: Option<&Zone>) -> Result<Evidence, Error> {
+    pub fn open(bundle: &Bundle, timezone: Option<&Zone>) -> Result<Evidence, Error> {
         let mut opening = Opening::default();
-        for stream in bundle.streams() {
-            let source: Arc<dyn ByteSource> = Arc::new(BundleStream::open(bundle, &stream.name)?);
-            match stream.kind.as_str() {
-                "disk" => opening.disk(&stream.name, source)?,
-                "files" | "commands" | "objects" => opening.tar(bundle, &stream.name, source)?,
-                other => opening.issues.push(format!("{}: streams of kind {other:?} are not read by this version", stream.name)),
+        for reader in bundle.streams()? {
+            let source: Arc<dyn ByteSource> = Arc::new(BundleStream::new(reader.clone()));
+            match reader.stream().kind.as_str() {
+                "disk" => opening.disk(reader.name(), source)?,
+                "files" | "commands" | "objects" => opening.tar(&reader, source)?,
+                other => {
+                    let name = reader.name();
+                    opening.issues.push(format!("{name}: streams of kind {other:?} are not read by this version"));
+                }
             }
         }
         let context = match &opening.root {
@@ -159,29 +162,37 @@ impl Opening {
         self.file_times.push(FileTimes::Ext { locator: locator.to_owned(), ext, volume });
     }
 
-    fn tar(&mut self, bundle: &Arc<Bundle>, name: &str, stream: Arc<dyn ByteSource>) -> Result<(), Error> {
-        let locator = format!("{name}/tar");
+    fn tar(&mut self, reader: &StreamReader, stream: Arc<dyn ByteSource>) -> Result<(), Error> {
+        let locator = format!("{}/tar", reader.name());
         let mut headers = Vec::new();
         let mut members = HashMap::new();
-        for entry in bundle.catalog(name)? {
+        let Some(catalog) = reader.catalog() else {
+            self.issues.push(format!("{locator}: the stream has no catalogue, so its files are not read"));
+            return Ok(());
+        };
+        for entry in catalog {
             let entry = entry?;
             headers.push(Span::new(entry.header, entry.header_size));
-            if !entry.is_file() {
-                if let Some(target) = &entry.link_target {
-                    members.insert(locator_bytes(&entry.path), Member::Link(locator_bytes(target)));
+            let name = locator_bytes(&entry.path);
+            match (entry.kind, &entry.link) {
+                (MemberKind::File, _) => {
+                    let path = locator_name(&name);
+                    let source: Arc<dyn ByteSource> =
+                        Arc::new(Window::new(stream.clone(), entry.offset, entry.size));
+                    members.insert(name, Member::File(source.clone()));
+                    self.files.push(EvidenceFile {
+                        locator: format!("{locator}:{path}"),
+                        path,
+                        source,
+                        modified: entry.mtime.as_deref().and_then(seconds_of),
+                        order: entry.offset,
+                    });
                 }
-                continue;
+                (MemberKind::Symlink, Some(target)) => {
+                    members.insert(name, Member::Link(locator_bytes(target)));
+                }
+                _ => {}
             }
-            let path = locator_name(&locator_bytes(&entry.path));
-            let source: Arc<dyn ByteSource> = Arc::new(Window::new(stream.clone(), entry.offset, entry.size));
-            members.insert(locator_bytes(&entry.path), Member::File(source.clone()));
-            self.files.push(EvidenceFile {
-                locator: format!("{locator}:{path}"),
-                path,
-                source,
-                modified: entry.modified_seconds(),
-                order: entry.offset,
-            });
         }
         if self.root.is_none() {
             self.root = TarRoot::find(members).map(|root| Box::new(root) as Box<dyn HostRoot>);
@@ -253,4 +264,8 @@ impl HostRoot for TarRoot {
             Member::File(_) => None,
         }
     }
+}
+
+fn seconds_of(time: &str) -> Option<i64> {
+    Some(chrono::DateTime::parse_from_rfc3339(time).ok()?.timestamp())
 }

@@ -107,9 +107,9 @@ impl EvidenceFile {
     /// Reads all records; rows go to `rows`, the account comes back.
     pub fn read(&self, claimed: &Claimed, context: &Context, rows: &mut dyn FnMut(Event)) -> Account {
         let mut input = self.input(claimed.codec);
-        let mut out = Accounting { account: Account::default(), last: None, rows };
+        let mut out = Accounting::new(rows);
         let result = catch_unwind(AssertUnwindSafe(|| claimed.parser.parse(&mut input, context, &mut out)));
-        let mut account = out.account;
+        let mut account = out.into_account();
         account.bytes_used = account.bytes_used.saturating_add(input.line_ends());
         account.bytes = input.size().unwrap_or_else(|| input.position());
         account.bytes_used = account.bytes_used.min(account.bytes);
@@ -159,10 +159,21 @@ impl Account {
     }
 }
 
-struct Accounting<'a> {
+/// Hands rows on, and keeps the account.
+pub(crate) struct Accounting<'a> {
     account: Account,
     last: Option<Span>,
     rows: &'a mut dyn FnMut(Event),
+}
+
+impl<'a> Accounting<'a> {
+    pub(crate) fn new(rows: &'a mut dyn FnMut(Event)) -> Accounting<'a> {
+        Accounting { account: Account::default(), last: None, rows }
+    }
+
+    pub(crate) fn into_account(self) -> Account {
+        self.account
+    }
 }
 
 impl Sink for Accounting<'_> {
