@@ -10,8 +10,10 @@ macro_rules! parsers {
     };
 }
 
-parsers! {}
+parsers! { syslog }
 
+#[cfg(test)]
+mod sample_checks;
 mod syslog_messages;
 
 /// The parser of that name.
