@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod case_layout;
 pub mod checkpoint;
 pub mod clock;
