@@ -541,7 +541,7 @@ fn crosses_mount(above: &[OpenFolder], id: (u32, u32, u64)) -> bool {
 }
 
 fn is_kernel_file_system(file: &File) -> bool {
-    fstatfs(file).is_ok_and(|found| KERNEL_FILE_SYSTEMS.iter().any(|&kind| kind == found.f_type))
+    fstatfs(file).is_ok_and(|found| KERNEL_FILE_SYSTEMS.contains(&found.f_type))
 }
 
 /// Lists a folder's names; those before an error are kept.
