@@ -10,6 +10,7 @@ pub mod parser;
 pub mod parsers;
 pub mod text;
 pub mod unpack;
+pub mod volumes;
 pub mod year;
 pub mod year_neighbours;
 pub mod zone;
