@@ -1,0 +1,24 @@
+//! The evidence bundle: its format, how it is written and how any byte of it is read again.
+//!
+//! A bundle is a folder that `sha256sum`, `zstd`, `jq` and `openssl` can check. Only this module knows its files.
+
+mod cache;
+mod catalog;
+mod error;
+mod extent;
+mod frame;
+mod manifest;
+mod reader;
+mod store;
+mod tables;
+mod writer;
+
+pub use catalog::{CatalogEntry, CatalogReader, MemberKind, Xattr, file_time};
+pub use error::{Error, Result};
+pub use extent::{Extent, Gap, State, StateBytes, UnknownState};
+pub use frame::{DEFAULT_CHUNK, EncodedChunk, Encoder, Frame, LARGEST_CHUNK, SMALLEST_CHUNK, is_zero};
+pub use manifest::{Examiner, FORMAT, Host, LogOrigin, Manifest, Source, StoredFile, Stream, Tool};
+pub use reader::{Bundle, ChunkProof, DEFAULT_CACHE, StreamReader};
+pub use store::{BundleStore, LocalFolder, NewFile};
+pub use tables::{ChunkRow, ChunkTable, read_extents, segment_name};
+pub use writer::{Cut, HashedFile, SEGMENT, StreamWriter, put};

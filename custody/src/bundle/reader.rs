@@ -1,0 +1,666 @@
+//! Reads a sealed bundle: any range of any stream, from any thread.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use serde_json::Value;
+use zstd::bulk::Decompressor;
+
+use super::cache::ChunkCache;
+use super::catalog::CatalogReader;
+use super::error::{Error, Result};
+use super::extent::{Extent, State, StateBytes};
+use super::frame::{LARGEST_CHUNK, decode};
+use super::manifest::{LONGEST_MANIFEST, Manifest, StoredFile, Stream};
+use super::store::{BundleStore, LocalFolder, StoreFile};
+use super::tables::{ChunkRow, ChunkTable, read_extents};
+use crate::digest::{Digest, Hasher, sha256};
+use crate::{merkle, strict_json};
+
+/// Bytes of decompressed chunks that a bundle keeps, unless told otherwise: 256 MiB.
+pub const DEFAULT_CACHE: usize = 256 << 20;
+
+/// A line of a custody log has at most 65,535 bytes and its LF.
+const LONGEST_LOG_LINE: u64 = 65_536;
+
+/// A sealed bundle, open for reading. Nothing in it can be changed through this.
+///
+/// Opening checks that the custody log sealed this very manifest. It does not check the signature, nor whether the log
+/// itself holds: that is what verifying is for.
+#[derive(Debug)]
+pub struct Bundle {
+    shared: Arc<Shared>,
+    manifest_sha256: Digest,
+    streams: Vec<OnceLock<StreamReader>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn BundleStore>,
+    manifest: Manifest,
+    cache: ChunkCache,
+}
+
+impl Bundle {
+    /// Opens the bundle in a local folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotABundle`], [`Error::NotSealed`] while it is open, [`Error::UnknownFormat`] of a later version,
+    /// [`Error::NotAsSealed`], [`Error::Manifest`], [`Error::Read`].
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, Arc::new(LocalFolder::new(path)), DEFAULT_CACHE)
+    }
+
+    /// Opens a bundle in any store; `path` is for messages. `cache` bounds the decompressed chunks that are kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundle::open`].
+    pub fn open_with(path: &Path, store: Arc<dyn BundleStore>, cache: usize) -> Result<Self> {
+        let has = |name| match store.size_of(name) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::read(name, error)),
+        };
+        if !has("custody.jsonl")? {
+            let path = path.to_owned();
+            return Err(if has("manifest.json")? {
+                Error::NotSealed { path }
+            } else {
+                Error::NotABundle { path }
+            });
+        }
+        if !has("manifest.json")? {
+            return Err(Error::NotSealed { path: path.to_owned() });
+        }
+        let bytes = read_whole(&*store, "manifest.json", LONGEST_MANIFEST)?;
+        let manifest = Manifest::from_bytes(&bytes)?;
+        let found = sha256(&bytes);
+        match sealed_manifest(&store)? {
+            None => return Err(Error::NotSealed { path: path.to_owned() }),
+            Some(sealed) if sealed != found => {
+                return Err(Error::NotAsSealed { found: found.to_string(), sealed: sealed.to_string() });
+            }
+            Some(_) => {}
+        }
+        let largest = manifest.streams.iter().map(|stream| stream.chunk_size).max().unwrap_or(LARGEST_CHUNK);
+        let streams = manifest.streams.iter().map(|_| OnceLock::new()).collect();
+        let shared = Shared { store, manifest, cache: ChunkCache::new(cache, largest as usize) };
+        Ok(Self { shared: Arc::new(shared), manifest_sha256: found, streams })
+    }
+
+    /// What the bundle says of itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.shared.manifest
+    }
+
+    /// SHA-256 of `manifest.json`.
+    #[must_use]
+    pub fn manifest_sha256(&self) -> Digest {
+        self.manifest_sha256
+    }
+
+    /// The store that it is read from.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn BundleStore> {
+        &self.shared.store
+    }
+
+    /// A reader of one stream. All readers of a bundle share one cache; the tables are read once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoStream`], [`Error::Table`], [`Error::Altered`] if a table is not the one that the manifest names,
+    /// [`Error::Read`].
+    pub fn stream(&self, name: &str) -> Result<StreamReader> {
+        let no_stream = || Error::NoStream { name: name.to_owned() };
+        let number =
+            self.manifest().streams.iter().position(|stream| stream.name == name).ok_or_else(no_stream)?;
+        let slot = self.streams.get(number).ok_or_else(no_stream)?;
+        if let Some(reader) = slot.get() {
+            return Ok(reader.clone());
+        }
+        let stream = self.manifest().streams.get(number).ok_or_else(no_stream)?.clone();
+        let reader = StreamReader::load(Arc::clone(&self.shared), number, stream)?;
+        Ok(slot.get_or_init(|| reader).clone())
+    }
+
+    /// Readers of all streams, in the manifest's order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundle::stream`].
+    pub fn streams(&self) -> Result<Vec<StreamReader>> {
+        self.manifest().streams.iter().map(|stream| self.stream(&stream.name)).collect()
+    }
+}
+
+/// Reads a small file whole.
+fn read_whole(store: &dyn BundleStore, path: &str, longest: u64) -> Result<Vec<u8>> {
+    let size = store.size_of(path).map_err(|source| Error::read(path, source))?;
+    if size > longest {
+        return Err(Error::manifest(format!("{path} has {size} bytes, more than {longest}")));
+    }
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+    let read = store.read_at(path, 0, &mut bytes).map_err(|source| Error::read(path, source))?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// The hash of manifest.json that the bundle's log sealed, if it did.
+fn sealed_manifest(store: &Arc<dyn BundleStore>) -> Result<Option<Digest>> {
+    let path = "custody.jsonl";
+    let mut log = BufReader::new(StoreFile::new(Arc::clone(store), path));
+    let mut sealed = None;
+    let mut line = Vec::new();
+    let mut number = 0;
+    loop {
+        line.clear();
+        number += 1;
+        let read = Read::take(&mut log, LONGEST_LOG_LINE)
+            .read_until(b'\n', &mut line)
+            .map_err(|source| Error::read(path, source))?;
+        // A torn tail is the verifier's to report: here it only ends the log.
+        if read == 0 || line.pop() != Some(b'\n') {
+            return Ok(sealed);
+        }
+        // Only the line that seals must be understood.
+        if !line.windows(13).any(|window| window == b"bundle.sealed") {
+            continue;
+        }
+        let entry =
+            strict_json::parse(&line).map_err(|error| Error::table(path, number, error.to_string()))?;
+        if entry.get("type").and_then(Value::as_str) != Some("bundle.sealed") || sealed.is_some() {
+            continue;
+        }
+        let subjects = entry.get("subject").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        sealed = subjects
+            .iter()
+            .find(|subject| subject.get("id").and_then(Value::as_str) == Some("manifest.json"))
+            .and_then(|subject| subject.get("sha256")?.as_str()?.parse().ok());
+        if sealed.is_none() {
+            return Err(Error::table(path, number, "bundle.sealed does not name manifest.json"));
+        }
+    }
+}
+
+/// Proof that a chunk belongs to a stream, for a reader who knows only the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkProof {
+    /// Number of the chunk.
+    pub index: u64,
+    /// SHA-256 of the chunk: the data of its leaf.
+    pub sha256: Digest,
+    /// The RFC 6962 path from the leaf to `chunk_root`, lowest first.
+    pub path: Vec<Digest>,
+    /// How many chunks the tree has.
+    pub tree_size: u64,
+    /// The root in the manifest.
+    pub chunk_root: Digest,
+}
+
+/// Reads one stream of a bundle. Cheap to clone, and safe to use from many threads.
+#[derive(Debug, Clone)]
+pub struct StreamReader {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    number: usize,
+    stream: Stream,
+    chunks: ChunkTable,
+    extents: Vec<Extent>,
+    segments: Vec<String>,
+    decompressors: Mutex<Vec<Decompressor<'static>>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamReader").field("stream", &self.stream.name).finish_non_exhaustive()
+    }
+}
+
+impl StreamReader {
+    fn load(shared: Arc<Shared>, number: usize, stream: Stream) -> Result<Self> {
+        let sizes: Vec<u64> = stream.segments.iter().map(|segment| segment.size).collect();
+        let chunks = read_table(&shared.store, &stream.chunks, |path, input| {
+            ChunkTable::read(path, input, stream.chunk_size, stream.size, &sizes)
+        })?;
+        let extents =
+            read_table(&shared.store, &stream.extents, |path, input| read_extents(path, input, stream.size))?;
+        let mut states = StateBytes::default();
+        for extent in &extents {
+            states.add(extent.state, extent.length);
+        }
+        if states != stream.states {
+            return Err(Error::manifest(format!(
+                "stream {:?}: its states are not those of the extents",
+                stream.name
+            )));
+        }
+        let segments = stream.segments.iter().map(|segment| segment.path.clone()).collect();
+        let decompressors = Mutex::default();
+        Ok(Self {
+            inner: Arc::new(Inner { shared, number, stream, chunks, extents, segments, decompressors }),
+        })
+    }
+
+    /// Name of the stream.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.stream.name
+    }
+
+    /// What the manifest says of the stream.
+    #[must_use]
+    pub fn stream(&self) -> &Stream {
+        &self.inner.stream
+    }
+
+    /// Bytes of the stream.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.inner.stream.size
+    }
+
+    /// Whether the stream has no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All ranges of the stream with their states; they partition it.
+    #[must_use]
+    pub fn extents(&self) -> &[Extent] {
+        &self.inner.extents
+    }
+
+    /// The range that holds a byte, if the stream has that byte.
+    #[must_use]
+    pub fn extent_at(&self, offset: u64) -> Option<&Extent> {
+        let after = self.inner.extents.partition_point(|extent| extent.start <= offset);
+        self.inner.extents.get(after.checked_sub(1)?).filter(|extent| offset < extent.end())
+    }
+
+    /// How many chunks the stream has.
+    #[must_use]
+    pub fn chunk_count(&self) -> u64 {
+        self.inner.chunks.count()
+    }
+
+    /// The number of the chunk that holds a byte, if the stream has that byte.
+    #[must_use]
+    pub fn chunk_of(&self, offset: u64) -> Option<u64> {
+        self.inner.chunks.chunk_of(offset)
+    }
+
+    /// The row of a chunk in the table, if there is such a chunk.
+    #[must_use]
+    pub fn chunk_row(&self, index: u64) -> Option<ChunkRow> {
+        self.inner.chunks.row(index)
+    }
+
+    /// The proof that a chunk belongs to the stream, if there is such a chunk. Costs a hash for each chunk.
+    #[must_use]
+    pub fn chunk_proof(&self, index: u64) -> Option<ChunkProof> {
+        let hashes = self.inner.chunks.hashes();
+        let at = usize::try_from(index).ok()?;
+        let leaves: Vec<Digest> = hashes.iter().map(|hash| merkle::leaf_hash(hash.as_bytes())).collect();
+        Some(ChunkProof {
+            index,
+            sha256: *hashes.get(at)?,
+            path: merkle::inclusion_proof(&leaves, at)?,
+            tree_size: self.chunk_count(),
+            chunk_root: self.inner.stream.chunk_root,
+        })
+    }
+
+    /// The catalogue, of a stream that holds files.
+    #[must_use]
+    pub fn catalog(&self) -> Option<CatalogReader> {
+        let file = self.inner.stream.catalog.as_ref()?;
+        Some(CatalogReader::new(Arc::clone(&self.inner.shared.store), file, self.len()))
+    }
+
+    /// Reads at an offset, and gives how many bytes were read: fewer than asked only at the end of the stream.
+    ///
+    /// Every chunk is decompressed within its stated size and checked against its SHA-256. Ranges that are not `data`
+    /// are zeros, and nothing is read for them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Chunk`] if the stored bytes do not give the chunk, [`Error::Read`] if they cannot be read.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let mut done = 0usize;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = offset.saturating_add(done as u64);
+            let Some(extent) = self.extent_at(at) else { break };
+            let within = usize::try_from(extent.end().saturating_sub(at)).unwrap_or(usize::MAX);
+            let take = rest.len().min(within);
+            let Some(target) = rest.get_mut(..take) else { break };
+            done += if extent.state == State::Data {
+                self.read_data(at, target)?
+            } else {
+                target.fill(0);
+                take
+            };
+        }
+        Ok(done)
+    }
+
+    /// Reads exactly `buf.len()` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamReader::read_at`]; [`Error::Read`] with [`std::io::ErrorKind::UnexpectedEof`] behind the end.
+    pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        if self.read_at(offset, buf)? == buf.len() {
+            return Ok(());
+        }
+        Err(Error::read(&self.inner.stream.name, std::io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// Copies what one chunk holds of the range.
+    fn read_data(&self, at: u64, target: &mut [u8]) -> Result<usize> {
+        let row = self.chunk_of(at).and_then(|index| self.chunk_row(index));
+        let row = row.ok_or_else(|| Error::manifest("a byte of the stream is in no chunk"))?;
+        let chunk = self.chunk_at(&row)?;
+        let from = usize::try_from(at.saturating_sub(row.offset)).unwrap_or(usize::MAX);
+        let held = chunk.get(from..).unwrap_or_default();
+        let take = held.len().min(target.len());
+        if let (Some(target), Some(held)) = (target.get_mut(..take), held.get(..take)) {
+            target.copy_from_slice(held);
+        }
+        if take == 0 {
+            Err(self.damaged(&row, "it is shorter than its row says".to_owned()))
+        } else {
+            Ok(take)
+        }
+    }
+
+    /// One whole chunk, decompressed and checked against its SHA-256.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamReader::read_at`]; [`Error::Read`] with [`std::io::ErrorKind::UnexpectedEof`] behind the last chunk.
+    pub fn chunk(&self, index: u64) -> Result<Arc<Vec<u8>>> {
+        match self.chunk_row(index) {
+            Some(row) => self.chunk_at(&row),
+            None => Err(Error::read(&self.inner.stream.name, std::io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    fn chunk_at(&self, row: &ChunkRow) -> Result<Arc<Vec<u8>>> {
+        let key = (self.inner.number, row.index);
+        if let Some(chunk) = self.inner.shared.cache.get(key) {
+            return Ok(chunk);
+        }
+        let chunk = Arc::new(self.load_chunk(row)?);
+        self.inner.shared.cache.put(key, Arc::clone(&chunk));
+        Ok(chunk)
+    }
+
+    fn load_chunk(&self, row: &ChunkRow) -> Result<Vec<u8>> {
+        let path = self
+            .inner
+            .segments
+            .get(row.segment as usize)
+            .ok_or_else(|| self.damaged(row, "its segment is not in the manifest".to_owned()))?;
+        let mut frame = vec![0; row.frame_length as usize];
+        let read = self
+            .inner
+            .shared
+            .store
+            .read_at(path, row.frame_offset, &mut frame)
+            .map_err(|source| Error::read(path, source))?;
+        if read != frame.len() {
+            return Err(self.damaged(row, format!("{path} ends within its frame")));
+        }
+        let spare = self.inner.decompressors.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut decompressor = match spare {
+            Some(decompressor) => decompressor,
+            None => Decompressor::new().map_err(|source| Error::read(path, source))?,
+        };
+        let chunk = decode(&mut decompressor, &frame, row.length);
+        self.inner.decompressors.lock().unwrap_or_else(PoisonError::into_inner).push(decompressor);
+        let chunk = chunk.map_err(|reason| self.damaged(row, reason))?;
+        let found = sha256(&chunk);
+        if found != row.sha256 {
+            return Err(self.damaged(row, format!("its SHA-256 is {found} instead of {}", row.sha256)));
+        }
+        Ok(chunk)
+    }
+
+    fn damaged(&self, row: &ChunkRow, reason: String) -> Error {
+        Error::Chunk {
+            stream: self.inner.stream.name.clone(),
+            index: row.index,
+            start: row.offset,
+            end: row.offset.saturating_add(u64::from(row.length)),
+            reason,
+        }
+    }
+}
+
+/// Reads a table through, and compares the file with what the manifest says of it.
+fn read_table<T>(
+    store: &Arc<dyn BundleStore>,
+    file: &StoredFile,
+    read: impl FnOnce(&str, &mut dyn BufRead) -> Result<T>,
+) -> Result<T> {
+    let size = store.size_of(&file.path).map_err(|source| Error::read(&file.path, source))?;
+    let altered =
+        |expected: String, found: String| Error::Altered { path: file.path.clone(), expected, found };
+    if size != file.size {
+        return Err(altered(format!("{} bytes", file.size), format!("{size} bytes")));
+    }
+    let mut input = BufReader::with_capacity(
+        64 << 10,
+        Hashing { inner: StoreFile::new(Arc::clone(store), &file.path), hasher: Hasher::new() },
+    );
+    let table = read(&file.path, &mut input)?;
+    let found = input.into_inner().hasher.finish();
+    if found != file.sha256 {
+        return Err(altered(file.sha256.to_string(), found.to_string()));
+    }
+    Ok(table)
+}
+
+struct Hashing {
+    inner: StoreFile,
+    hasher: Hasher,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buf)?;
+        self.hasher.update(buf.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::manifest::tests::manifest;
+    use crate::bundle::{Cut, Encoder, Gap, SMALLEST_CHUNK, StreamWriter, put};
+    use std::fs;
+
+    const CHUNK: usize = SMALLEST_CHUNK as usize;
+
+    /// Text, zeros and noise, so that all kinds of chunks are there.
+    fn content(length: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        (0..length)
+            .map(|at| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                match (at / CHUNK) % 3 {
+                    0 => (at % 251) as u8,
+                    1 => 0,
+                    _ => (state >> 56) as u8,
+                }
+            })
+            .collect()
+    }
+
+    fn seal(folder: &Path, streams: Vec<Stream>) {
+        let store = LocalFolder::new(folder);
+        let manifest = Manifest { streams, ..manifest() }.to_bytes().unwrap();
+        let stored = put(&store, "manifest.json", &manifest).unwrap();
+        let line = format!(
+            "{{\"subject\":[{{\"id\":\"manifest.json\",\"sha256\":\"{}\",\"size\":{}}}],\"type\":\"bundle.sealed\"}}\n",
+            stored.sha256, stored.size
+        );
+        fs::write(folder.join("custody.jsonl"), line).unwrap();
+    }
+
+    fn write(folder: &Path, data: &[u8], gaps: &[(usize, Gap)]) -> Stream {
+        let store: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(folder));
+        let cut = Cut { chunk_size: SMALLEST_CHUNK, segment_size: 4 * CHUNK as u64 };
+        let mut writer = StreamWriter::begin(store, "disk", "disk", cut).unwrap();
+        let mut encoder = Encoder::new(1).unwrap();
+        for (index, chunk) in data.chunks(CHUNK).enumerate() {
+            let gaps: Vec<_> =
+                gaps.iter().filter(|(at, _)| *at == index).map(|(_, gap)| gap.clone()).collect();
+            writer.push(&encoder.encode(chunk).unwrap(), &gaps).unwrap();
+        }
+        writer.finish(sha256(data), sha256(data), None).unwrap()
+    }
+
+    fn bundle(data: &[u8]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let stream = write(folder.path(), data, &[]);
+        seal(folder.path(), vec![stream]);
+        folder
+    }
+
+    #[test]
+    fn streams_of_odd_sizes_come_back_whole() {
+        for length in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK, 9 * CHUNK + 7] {
+            let data = content(length);
+            let folder = bundle(&data);
+            let reader = Bundle::open(folder.path()).unwrap().stream("disk").unwrap();
+            assert_eq!(reader.len(), length as u64);
+            let mut back = vec![1; length + 10];
+            assert_eq!(reader.read_at(0, &mut back).unwrap(), length);
+            assert_eq!(&back[..length], data);
+            assert_eq!(reader.read_at(length as u64, &mut back).unwrap(), 0);
+            assert_eq!(reader.read_at(u64::MAX, &mut back).unwrap(), 0);
+            assert_eq!(reader.stream().segments.len(), length.div_ceil(4 * CHUNK));
+        }
+    }
+
+    #[test]
+    fn many_threads_read_the_same_bytes_within_a_small_cache() {
+        let data = Arc::new(content(40 * CHUNK + 3));
+        let folder = bundle(&data);
+        let store = Arc::new(LocalFolder::new(folder.path()));
+        let reader = Bundle::open_with(folder.path(), store, 5 * CHUNK).unwrap().stream("disk").unwrap();
+        std::thread::scope(|scope| {
+            for seed in 0..4usize {
+                let (reader, data) = (reader.clone(), Arc::clone(&data));
+                scope.spawn(move || {
+                    for step in 0..200 {
+                        let at = (step * 7919 + seed * 104_729) * 31 % data.len();
+                        let end = data.len().min(at + 1 + (step * 613) % (2 * CHUNK));
+                        let mut buf = vec![0xAA; end - at];
+                        reader.read_exact_at(at as u64, &mut buf).unwrap();
+                        assert!(buf == data[at..end], "{at}..{end}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn every_chunk_is_proved_to_be_under_the_root() {
+        let folder = bundle(&content(7 * CHUNK + 1));
+        let reader = Bundle::open(folder.path()).unwrap().stream("disk").unwrap();
+        for index in 0..8 {
+            let proof = reader.chunk_proof(index).unwrap();
+            let leaf = merkle::leaf_hash(proof.sha256.as_bytes());
+            assert!(merkle::verify_inclusion(&leaf, index, proof.tree_size, &proof.path, &proof.chunk_root));
+            assert!(!merkle::verify_inclusion(&leaf, (index + 1) % 8, 8, &proof.path, &proof.chunk_root));
+        }
+        assert_eq!(reader.chunk_proof(8), None);
+    }
+
+    #[test]
+    fn gaps_are_extents_of_their_own_and_read_as_zeros() {
+        let mut data = vec![7u8; 3 * CHUNK];
+        data[CHUNK + 512..CHUNK + 1024].fill(0);
+        let gap = Gap { start: 512, length: 512, state: State::Unreadable, detail: "errno=5 tries=3".into() };
+        let folder = tempfile::tempdir().unwrap();
+        let stream = write(folder.path(), &data, &[(1, gap)]);
+        assert_eq!(
+            stream.states,
+            StateBytes { data: 3 * CHUNK as u64 - 512, unreadable: 512, ..Default::default() }
+        );
+        seal(folder.path(), vec![stream]);
+        let reader = Bundle::open(folder.path()).unwrap().stream("disk").unwrap();
+        assert_eq!(reader.extents().len(), 3);
+        let bad = reader.extent_at(CHUNK as u64 + 600).unwrap();
+        assert_eq!((bad.start, bad.length, bad.state), (CHUNK as u64 + 512, 512, State::Unreadable));
+        let mut back = vec![1; data.len()];
+        reader.read_exact_at(0, &mut back).unwrap();
+        assert_eq!(back, data);
+    }
+
+    #[test]
+    fn an_open_a_later_and_a_missing_bundle_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(Bundle::open(folder.path()), Err(Error::NotABundle { .. })));
+        let stream = write(folder.path(), b"abc", &[]);
+        fs::write(folder.path().join("custody.jsonl"), b"{\"type\":\"acquire.start\"}\n").unwrap();
+        assert!(matches!(Bundle::open(folder.path()), Err(Error::NotSealed { .. })));
+        seal(folder.path(), vec![stream]);
+        Bundle::open(folder.path()).unwrap();
+        let sealed = fs::read(folder.path().join("custody.jsonl")).unwrap();
+        fs::write(folder.path().join("custody.jsonl"), b"{\"type\":\"acquire.end\"}\n").unwrap();
+        assert!(matches!(Bundle::open(folder.path()), Err(Error::NotSealed { .. })));
+        fs::write(folder.path().join("custody.jsonl"), sealed).unwrap();
+        let manifest = fs::read_to_string(folder.path().join("manifest.json")).unwrap();
+        fs::write(folder.path().join("manifest.json"), manifest.replace("J. Doe", "J. Roe")).unwrap();
+        assert!(matches!(Bundle::open(folder.path()), Err(Error::NotAsSealed { .. })));
+        fs::write(folder.path().join("manifest.json"), manifest.replace("bundle/1", "bundle/9")).unwrap();
+        assert!(matches!(Bundle::open(folder.path()), Err(Error::UnknownFormat { .. })));
+    }
+
+    #[test]
+    fn a_changed_table_is_refused_even_where_its_rows_fit() {
+        let data = content(3 * CHUNK);
+        let folder = bundle(&data);
+        let path = folder.path().join("data/disk.chunks.tsv");
+        let table = fs::read_to_string(&path).unwrap();
+        let hash = sha256(&data[..CHUNK]).to_string();
+        fs::write(&path, table.replace(&hash, &sha256(b"other").to_string())).unwrap();
+        let refused = Bundle::open(folder.path()).unwrap().stream("disk").unwrap_err();
+        assert!(matches!(refused, Error::Altered { .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_flipped_byte_in_a_segment_names_its_chunk_and_leaves_the_others_readable() {
+        let data = content(6 * CHUNK);
+        let folder = bundle(&data);
+        let row = Bundle::open(folder.path()).unwrap().stream("disk").unwrap().chunk_row(5).unwrap();
+        let path = folder.path().join("data/disk").join(crate::bundle::segment_name(row.segment));
+        let good = fs::read(&path).unwrap();
+        for at in [0, 5, 6, row.frame_length as usize / 2, row.frame_length as usize - 1] {
+            let mut bad = good.clone();
+            bad[row.frame_offset as usize + at] ^= 0x10;
+            fs::write(&path, bad).unwrap();
+            let reader = Bundle::open(folder.path()).unwrap().stream("disk").unwrap();
+            let mut buf = vec![0; CHUNK];
+            match reader.read_at(row.offset + 3, &mut buf) {
+                Err(Error::Chunk { index: 5, start, .. }) => assert_eq!(start, row.offset),
+                other => panic!("byte {at}: {other:?}"),
+            }
+            reader.read_exact_at(0, &mut buf).unwrap();
+            assert_eq!(buf, &data[..CHUNK]);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Where a bundle's files lie: each is put once, whole, and never changed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, openat, renameat_with};
+
+/// A place that holds the immutable files of one bundle.
+///
+/// Paths are relative, with `/` between their parts. A store refuses every other path, so what a manifest names can
+/// never lead out of the bundle.
+pub trait BundleStore: Send + Sync + fmt::Debug {
+    /// The size of a file.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if there is none, or what the system says.
+    fn size_of(&self, path: &str) -> io::Result<u64>;
+
+    /// Reads at an offset. Gives fewer bytes than asked only at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn read_at(&self, path: &str, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Begins a new file, which gets its name only by [`NewFile::finish`].
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AlreadyExists`] if a file of that name is there, or what the system says.
+    fn put_new(&self, path: &str) -> io::Result<Box<dyn NewFile>>;
+}
+
+/// A file on its way into a store.
+///
+/// Dropped without [`NewFile::finish`], its bytes may stay under another name, never under its own.
+pub trait NewFile: Write + Send {
+    /// Makes the bytes durable and gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; [`io::ErrorKind::AlreadyExists`] if another writer took the name.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+/// Files kept open by one store: a bundle of 64 GiB has 64 segments.
+const OPEN_FILES: usize = 64;
+
+/// A bundle in a local folder.
+pub struct LocalFolder {
+    root: PathBuf,
+    open: Mutex<HashMap<String, Arc<File>>>,
+}
+
+impl fmt::Debug for LocalFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalFolder").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+impl LocalFolder {
+    /// Takes the folder as it is; nothing is read or made.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), open: Mutex::default() }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The place of a bundle path, if it stays inside and no part on the way is a link.
+    fn locate(&self, path: &str) -> io::Result<PathBuf> {
+        if !is_bundle_path(path) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a path inside a bundle"));
+        }
+        let mut place = self.root.clone();
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            place.push(part);
+            if parts.peek().is_some() && fs::symlink_metadata(&place).is_ok_and(|found| !found.is_dir()) {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotADirectory,
+                    "a folder of the bundle is a link or a file",
+                ));
+            }
+        }
+        Ok(place)
+    }
+
+    fn opened(&self, path: &str) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(path) {
+            return Ok(Arc::clone(file));
+        }
+        let place = self.locate(path)?;
+        // NONBLOCK: a pipe put in a file's place must not hold the reader for ever.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = File::from(openat(CWD, &place, flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+        }
+        if open.len() >= OPEN_FILES {
+            open.clear();
+        }
+        let file = Arc::new(file);
+        open.insert(path.to_owned(), Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+/// Whether a path is relative, has no empty, `.` or `..` part and only printable ASCII without `\`.
+pub(crate) fn is_bundle_path(path: &str) -> bool {
+    path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+}
+
+impl BundleStore for LocalFolder {
+    fn size_of(&self, path: &str) -> io::Result<u64> {
+        Ok(self.opened(path)?.metadata()?.len())
+    }
+
+    fn read_at(&self, path: &str, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let file = self.opened(path)?;
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match file.read_at(rest, offset.saturating_add(done as u64)) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn put_new(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
+        let place = self.locate(path)?;
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        if fs::symlink_metadata(&place).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let mut unfinished = place.clone().into_os_string();
+        unfinished.push(".part");
+        let unfinished = PathBuf::from(unfinished);
+        let file = File::options().write(true).create_new(true).open(&unfinished)?;
+        Ok(Box::new(LocalFile { file, unfinished, place }))
+    }
+}
+
+struct LocalFile {
+    file: File,
+    unfinished: PathBuf,
+    place: PathBuf,
+}
+
+impl Write for LocalFile {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.file.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl NewFile for LocalFile {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        self.file.sync_all()?;
+        match renameat_with(CWD, &self.unfinished, CWD, &self.place, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            // File systems without the flag: the name was free when the file was begun, and one writer owns a bundle.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                if fs::symlink_metadata(&self.place).is_ok() {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                fs::rename(&self.unfinished, &self.place)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // The name is durable only when its folder is, and a new folder only when its own parent is.
+        let mut folder = self.place.parent();
+        for _ in 0..2 {
+            let Some(found) = folder else { break };
+            File::open(found)?.sync_all()?;
+            folder = found.parent();
+        }
+        Ok(())
+    }
+}
+
+/// Reads one file of a store from its start.
+pub(crate) struct StoreFile {
+    store: Arc<dyn BundleStore>,
+    path: String,
+    offset: u64,
+}
+
+impl StoreFile {
+    pub(crate) fn new(store: Arc<dyn BundleStore>, path: &str) -> Self {
+        Self { store, path: path.to_owned(), offset: 0 }
+    }
+}
+
+impl io::Read for StoreFile {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.store.read_at(&self.path, self.offset, buf)?;
+        self.offset = self.offset.saturating_add(read as u64);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_its_name_only_when_it_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalFolder::new(folder.path());
+        let mut file = store.put_new("data/disk/000000.zst").unwrap();
+        file.write_all(b"abc").unwrap();
+        assert_eq!(store.size_of("data/disk/000000.zst").unwrap_err().kind(), io::ErrorKind::NotFound);
+        file.finish().unwrap();
+        assert_eq!(store.size_of("data/disk/000000.zst").unwrap(), 3);
+        let mut buf = [0; 8];
+        assert_eq!(store.read_at("data/disk/000000.zst", 1, &mut buf).unwrap(), 2);
+        assert_eq!(&buf[..2], b"bc");
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalFolder::new(folder.path());
+        store.put_new("a").unwrap().finish().unwrap();
+        let refused = store.put_new("a").err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn paths_that_leave_the_bundle_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalFolder::new(folder.path());
+        for path in ["/etc/passwd", "../x", "a/../../x", "a//b", "", ".", "a/", "a\\b", "a\nb", "ä"] {
+            assert!(store.size_of(path).is_err(), "{path}");
+            assert!(store.put_new(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn links_and_pipes_in_a_files_place_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("x"), b"secret").unwrap();
+        std::os::unix::fs::symlink(outside.path().join("x"), folder.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("data")).unwrap();
+        rustix::fs::mknodat(
+            CWD,
+            folder.path().join("pipe"),
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let store = LocalFolder::new(folder.path());
+        for path in ["link", "data/x", "pipe"] {
+            assert!(store.size_of(path).is_err(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Writes a bundle: segments and tables as the stream comes, then everything that seals it.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use super::error::{Error, Result};
+use super::extent::{ExtentJoiner, Gap, State, StateBytes};
+use super::frame::{EncodedChunk, LARGEST_CHUNK, SMALLEST_CHUNK, SeekTable};
+use super::manifest::{StoredFile, Stream, is_stream_name};
+use super::store::{BundleStore, NewFile};
+use super::tables::{CHUNKS_HEADER, ChunkRow, EXTENTS_HEADER, segment_name};
+use crate::digest::{Digest, Hasher};
+use crate::merkle::Frontier;
+
+/// Bytes of a stream in each segment but the last: 1 GiB.
+pub const SEGMENT: u64 = 1 << 30;
+
+/// Rows are gathered to writes of this size.
+const TABLE_BUFFER: usize = 64 << 10;
+
+/// How a stream is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Bytes of every chunk but the last: a power of two from 64 KiB to 16 MiB.
+    pub chunk_size: u32,
+    /// Bytes of the stream in each segment but the last: a multiple of `chunk_size`.
+    pub segment_size: u64,
+}
+
+impl Default for Cut {
+    fn default() -> Self {
+        Self { chunk_size: super::frame::DEFAULT_CHUNK, segment_size: SEGMENT }
+    }
+}
+
+impl Cut {
+    /// Checks that the format allows it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with what is wrong.
+    pub fn check(self) -> Result<()> {
+        let refused = |reason: String| Err(Error::Refused { reason });
+        if !self.chunk_size.is_power_of_two() || !(SMALLEST_CHUNK..=LARGEST_CHUNK).contains(&self.chunk_size)
+        {
+            return refused(format!(
+                "chunk size {} is not a power of two from 64 KiB to 16 MiB",
+                self.chunk_size
+            ));
+        }
+        if self.segment_size == 0
+            || !self.segment_size.is_multiple_of(u64::from(self.chunk_size))
+            || self.segment_size > SEGMENT
+        {
+            return refused(format!(
+                "segment size {} is not a multiple of the chunk size up to 1 GiB",
+                self.segment_size
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A file of the bundle that is hashed while it is written.
+pub struct HashedFile {
+    path: String,
+    file: Box<dyn NewFile>,
+    hasher: Hasher,
+    size: u64,
+    buffer: Vec<u8>,
+}
+
+impl std::fmt::Debug for HashedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HashedFile")
+            .field("path", &self.path)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HashedFile {
+    /// Begins a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`], also when there is one of that name.
+    pub fn begin(store: &dyn BundleStore, path: &str) -> Result<Self> {
+        let file = store.put_new(path).map_err(|source| Error::write(path, source))?;
+        Ok(Self { path: path.to_owned(), file, hasher: Hasher::new(), size: 0, buffer: Vec::new() })
+    }
+
+    /// Appends bytes; small ones are gathered.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`].
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.buffer.len() + bytes.len() > TABLE_BUFFER {
+            self.flush()?;
+        }
+        if bytes.len() >= TABLE_BUFFER {
+            return self.write(bytes);
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|source| Error::write(&self.path, source))?;
+        self.hasher.update(bytes);
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = self.write(&buffer);
+        buffer.clear();
+        self.buffer = buffer;
+        written
+    }
+
+    /// Makes the file durable, gives it its name, and says what was stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`].
+    pub fn finish(mut self) -> Result<StoredFile> {
+        self.flush()?;
+        let Self { path, file, hasher, size, .. } = self;
+        file.finish().map_err(|source| Error::write(&path, source))?;
+        Ok(StoredFile { path, sha256: hasher.finish(), size })
+    }
+}
+
+/// Writes a whole small file.
+///
+/// # Errors
+///
+/// [`Error::Write`].
+pub fn put(store: &dyn BundleStore, path: &str, bytes: &[u8]) -> Result<StoredFile> {
+    let mut file = HashedFile::begin(store, path)?;
+    file.append(bytes)?;
+    file.finish()
+}
+
+/// Writes one stream: its segments, its table of chunks and its table of extents.
+///
+/// Dropped before [`StreamWriter::finish`], it leaves what it wrote: complete segments under their names, and the
+/// last one, with the tables, under names that end in `.part`.
+#[derive(Debug)]
+pub struct StreamWriter {
+    store: Arc<dyn BundleStore>,
+    name: String,
+    kind: String,
+    cut: Cut,
+    segment: Option<Segment>,
+    segments: Vec<StoredFile>,
+    chunks: HashedFile,
+    extents: HashedFile,
+    joiner: ExtentJoiner,
+    states: StateBytes,
+    root: Frontier,
+    index: u64,
+    size: u64,
+    short: bool,
+    line: String,
+}
+
+#[derive(Debug)]
+struct Segment {
+    file: HashedFile,
+    seek_table: SeekTable,
+    length: u64,
+    stored: u64,
+}
+
+impl StreamWriter {
+    /// Begins a stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for a name or a cut that the format does not allow, [`Error::Write`].
+    pub fn begin(store: Arc<dyn BundleStore>, name: &str, kind: &str, cut: Cut) -> Result<Self> {
+        cut.check()?;
+        if !is_stream_name(name) {
+            return Err(Error::Refused { reason: format!("{name:?} cannot name a stream") });
+        }
+        let mut chunks = HashedFile::begin(&*store, &format!("data/{name}.chunks.tsv"))?;
+        chunks.append(format!("{CHUNKS_HEADER}\n").as_bytes())?;
+        let mut extents = HashedFile::begin(&*store, &format!("data/{name}.extents.tsv"))?;
+        extents.append(format!("{EXTENTS_HEADER}\n").as_bytes())?;
+        Ok(Self {
+            store,
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            cut,
+            segment: None,
+            segments: Vec::new(),
+            chunks,
+            extents,
+            joiner: ExtentJoiner::default(),
+            states: StateBytes::default(),
+            root: Frontier::default(),
+            index: 0,
+            size: 0,
+            short: false,
+            line: String::new(),
+        })
+    }
+
+    /// Bytes of the stream so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes by state so far.
+    #[must_use]
+    pub fn states(&self) -> StateBytes {
+        self.states
+    }
+
+    /// Appends the next chunk. Only the last may be shorter than the chunk size, and none is empty.
+    ///
+    /// `gaps` are in order and do not overlap. What they leave is `data`, or `zero` if the whole chunk was read and
+    /// holds only zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for a chunk or gaps that cannot be, [`Error::Write`].
+    pub fn push(&mut self, chunk: &EncodedChunk, gaps: &[Gap]) -> Result<()> {
+        if self.short || chunk.length == 0 || chunk.length > self.cut.chunk_size {
+            return Err(Error::Refused { reason: format!("chunk {} of {} bytes", self.index, chunk.length) });
+        }
+        self.short = chunk.length < self.cut.chunk_size;
+        let frame = chunk.frame.as_ref();
+        let frame_length = u32::try_from(frame.len())
+            .map_err(|_| Error::Refused { reason: format!("frame of chunk {} is too long", self.index) })?;
+        let number = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
+        let segment = match self.segment.as_mut() {
+            Some(segment) => segment,
+            None => {
+                let path = format!("data/{}/{}", self.name, segment_name(number));
+                self.segment.insert(Segment {
+                    file: HashedFile::begin(&*self.store, &path)?,
+                    seek_table: SeekTable::default(),
+                    length: 0,
+                    stored: 0,
+                })
+            }
+        };
+        let row = ChunkRow {
+            index: self.index,
+            offset: self.size,
+            length: chunk.length,
+            sha256: chunk.sha256,
+            segment: number,
+            frame_offset: segment.stored,
+            frame_length,
+        };
+        segment.file.append(frame)?;
+        segment.seek_table.push(frame_length, chunk.length);
+        segment.length = segment.length.saturating_add(u64::from(chunk.length));
+        segment.stored = segment.stored.saturating_add(u64::from(frame_length));
+        let full = segment.length >= self.cut.segment_size;
+        self.line.clear();
+        row.write(&mut self.line);
+        self.chunks.append(self.line.as_bytes())?;
+        self.root.push(chunk.sha256.as_bytes());
+        self.extend(chunk, gaps)?;
+        self.index += 1;
+        self.size = self.size.saturating_add(u64::from(chunk.length));
+        if full {
+            self.end_segment()?;
+        }
+        Ok(())
+    }
+
+    fn extend(&mut self, chunk: &EncodedChunk, gaps: &[Gap]) -> Result<()> {
+        if gaps.is_empty() {
+            let state = if chunk.is_zero { State::Zero } else { State::Data };
+            return self.extent(u64::from(chunk.length), state, "");
+        }
+        let mut at = 0u32;
+        for gap in gaps {
+            let end = gap.start.checked_add(gap.length).filter(|&end| end <= chunk.length);
+            let (true, Some(end)) = (gap.start >= at, end) else {
+                return Err(Error::Refused {
+                    reason: format!("gaps of chunk {} overlap or leave it", self.index),
+                });
+            };
+            if matches!(gap.state, State::Data | State::Zero) {
+                return Err(Error::Refused { reason: format!("a gap cannot be {}", gap.state) });
+            }
+            if gap.detail.len() > 200 || !gap.detail.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+                return Err(Error::Refused {
+                    reason: format!("gap detail {:?} does not fit a table", gap.detail),
+                });
+            }
+            self.extent(u64::from(gap.start - at), State::Data, "")?;
+            self.extent(u64::from(gap.length), gap.state, &gap.detail)?;
+            at = end;
+        }
+        self.extent(u64::from(chunk.length - at), State::Data, "")
+    }
+
+    fn extent(&mut self, length: u64, state: State, detail: &str) -> Result<()> {
+        self.states.add(state, length);
+        let done = self.joiner.push(length, state, detail);
+        self.write_extent(done)
+    }
+
+    fn write_extent(&mut self, extent: Option<super::extent::Extent>) -> Result<()> {
+        let Some(extent) = extent else { return Ok(()) };
+        self.line.clear();
+        extent.write(&mut self.line);
+        self.extents.append(self.line.as_bytes())
+    }
+
+    fn end_segment(&mut self) -> Result<()> {
+        let Some(Segment { mut file, seek_table, .. }) = self.segment.take() else { return Ok(()) };
+        file.append(&seek_table.to_frame())?;
+        self.segments.push(file.finish()?);
+        Ok(())
+    }
+
+    /// Ends the stream: its last segment and its tables get their names.
+    ///
+    /// `sha256` is of the whole stream, `sha256_data` of its `data` and `zero` extents.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`].
+    pub fn finish(
+        mut self,
+        sha256: Digest,
+        sha256_data: Digest,
+        catalog: Option<StoredFile>,
+    ) -> Result<Stream> {
+        self.end_segment()?;
+        let last = self.joiner.finish();
+        self.write_extent(last)?;
+        Ok(Stream {
+            catalog,
+            chunk_root: self.root.root(),
+            chunk_size: self.cut.chunk_size,
+            chunks: self.chunks.finish()?,
+            extents: self.extents.finish()?,
+            kind: self.kind,
+            name: self.name,
+            ranges: None,
+            segments: self.segments,
+            sha256,
+            sha256_data,
+            size: self.size,
+            states: self.states,
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong in this crate: each variant is an action that failed, with its place.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The result of an action on evidence, keys or logs.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An action that failed.
+///
+/// The text names the action, the path and the place; the cause is in [`std::error::Error::source`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read.
+    #[error("failed to read {path:?}")]
+    Read {
+        /// What was read.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file or folder could not be written, synced or renamed.
+    #[error("failed to write {path:?}")]
+    Write {
+        /// What was written.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file or folder is there already and is never overwritten.
+    #[error("refusing to overwrite {path:?}")]
+    WouldOverwrite {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// A JSON value or text is outside the strict profile.
+    #[error("not strict JSON at byte {offset}: {why}")]
+    StrictJson {
+        /// Where in the text, as far as it is known.
+        offset: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// A text that should hold a digest, time, key, note or proof does not.
+    #[error("not a valid {what}: {why}")]
+    Malformed {
+        /// What was expected.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// A key could not be read, or its passphrase is missing or wrong.
+    #[error("failed to use key: {why}")]
+    Key {
+        /// What is wrong.
+        why: String,
+    },
+    /// A signature does not fit its key and text.
+    #[error("signature does not verify under key {fingerprint}")]
+    Signature {
+        /// The key it should be by.
+        fingerprint: String,
+    },
+    /// A custody log does not fit its checkpoint, or has none; it takes no further entry.
+    #[error("custody log {path:?} is broken and takes no entry: {why}")]
+    LogBroken {
+        /// The log.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
+    /// A key may not sign this log.
+    #[error("key {fingerprint} may not sign this custody log: {why}")]
+    KeyNotIntroduced {
+        /// The key.
+        fingerprint: String,
+        /// Why not.
+        why: String,
+    },
+    /// A log lies where locks of other machines are not seen.
+    #[error("{path:?} is on {kind}, where locks cannot be relied on; append with a single writer only")]
+    SharedFilesystem {
+        /// The log.
+        path: PathBuf,
+        /// The kind of file system.
+        kind: &'static str,
+    },
+    /// The system gave no random bytes.
+    #[error("failed to get random bytes from the system: {why}")]
+    Random {
+        /// What the system said.
+        why: String,
+    },
+    /// A start-up check of this build's own cryptography failed; nothing it says can be relied on.
+    #[error("self-test failed: {what}")]
+    SelfTest {
+        /// Which check.
+        what: String,
+    },
+}
+
+impl Error {
+    /// A [`Error::Malformed`], shorter to write.
+    pub(crate) fn malformed(what: &'static str, why: impl Into<String>) -> Self {
+        Self::Malformed { what, why: why.into() }
+    }
+}
