@@ -8,6 +8,10 @@ pub mod file_kinds;
 pub mod host_facts;
 pub mod parser;
 pub mod parsers;
+#[cfg(feature = "store")]
+pub mod query;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod text;
 pub mod unpack;
 pub mod volumes;
