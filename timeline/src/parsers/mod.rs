@@ -10,10 +10,11 @@ macro_rules! parsers {
     };
 }
 
-parsers! { syslog }
+parsers! { syslog, systemd_journal }
 
 #[cfg(test)]
 mod sample_checks;
+mod journal_file;
 mod syslog_messages;
 
 /// The parser of that name.
