@@ -10,7 +10,7 @@ macro_rules! parsers {
     };
 }
 
-parsers! { syslog, systemd_journal }
+parsers! { auditd, syslog, systemd_journal }
 
 #[cfg(test)]
 mod sample_checks;
