@@ -12,9 +12,9 @@ macro_rules! parsers {
 
 parsers! { auditd, syslog, systemd_journal }
 
+mod journal_file;
 #[cfg(test)]
 mod sample_checks;
-mod journal_file;
 mod syslog_messages;
 
 /// The parser of that name.
