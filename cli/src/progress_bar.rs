@@ -75,6 +75,21 @@ impl Drop for Bars {
     }
 }
 
+impl acquire::Progress for Bars {
+    fn started(&self, what: &str, total_bytes: Option<u64>) {
+        self.finish();
+        self.start(what, total_bytes);
+    }
+
+    fn advanced(&self, bytes: u64) {
+        self.advance(bytes);
+    }
+
+    fn finished(&self) {
+        self.finish();
+    }
+}
+
 #[cfg(feature = "timeline")]
 impl timeline::progress::Progress for Bars {
     fn started(&self, what: &str, total: Option<u64>) {

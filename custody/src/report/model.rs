@@ -10,7 +10,7 @@ use crate::clock::parse_rfc3339;
 use crate::custody_log::CustodyLog;
 use crate::entry::{Entry, EntryType};
 use crate::error::Result;
-use crate::verify::{Level, Verification};
+use crate::verify::{ExhibitVerdict, Level, Verification};
 
 /// Longer pauses between two entries of a log are shown as gaps.
 const GAP_NS: i64 = 24 * 3600 * 1_000_000_000;
@@ -135,15 +135,21 @@ struct HeadPart {
 pub(super) fn collect(case: &Case, verification: &Verification) -> Result<Report> {
     let file = case.file();
     let exhibits = case.exhibits()?;
-    let mut logs = vec![log_part("The case's log", case.log(), verification)?];
+    let of_case = faults(verification, |file| !file.starts_with("exhibits/"));
+    let mut logs = vec![log_part("The case's log", case.log(), of_case)?];
     let mut heads = vec![head(case.log(), "case")?];
     let case_entries = case.log().read()?.entries;
     let mut parts = Vec::new();
     for exhibit in &exhibits {
-        let of_bundle = verification.bundle(&exhibit.id);
-        parts.push(exhibit_part(exhibit, of_bundle));
-        if let (Ok(log), Some(of_bundle)) = (CustodyLog::open(&exhibit.folder), of_bundle) {
-            logs.push(log_part(&format!("The log of {}", exhibit.id), &log, of_bundle)?);
+        let found = verification.exhibits.iter().find(|found| found.id == exhibit.id);
+        let prefix = found.map_or_else(String::new, |found| format!("{}/", found.folder));
+        let its_own = faults(verification, |file| found.is_some() && file.starts_with(&prefix));
+        parts.push(exhibit_part(exhibit, found, its_own));
+        // A log that cannot be read is among the faults.
+        if let Ok(log) = CustodyLog::open(&exhibit.folder)
+            && let Ok(part) = log_part(&format!("The log of {}", exhibit.id), &log, Vec::new())
+        {
+            logs.push(part);
             heads.push(head(&log, &exhibit.id)?);
         }
     }
@@ -168,7 +174,7 @@ pub(super) fn collect(case: &Case, verification: &Verification) -> Result<Report
 }
 
 fn verdict_part(verification: &Verification) -> VerdictPart {
-    let verdict = verification.verdict();
+    let verdict = verification.verdict;
     let tone = match verdict.level {
         Level::Broken => "bad",
         Level::Open => "open",
@@ -190,14 +196,14 @@ fn limits(verification: &Verification, exhibits: &[ExhibitPart], entries: &[Entr
          could write its logs."
             .to_owned(),
     ];
-    if verification.verdict().anchors == 0 {
+    if verification.verdict.anchors == 0 {
         limits.push(
             "0 anchors independent of the presenter: that nothing was cut from the end of the logs rests on the \
              presenter's word."
                 .to_owned(),
         );
     }
-    if verification.verdict().level < Level::Signed {
+    if verification.verdict.level < Level::Signed {
         limits.push("No key was named as trusted, so the report does not say whose signatures these are.".to_owned());
     }
     for exhibit in exhibits {
@@ -219,9 +225,8 @@ fn limits(verification: &Verification, exhibits: &[ExhibitPart], entries: &[Entr
     limits
 }
 
-fn exhibit_part(exhibit: &Exhibit, verification: Option<&Verification>) -> ExhibitPart {
-    let verdict = verification.map_or_else(|| "not verified".to_owned(), |v| v.verdict().to_string());
-    let faults = verification.map(faults).unwrap_or_default();
+fn exhibit_part(exhibit: &Exhibit, found: Option<&ExhibitVerdict>, faults: Vec<FaultPart>) -> ExhibitPart {
+    let verdict = found.map_or_else(|| "not verified".to_owned(), |found| found.verdict.to_string());
     let Ok(bundle) = Bundle::open(&exhibit.folder) else {
         let name = exhibit.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         return ExhibitPart {
@@ -244,6 +249,7 @@ fn exhibit_part(exhibit: &Exhibit, verification: Option<&Verification>) -> Exhib
         .and_then(|log| log.entries.into_iter().rev().find(|entry| entry.kind == EntryType::BUNDLE_SEALED));
     let cite = sealed.as_ref().map(|entry| format!("{} entry {}", exhibit.id, entry.seq));
     let known = |value: Option<String>| value.unwrap_or_else(|| "NO RECORD".to_owned());
+    let said = |text: &str| if text.is_empty() { "NO RECORD".to_owned() } else { text.to_owned() };
     let mut rows = Vec::new();
     let mut row = |label, value: String| rows.push(RowPart { label, value, cite: cite.clone() });
     row("Bundle id", manifest.id.clone());
@@ -251,8 +257,8 @@ fn exhibit_part(exhibit: &Exhibit, verification: Option<&Verification>) -> Exhib
     row("Model, serial number", format!("{}, {}", known(manifest.source.model.clone()), known(manifest.source.serial.clone())));
     row("Acquired (UTC)", plain_time(&manifest.created));
     row("By", format!("{} with key {}", manifest.examiner.name, manifest.examiner.key));
-    row("On host", format!("{} ({})", known(manifest.host.name.clone()), known(manifest.host.os.clone())));
-    row("Program", format!("{} {}, build {}", manifest.tool.name, manifest.tool.version, known(manifest.tool.build_sha256.clone())));
+    row("On host", format!("{} ({})", said(&manifest.host.name), said(&manifest.host.os)));
+    row("Program", format!("{} {}, build {}", manifest.tool.name, manifest.tool.version, known(manifest.tool.build_sha256.map(|hash| hash.to_string()))));
     for stream in &streams {
         row("SHA-256", format!("{} (stream {}, {} bytes)", stream.stream().sha256, stream.name(), stream.len()));
     }
@@ -314,7 +320,7 @@ fn stream_part(reader: &StreamReader) -> StreamPart {
     }
 }
 
-fn log_part(title: &str, log: &CustodyLog, verification: &Verification) -> Result<LogPart> {
+fn log_part(title: &str, log: &CustodyLog, faults: Vec<FaultPart>) -> Result<LogPart> {
     let mut before: Option<i64> = None;
     let mut entries = Vec::new();
     for entry in log.read()?.entries {
@@ -337,7 +343,7 @@ fn log_part(title: &str, log: &CustodyLog, verification: &Verification) -> Resul
             gap,
         });
     }
-    Ok(LogPart { title: title.to_owned(), entries, faults: faults(verification) })
+    Ok(LogPart { title: title.to_owned(), entries, faults })
 }
 
 fn head(log: &CustodyLog, name: &str) -> Result<HeadPart> {
@@ -348,12 +354,9 @@ fn head(log: &CustodyLog, name: &str) -> Result<HeadPart> {
     Ok(HeadPart { log: name.to_owned(), size, root, origin: log.origin().to_owned() })
 }
 
-fn faults(verification: &Verification) -> Vec<FaultPart> {
-    verification
-        .faults()
-        .iter()
-        .map(|fault| FaultPart { place: fault.place.to_string(), words: fault.words.clone() })
-        .collect()
+fn faults(verification: &Verification, of: impl Fn(&str) -> bool) -> Vec<FaultPart> {
+    let faults = verification.faults.iter().filter(|fault| of(&fault.place.file));
+    faults.map(|fault| FaultPart { place: fault.place.to_string(), words: fault.words.clone() }).collect()
 }
 
 fn timelines(entries: &[Entry]) -> Vec<TimelinePart> {
