@@ -3,14 +3,14 @@
 use crate::parser::Parser;
 
 macro_rules! parsers {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name;)*
+    ($($vis:vis $name:ident),* $(,)?) => {
+        $($vis mod $name;)*
         /// Every parser, in the order in which they are asked.
         pub static ALL: &[&dyn Parser] = &[$(&$name::PARSER),*];
     };
 }
 
-parsers! { syslog, systemd_journal }
+parsers! { syslog, systemd_journal, pub file_times }
 
 #[cfg(test)]
 mod sample_checks;
