@@ -3,14 +3,14 @@
 use crate::parser::Parser;
 
 macro_rules! parsers {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name;)*
+    ($($vis:vis $name:ident),* $(,)?) => {
+        $($vis mod $name;)*
         /// Every parser, in the order in which they are asked.
         pub static ALL: &[&dyn Parser] = &[$(&$name::PARSER),*];
     };
 }
 
-parsers! { auditd, syslog, systemd_journal }
+parsers! { pub file_times, auditd, syslog, systemd_journal }
 
 mod journal_file;
 #[cfg(test)]

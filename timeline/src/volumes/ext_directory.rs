@@ -101,7 +101,7 @@ impl DirectoryReader<'_> {
             let length = record_length(le16(bytes, at + 4), bytes.len());
             let name_length = usize::from(byte(bytes, at + 6));
             let end = at.saturating_add(length);
-            if length < 8 || length % 4 != 0 || end > bytes.len() {
+            if length < 8 || !length.is_multiple_of(4) || end > bytes.len() {
                 // An inline directory ends with room too small for an entry.
                 if bytes.get(at..).is_some_and(|rest| rest.iter().any(|b| *b != 0)) {
                     let what = format!(
@@ -151,7 +151,7 @@ impl DirectoryReader<'_> {
                 && inode <= self.disk.sb.inodes
                 && name_length > 0
                 && end <= range.end
-                && length % 4 == 0
+                && length.is_multiple_of(4)
                 && length >= name_length.saturating_add(8)
                 && at.saturating_add(length) <= bytes.len()
                 && (if typed { (1..=7).contains(&kind) } else { kind == 0 })

@@ -145,7 +145,7 @@ impl Inode {
         let file_type = FileType::of_mode(mode.into());
         let room = bytes.len().saturating_sub(128);
         let extra = if room > 0 { usize::from(le16(bytes, 0x80)) } else { 0 };
-        let bad_extra = extra > room || extra % 4 != 0;
+        let bad_extra = extra > room || !extra.is_multiple_of(4);
         let extra = if bad_extra { 0 } else { extra };
         let has = |end: usize| 128usize.saturating_add(extra) >= end;
         let time = |at: usize, extra_at: usize| {
@@ -179,7 +179,7 @@ impl Inode {
             has_nanos: has(0x90),
             next_orphan: orphan.then_some(raw_dtime),
             allocated,
-            deleted: links == 0 || raw_dtime != 0,
+            deleted: !is_reserved(number) && (links == 0 || raw_dtime != 0),
             xattrs: Vec::new(),
             xattr_block: u64::from(le16(bytes, 0x76)) << 32 | u64::from(le32(bytes, 0x68)),
             is_damaged: false,
@@ -202,7 +202,24 @@ impl Inode {
 
     /// Whether the file system keeps it for itself: bad blocks, quota, journal and the like, but not the root.
     pub fn is_reserved(&self) -> bool {
-        self.number < 11 && self.number != 2
+        is_reserved(self.number)
+    }
+
+    /// Major and minor number of a device.
+    pub fn device(&self) -> Option<(u32, u32)> {
+        if !matches!(self.file_type(), FileType::CharacterDevice | FileType::BlockDevice) {
+            return None;
+        }
+        let (old, new) = (le32(&self.map, 0), le32(&self.map, 4));
+        Some(match old {
+            0 => (new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xF_FF00),
+            _ => (old >> 8 & 0xFF, old & 0xFF),
+        })
+    }
+
+    /// The flags that a person may have set, and those that change how the content is stored.
+    pub fn flag_words(&self) -> impl Iterator<Item = &'static str> {
+        FLAG_WORDS.iter().filter(|(bit, _)| self.flags & bit != 0).map(|(_, word)| *word)
     }
 
     /// Where its bytes lie in the volume.
@@ -218,7 +235,7 @@ impl Inode {
         if self.flags & FLAG_INLINE != 0 {
             let size = usize::try_from(self.size).unwrap_or(usize::MAX);
             let mut target = self.map.to_vec();
-            target.extend(self.inline_rest().map(|xattr| xattr.value.as_slice()).unwrap_or(&[]));
+            target.extend(self.inline_rest().map_or(&[][..], |xattr| &xattr.value));
             target.truncate(size);
             return Some(target);
         }
@@ -285,6 +302,31 @@ impl Inode {
         }
         true
     }
+}
+
+const FLAG_WORDS: &[(u32, &str)] = &[
+    (0x1, "secure_deletion"),
+    (0x2, "undeletable"),
+    (0x4, "compressed"),
+    (0x8, "synchronous"),
+    (0x10, "immutable"),
+    (0x20, "append_only"),
+    (0x40, "no_dump"),
+    (0x80, "no_atime"),
+    (FLAG_ENCRYPTED, "encrypted"),
+    (0x4000, "journaled_data"),
+    (0x1_0000, "synchronous_directory"),
+    (0x2_0000, "top_of_hierarchy"),
+    (0x10_0000, "verity"),
+    (0x20_0000, "attribute_value"),
+    (FLAG_INLINE, "inline_data"),
+    (0x2000_0000, "project_hierarchy"),
+    (0x4000_0000, "casefold"),
+];
+
+/// 1 to 10 but the root: bad blocks, quota, boot loader, resizing, journal and the like.
+fn is_reserved(number: u32) -> bool {
+    (1..=10).contains(&number) && number != 2
 }
 
 /// Whether a deletion time is a link of the list of orphans: the kernel keeps the next orphan's number there while a
