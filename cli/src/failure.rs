@@ -82,17 +82,26 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.error)?;
-        let mut next = self.error.source();
-        while let Some(error) = next {
-            write!(f, ": {error}")?;
-            next = error.source();
-        }
+        write!(f, "error: {}", chain(&*self.error))?;
         for hint in &self.hints {
             write!(f, "\nhint: {hint}")?;
         }
         Ok(())
     }
+}
+
+/// An error with its causes, on one line. A cause that only repeats what was said is left out.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let more = error.to_string();
+        if !words.ends_with(&more) {
+            words = format!("{words}: {more}");
+        }
+        next = error.source();
+    }
+    words
 }
 
 impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {

@@ -74,3 +74,19 @@ impl Drop for Bars {
         self.finish();
     }
 }
+
+#[cfg(feature = "timeline")]
+impl timeline::progress::Progress for Bars {
+    fn started(&self, what: &str, total: Option<u64>) {
+        self.finish();
+        self.start(what, total);
+    }
+
+    fn advanced(&self, files: u64) {
+        self.advance(files);
+    }
+
+    fn finished(&self) {
+        self.finish();
+    }
+}

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use custody::clock::SystemClock;
 use custody::keys::SigningKey;
+use custody::{Case, Logged, NewEntry, Writer};
 
 use crate::args::Global;
 use crate::failure::Failure;
+use crate::identity;
 use crate::ui::Ui;
 
 /// The variable that holds the key's passphrase where nobody can type it.
@@ -45,6 +47,36 @@ impl Session {
                 .hint("make one with `exhibit key new`, or name another with --key FILE"));
         }
         load_key(&path)
+    }
+
+    /// A writer of entries that acts for the case's examiner.
+    pub(crate) fn writer<'a>(&'a self, key: &'a SigningKey, case: Option<&Case>) -> Writer<'a> {
+        let (name, org) = case.map_or(("", ""), |case| (&case.file().examiner, &case.file().organisation));
+        Writer::new(key, &self.clock, identity::of_this_run(name, Some(org)))
+    }
+
+    /// Records an act that only reads in the case it is done from; where that cannot be, it says `not logged`.
+    ///
+    /// Gives the number of the entry.
+    pub(crate) fn record_reading(&self, case: Option<&Case>, entry: NewEntry) -> Option<u64> {
+        let Some(case) = case else {
+            self.ui.say("not logged: this is done outside a case");
+            return None;
+        };
+        let logged = match self.key() {
+            Ok(key) => case.record_reading(entry, &self.writer(&key, Some(case))),
+            Err(failure) => Logged::No(failure.to_string()),
+        };
+        match logged {
+            Logged::Yes(appended) => {
+                self.ui.detail(&format!("logged as entry {} of the case", appended.seq));
+                Some(appended.seq)
+            }
+            Logged::No(why) => {
+                self.ui.say(&format!("not logged: {why}"));
+                None
+            }
+        }
     }
 
     /// The signing key, made now if there is none at the default place. Says whether it was made.

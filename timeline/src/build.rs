@@ -78,7 +78,23 @@ pub struct ExhibitReport {
     /// Files that nobody claims, counted by kind, with their bytes.
     pub unclaimed: BTreeMap<&'static str, (u64, u64)>,
     /// Volumes, files and streams that could not be read or are damaged, each with its place.
-    pub issues: Vec<String>,
+    pub issues: Vec<Issue>,
+}
+
+/// Something that could not be read, or is damaged: its place, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Issue {
+    /// A locator, or the beginning of one.
+    pub place: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl Issue {
+    /// An issue at a place.
+    pub fn new(place: impl Into<String>, reason: impl ToString) -> Issue {
+        Issue { place: place.into(), reason: reason.to_string() }
+    }
 }
 
 /// The name and version of a parser, as the column `parser` holds it.
@@ -177,7 +193,7 @@ impl<'a> Shared<'a> {
                 Ok(())
             }
             Err(error) => {
-                lock(&self.report).issues.push(format!("{}: {error}", file.locator));
+                lock(&self.report).issues.push(Issue::new(&file.locator, error));
                 Ok(())
             }
         }
@@ -206,7 +222,7 @@ impl<'a> Shared<'a> {
         lock(&self.activity).merge(&activity);
         let mut report = lock(&self.report);
         if let Some(why) = &account.stopped {
-            report.issues.push(format!("{locator}: {why}"));
+            report.issues.push(Issue::new(&locator, why));
         }
         report.files.push(FileReport { locator, parser: parser_label(claimed.parser), account });
         Ok(())
@@ -226,7 +242,7 @@ fn read_times(times: &FileTimes, shared: &Shared<'_>, output: &mut dyn RowOutput
     output.end_of_file()?;
     let mut report = lock(&shared.report);
     if let Some(why) = &account.stopped {
-        report.issues.push(format!("{}: {why}", times.locator()));
+        report.issues.push(Issue::new(times.locator(), why));
     }
     report.files.push(FileReport {
         locator: times.locator().to_owned(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use custody::bundle::{Bundle, MemberKind, StreamReader};
 
+use crate::build::Issue;
 use crate::bundle_stream::BundleStream;
 use crate::bytes::{ByteSource, Window};
 use crate::error::{Error, ReadError};
@@ -26,7 +27,7 @@ pub struct Evidence {
     /// What the evidence says about its host.
     pub context: Context,
     /// What could not be opened, each with its place.
-    pub issues: Vec<String>,
+    pub issues: Vec<Issue>,
     by_locator: HashMap<String, usize>,
 }
 
@@ -58,6 +59,11 @@ impl FileTimes {
         match self {
             FileTimes::Ext { locator, .. } | FileTimes::Tar { locator, .. } => locator,
         }
+    }
+
+    /// Whether it reads the headers of a tar.
+    pub fn is_tar(&self) -> bool {
+        matches!(self, FileTimes::Tar { .. })
     }
 
     /// The bytes that its rows' ranges are in.
@@ -101,8 +107,8 @@ impl Evidence {
                 "disk" => opening.disk(reader.name(), source)?,
                 "files" | "commands" | "objects" => opening.tar(&reader, source)?,
                 other => {
-                    let name = reader.name();
-                    opening.issues.push(format!("{name}: streams of kind {other:?} are not read by this version"));
+                    let reason = format!("streams of kind {other:?} are not read by this version");
+                    opening.issues.push(Issue::new(reader.name(), reason));
                 }
             }
         }
@@ -126,27 +132,32 @@ impl Evidence {
 struct Opening {
     files: Vec<EvidenceFile>,
     file_times: Vec<FileTimes>,
-    issues: Vec<String>,
+    issues: Vec<Issue>,
     root: Option<Box<dyn HostRoot>>,
 }
 
 impl Opening {
     fn disk(&mut self, stream: &str, disk: Arc<dyn ByteSource>) -> Result<(), Error> {
         let (volumes, issues) = volumes::find(disk)?;
-        self.issues.extend(issues.into_iter().map(|issue| format!("{stream}: {issue}")));
+        self.issues.extend(issues.into_iter().map(|issue| Issue::new(stream, issue)));
         for volume in volumes {
             let base = if volume.label.is_empty() { stream.to_owned() } else { format!("{stream}/{}", volume.label) };
             match Ext::open(volume.source.clone()) {
-                Ok(ext) => self.ext(&format!("{base}/{}", ext.kind()), Arc::new(ext), volume.source),
-                Err(error) => self.issues.push(format!("{base}: {} is not read: {error}", volume.what)),
+                Ok(ext) => {
+                    let locator = format!("{base}/{}", ext.kind());
+                    if let Err(error) = self.ext(&locator, Arc::new(ext), volume.source) {
+                        self.issues.push(Issue::new(&locator, error));
+                    }
+                }
+                Err(error) => self.issues.push(Issue::new(&base, format!("{} is not read: {error}", volume.what))),
             }
         }
         Ok(())
     }
 
-    fn ext(&mut self, locator: &str, ext: Arc<Ext>, volume: Arc<dyn ByteSource>) {
-        self.issues.extend(ext.issues().iter().map(|issue| format!("{locator}: {issue}")));
-        for found in ext.files() {
+    fn ext(&mut self, locator: &str, ext: Arc<Ext>, volume: Arc<dyn ByteSource>) -> Result<(), ReadError> {
+        self.issues.extend(ext.issues().iter().map(|issue| Issue::new(locator, issue)));
+        for found in ext.files()? {
             let path = locator_name(&found.path);
             self.files.push(EvidenceFile {
                 locator: format!("{locator}:{path}"),
@@ -154,12 +165,14 @@ impl Opening {
                 source: found.source,
                 modified: found.modified,
                 order: found.first_byte,
+                is_deleted: found.deleted,
             });
         }
         if self.root.is_none() && ext.read_path(b"/etc/passwd", 1).is_some() {
             self.root = Some(Box::new(ExtRoot(ext.clone())));
         }
         self.file_times.push(FileTimes::Ext { locator: locator.to_owned(), ext, volume });
+        Ok(())
     }
 
     fn tar(&mut self, reader: &StreamReader, stream: Arc<dyn ByteSource>) -> Result<(), Error> {
@@ -167,7 +180,7 @@ impl Opening {
         let mut headers = Vec::new();
         let mut members = HashMap::new();
         let Some(catalog) = reader.catalog() else {
-            self.issues.push(format!("{locator}: the stream has no catalogue, so its files are not read"));
+            self.issues.push(Issue::new(&locator, "the stream has no catalogue, so its files are not read"));
             return Ok(());
         };
         for entry in catalog {
@@ -186,6 +199,7 @@ impl Opening {
                         source,
                         modified: entry.mtime.as_deref().and_then(seconds_of),
                         order: entry.offset,
+                        is_deleted: false,
                     });
                 }
                 (MemberKind::Symlink, Some(target)) => {

@@ -1,15 +1,24 @@
 //! Reads evidence bundles into one columnar timeline, and answers questions about it.
 #![forbid(unsafe_code)]
 
+mod bundle_stream;
 pub mod bytes;
 mod error;
 pub mod event;
 pub mod file_kinds;
+pub mod file_scan;
 pub mod host_facts;
 pub mod parser;
 pub mod parsers;
+pub mod progress;
+#[cfg(feature = "store")]
+pub mod query;
+#[cfg(feature = "store")]
+pub mod store;
+pub mod record;
 pub mod text;
 pub mod unpack;
+pub mod volumes;
 pub mod year;
 pub mod year_neighbours;
 pub mod zone;

@@ -10,8 +10,11 @@ macro_rules! parsers {
     };
 }
 
-parsers! {}
+parsers! { auditd, syslog, systemd_journal }
 
+mod journal_file;
+#[cfg(test)]
+mod sample_checks;
 mod syslog_messages;
 
 /// The parser of that name.

@@ -148,6 +148,9 @@ fn failed(event: &mut Event) {
     event.outcome = Some("failure".into());
 }
 
+/// No true message has more fields; a hostile one could have hundreds of thousands.
+const MOST_FIELDS: usize = 64;
+
 /// Sets the user, unless there is none.
 fn user(event: &mut Event, name: &str) {
     let name = name.trim();
@@ -164,7 +167,7 @@ fn put_text(event: &mut Event, key: &'static str, value: &str) {
 }
 
 /// An address in its usual form, or `None` where the text is no address.
-fn address(text: &str) -> Option<String> {
+pub(crate) fn address(text: &str) -> Option<String> {
     let bare = text.split('%').next().unwrap_or(text);
     match bare.parse::<IpAddr>().ok()?.to_canonical() {
         IpAddr::V4(v4) => Some(v4.to_string()),

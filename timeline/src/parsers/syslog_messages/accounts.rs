@@ -1,6 +1,6 @@
 //! Accounts and groups made, changed and removed: shadow-utils, as its `src/*.c` log them.
 
-use super::{failed, is, put_text, succeeded, unquoted, user};
+use super::{MOST_FIELDS, failed, is, put_text, succeeded, unquoted, user};
 use crate::event::Event;
 
 pub(super) fn understand(program: &str, message: &str, event: &mut Event) {
@@ -72,7 +72,7 @@ enum Who {
 
 /// `name=alice, UID=1001, GID=1001, home=/home/alice, shell=/bin/bash, from=/dev/pts/2`
 fn listed(fields: &str, who: Who, event: &mut Event) {
-    for field in fields.split(", ") {
+    for field in fields.split(", ").take(MOST_FIELDS) {
         match (field.trim().split_once('='), &who) {
             (Some(("name", name)), Who::User) => user(event, name),
             (Some(("name", name)), Who::Group) => put_text(event, "group", name),

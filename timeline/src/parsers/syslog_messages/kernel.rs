@@ -1,6 +1,6 @@
 //! The kernel: crashes, firewall lines, devices and boots.
 
-use super::{address, failed, is, leading_digits, port, put_text};
+use super::{MOST_FIELDS, address, failed, is, leading_digits, port, put_text};
 use crate::event::Event;
 
 pub(super) fn understand(message: &str, event: &mut Event) {
@@ -96,7 +96,7 @@ fn firewall(prefix: &str, fields: &str, event: &mut Event) {
     let label = prefix.split_once("IN=").map_or(prefix, |(label, _)| label);
     put_text(event, "rule", label.trim().trim_end_matches(':'));
     let link = prefix.strip_prefix(label).unwrap_or("");
-    for field in link.split_ascii_whitespace().chain(fields.split_ascii_whitespace()) {
+    for field in link.split_ascii_whitespace().chain(fields.split_ascii_whitespace()).take(MOST_FIELDS) {
         // An ICMP error quotes the packet it is about in brackets; its fields are not this packet's.
         if field.starts_with('[') {
             break;
@@ -122,7 +122,7 @@ fn usb(message: &str, event: &mut Event) {
     let device = port.trim_start_matches("usb ");
     if let Some(fields) = what.strip_prefix("New USB device found") {
         is(event, "host", "usb-connected");
-        for field in fields.split(", ") {
+        for field in fields.split(", ").take(MOST_FIELDS) {
             match field.split_once('=') {
                 Some(("idVendor", value)) => put_text(event, "usb_vendor", value),
                 Some(("idProduct", value)) => put_text(event, "usb_product", value),

@@ -1,6 +1,6 @@
 //! Linux-PAM modules, whatever program they run in: `pam_unix(sshd:auth): authentication failure; …`.
 
-use super::{failed, is, put_text, source_host, succeeded, unquoted, user};
+use super::{MOST_FIELDS, failed, is, put_text, source_host, succeeded, unquoted, user};
 use crate::event::Event;
 
 /// A message that starts with `pam_MODULE(SERVICE:STEP): `; says whether it was one.
@@ -72,7 +72,7 @@ pub(super) fn failure(service: &str, text: &str, event: &mut Event) {
     failed(event);
     put_text(event, "service", service);
     let Some((_, fields)) = text.split_once(';') else { return };
-    for field in fields.split_ascii_whitespace() {
+    for field in fields.split_ascii_whitespace().take(MOST_FIELDS) {
         match field.split_once('=') {
             Some(("user", name)) => user(event, name),
             Some(("rhost", host)) => source_host(event, host),

@@ -1,6 +1,6 @@
 //! Becoming someone else: sudo, su, pkexec, doas and logins at the console.
 
-use super::{failed, is, put_text, source_host, succeeded, unquoted, user};
+use super::{MOST_FIELDS, failed, is, put_text, source_host, succeeded, unquoted, user};
 use crate::event::Event;
 
 /// `alice : [REASON ; ]TTY=pts/0 ; PWD=/home/alice ; USER=root ; COMMAND=/usr/bin/id`
@@ -14,7 +14,7 @@ pub(super) fn sudo(message: &str, event: &mut Event) {
     is(event, "process", "sudo");
     succeeded(event);
     user(event, name);
-    for field in fields.split(" ; ") {
+    for field in fields.split(" ; ").take(MOST_FIELDS) {
         match field.trim().trim_end_matches(" ;").split_once('=') {
             Some(("TTY", value)) => put_text(event, "tty", value),
             Some(("PWD", value)) => put_text(event, "cwd", value),
@@ -67,9 +67,9 @@ pub(super) fn su(message: &str, event: &mut Event) {
     };
     is(event, "authentication", "su");
     if worked {
-        succeeded(event)
+        succeeded(event);
     } else {
-        failed(event)
+        failed(event);
     }
     user(event, who);
     put_text(event, "target_user", target);
@@ -92,7 +92,7 @@ pub(super) fn pkexec(message: &str, event: &mut Event) {
     }
     user(event, name);
     let (fields, command) = rest.split_once("[COMMAND=").unwrap_or((rest, ""));
-    for field in fields.split('[').skip(1) {
+    for field in fields.split('[').skip(1).take(MOST_FIELDS) {
         match field.trim().trim_end_matches(']').split_once('=') {
             Some(("USER", value)) => put_text(event, "target_user", value),
             Some(("TTY", value)) => put_text(event, "tty", value),
