@@ -57,6 +57,10 @@ def of(host):
     _container(tree, host)
     deleted = _intruder(tree)
     tree.truth.sort()
+    # The audit log names auth.log by its inode, which follows from the order of paths.
+    made = sorted(path for path in tree.nodes if path not in ("/", "/lost+found"))
+    log = tree.nodes["/var/log/audit/audit.log"]
+    log.content = log.content.replace(b"{AUTH_LOG_INODE}", b"%d" % (12 + made.index("/var/log/auth.log")))
     return tree, deleted
 
 
@@ -68,8 +72,9 @@ def _etc(tree):
         "debian_version": "12.12\n", "hosts": "127.0.0.1\tlocalhost\n192.0.2.80\tweb01.example web01\n2001:db8::80\tweb01.example web01\n",
         "fstab": "UUID=5a0be1f4-3c52-4d7b-9b4e-77d1c1a3f0e2 / ext4 errors=remount-ro 0 1\n",
         "crontab": "SHELL=/bin/sh\n17 * * * * root cd / && run-parts --report /etc/cron.hourly\n",
-        "ssh/sshd_config": "PasswordAuthentication yes\nPermitRootLogin prohibit-password\nUsePAM yes\n",
-        "rsyslog.d/50-secure.conf": "# the old log server wants the traditional form\nauth,authpriv.* /var/log/secure;RSYSLOG_TraditionalFileFormat\n",
+        "ssh/sshd_config": "PasswordAuthentication yes\nPermitRootLogin yes\nUsePAM yes\n",
+        "rsyslog.d/50-secure.conf": "# the old log server wants the traditional form\nif $programname != 'CRON' then {\n"
+                                    "  auth,authpriv.* /var/log/secure;RSYSLOG_TraditionalFileFormat\n}\n",
         "logrotate.d/secure": "/var/log/secure {\n\tsize 30k\n\trotate 4\n\tcompress\n\tcompresscmd /usr/bin/xz\n\tcompressext .xz\n\tdelaycompress\n}\n",
         "logrotate.d/kern": "/var/log/kern.log {\n\tweekly\n\trotate 4\n\tcompress\n\tcompresscmd /usr/bin/bzip2\n\tcompressext .bz2\n\tdelaycompress\n}\n",
         "logrotate.d/dpkg": "/var/log/dpkg.log {\n\tyearly\n\tcompress\n\tcompresscmd /usr/bin/zstd\n\tcompressext .zst\n}\n",
@@ -132,7 +137,11 @@ def _logs(tree, host):
     tree.file("/var/log/lastlog", binary_logs.lastlog(host.lastlog), AT["noticed"], users, "users with a login", mode=0o664, gid=43)
     tree.file(f"/var/log/journal/{journal.MACHINE}/system.journal", journal.journal(host), OFF, len(journal.entries(host)), "entries",
               mode=0o640, gid=999, crtime=local("2026-11-01 00:00:03"))
-    tree.folder("/var/log/journal", mode=0o2755, gid=999)
+    for name in ("", "/" + journal.MACHINE):
+        tree.folder("/var/log/journal" + name, local("2026-11-01 00:00:03"), mode=0o2755, gid=999)
+    tree.folder("/var/log/audit", mode=0o750, gid=ADM)
+    tree.folder("/var/log/apt", local("2026-11-01 00:02:11"))
+    tree.folder("/var/log/nginx", local("2026-11-04 00:02:09"), gid=ADM)
     tree.folder("/var/log", AT["tamper"] + 30_000, gid=ADM)
 
 

@@ -79,18 +79,18 @@ def _people(h, logins):
     while day < local("2026-11-03 12:00:00"):
         working = in_berlin(day).weekday() < 5
         if working:
-            t = day + h.chance.between(0, 50) * MINUTE + h.jitter()
+            t = day + h.chance.between(0, 50) * MINUTE + h.some_second()
             logins.session(t, "jane", "192.0.2.15", h.chance.between(40000, 60000), "SHA256:" + FINGERPRINT["jane"],
                            h.chance.between(20, 200) * MINUTE)
             logins.sudo(t + 3 * MINUTE, "jane", "pts/0", "/home/jane", h.chance.pick([
                 "/usr/bin/journalctl -u nginx", "/usr/bin/apt update", "/usr/bin/systemctl status docker", "/usr/sbin/nginx -t"]))
             for _ in range(2):
-                t = day + h.chance.between(30, 500) * MINUTE + h.jitter()
+                t = day + h.chance.between(30, 500) * MINUTE + h.some_second()
                 logins.session(t, "deploy", CI, h.chance.between(40000, 60000), "SHA256:" + FINGERPRINT["deploy"],
                                h.chance.between(20, 90) * SECOND, tty="pts/1")
         day += DAY
     for n, user in enumerate(USERS[2:]):
-        t = local("2026-10-19 10:00:00") + n * 14 * HOUR + h.jitter()
+        t = local("2026-10-19 10:00:00") + n * 14 * HOUR + h.some_second()
         address = f"2001:db8:15::{n + 0x10:x}" if n % 4 == 0 else f"192.0.2.{40 + n}"
         if user == "timur":
             continue   # never logged in: an empty record below a used one
@@ -113,7 +113,7 @@ def _firewall(h):
         h.say(t, KERN, "kernel", 0, f"[{up:12.6f}] [UFW BLOCK] IN=enp1s0 OUT= MAC=52:54:00:12:34:56:52:54:00:65:43:21:08:00 "
               f"SRC={source} DST={'2001:db8::80' if ':' in source else '192.0.2.80'} LEN={length} PROTO=TCP "
               f"SPT={h.chance.between(1024, 65000)} DPT={h.chance.pick([23, 445, 3306, 3389, 5432, 6379])} SYN", 4)
-        t += h.chance.between(2, 14) * HOUR + h.jitter()
+        t += h.chance.between(120, 840) * MINUTE + h.some_second()
 
 
 _PACKAGES = [("nginx", "1.22.1-9+deb12u3"), ("openssl", "3.0.17-1~deb12u3"), ("libssl3", "3.0.17-1~deb12u3"),
@@ -126,14 +126,15 @@ def _packages(h):
     """Fills `host.apt` with runs: (start, end, command line, by, action, [(package, version)])."""
     h.apt = [(local("2025-12-19 15:02:10"), local("2025-12-19 15:09:55"), "apt-get -y install " +
               " ".join(p for p, _ in _PACKAGES), "root (0)", "Install", _PACKAGES)]
-    t = local("2026-01-12 06:31:20")
-    while t < OFF:
+    day = local("2026-01-12 00:00:00")
+    while day < local("2026-11-02 00:00:00"):
         few = [h.chance.pick(_PACKAGES) for _ in range(h.chance.between(1, 3))]
         few = sorted(set(few))
-        hand = h.chance.happens(0.3)
+        hand = h.chance.happens(0.3) and in_berlin(day).weekday() < 5
+        t = day + (10 if hand else 6) * HOUR + 31 * MINUTE + h.chance.between(0, 25) * MINUTE + h.some_second()
         h.apt.append((t, t + h.chance.between(4, 70) * SECOND, "apt upgrade" if hand else "/usr/bin/unattended-upgrade",
                       "jane (1000)" if hand else "", "Upgrade", few))
-        t += h.chance.between(5, 16) * DAY + h.chance.between(0, 90) * MINUTE
+        day += h.chance.between(5, 16) * DAY
     h.apt.append((local("2026-11-02 09:44:31"), local("2026-11-02 09:44:52"), "apt upgrade", "jane (1000)", "Upgrade",
                   [("openssl", "3.0.17-1~deb12u4"), ("libssl3", "3.0.17-1~deb12u4")]))
 

@@ -53,10 +53,10 @@ def jane_zsh():
         "df -h", "docker ps", "cd /srv/app", "git status", "htop", "for d in a b; do\\\n  echo $d; done", "sudo journalctl -u nginx",
         "sudo systemctl status docker", "exit"])]
     t = AT["noticed"]
-    own += [(t + n * MINUTE, k, words) for n, k, words in [
+    own += [(t + int(n * MINUTE), k, words) for n, k, words in [
         (1, 0, "w"), (2, 2, "ss -tp"), (3, 1, "sudo last -f /var/log/wtmp | head -40"), (4, 0, "grep sysupd /etc/passwd"),
         (5, 1, "sudo grep -r beat.sh /etc/cron.d"), (7, 9, "grep -c 203.0.113.66 /var/log/auth.log"),
-        (9, 0, f"sudo chmod 000 /var/www/html{SHELL_PAGE}"), (11, 2, "sudo mv /etc/cron.d/php-session-gc /root/php-session-gc.found"),
+        (9, 0, f"sudo chmod 000 /var/www/html{SHELL_PAGE}"), ((AT["beat stopped"] - t) // SECOND / 60, 2, "sudo mv /etc/cron.d/php-session-gc /root/php-session-gc.found"),
         (12, 1, "sudo usermod -L sysupd"), (13, 1, "sudo passwd -l deploy"), (20, 0, "logger 'web01 is compromised'"), (49, 0, "sudo poweroff")]]
     return "".join(f": {when // SECOND}:{length};{words}\n" for when, length, words in sorted(own))
 

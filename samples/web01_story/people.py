@@ -1,7 +1,7 @@
 """Who works on web01, and what their logins leave: sshd, PAM, logind, wtmp, btmp, lastlog."""
 
-from .clock import DAY, HOUR, MINUTE, SECOND
-from .host import AUTH, DAEMON
+from .clock import DAY, HOUR, MINUTE, SECOND, local
+from .host import AUTH, BOOT, DAEMON
 
 # uid 1000 upwards; invented first names.
 USERS = ["jane", "deploy", "anna", "boris", "chloe", "daniel", "elif", "farid", "greta", "hugo", "ines", "jonas",
@@ -40,7 +40,6 @@ class Logins:
 
     def __init__(self, host):
         self.host = host
-        self._session = 40
 
     def session(self, t, user, address, port, key, length, tty="pts/0", whole=True):
         """One login by public key (`key` is its fingerprint) or password (`key` None), and its end.
@@ -57,8 +56,7 @@ class Logins:
         h.say(end + 10_000, AUTH, "sshd", pid, f"pam_unix(sshd:session): session closed for user {user}")
         if not whole:
             return pid
-        self._session += 1
-        n = self._session
+        n = 3 + (t - BOOT) // (2 * MINUTE)   # rises with time, as logind counts
         h.say(t + 15_000, AUTH, "systemd-logind", 612, f"New session {n} of user {user}.")
         h.say(t + 25_000, DAEMON, "systemd", 1, f"Started session-{n}.scope - Session {n} of User {user}.")
         h.say(end + 20_000, AUTH, "systemd-logind", 612, f"Session {n} logged out. Waiting for processes to exit.")
@@ -104,18 +102,19 @@ class Logins:
     def sudo(self, t, user, tty, folder, command, length=2 * SECOND):
         h, pid = self.host, self.host.pid(t)
         h.say(t, AUTH, "sudo", pid, f"{user:>8} : TTY={tty} ; PWD={folder} ; USER=root ; COMMAND={command}", 5)
+        if command == "list":   # `sudo -l` runs nothing, so PAM opens no session
+            return
         h.say(t + 4_000, AUTH, "sudo", pid, f"pam_unix(sudo:session): session opened for user root(uid=0) by {user}(uid={UID[user]})")
         h.say(t + length, AUTH, "sudo", pid, "pam_unix(sudo:session): session closed for user root")
 
 
 def months_before(host, logins):
     """A year of rare logins that only the traditional login log still shows; the clock is put back and forth in it."""
-    from .clock import local
     chance = host.chance
     t = local("2025-12-20 09:05:11")
     while t < local("2026-10-17 00:00:00"):
         user = chance.pick(["jane", "anna", "boris", "chloe"])
-        logins.session(t + host.jitter(), user, f"192.0.2.{10 + UID[user] % 10}", chance.between(40000, 60000),
+        logins.session(t + host.some_second(), user, f"192.0.2.{10 + UID[user] % 10}", chance.between(40000, 60000),
                        "SHA256:" + FINGERPRINT[user], chance.between(3, 90) * MINUTE, whole=False)
         t += chance.between(2, 5) * DAY + chance.between(0, 7) * HOUR
 
