@@ -9,6 +9,7 @@
 pub mod bundle;
 mod case;
 pub mod case_layout;
+mod case_lock;
 pub mod checkpoint;
 pub mod clock;
 mod custody_log;
@@ -21,9 +22,11 @@ mod log_head;
 mod log_keys;
 mod log_walk;
 pub mod merkle;
+pub mod report;
 pub mod strict_json;
 pub mod verify;
 
+pub use case_lock::TimelineLock;
 pub use case::{Case, CaseFile, Exhibit, Logged, NewCase};
 pub use checkpoint::{Checkpoint, SignedCheckpoint, SignedNote};
 pub use clock::{Clock, FixedClock, Moment, SystemClock};
