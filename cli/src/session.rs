@@ -31,6 +31,12 @@ impl Session {
         Session { ui, clock: SystemClock, key: global.key.clone() }
     }
 
+    /// The same session with another key.
+    #[cfg(feature = "timeline")]
+    pub(crate) fn with_key(&self, key: &Path) -> Session {
+        Session { ui: self.ui, clock: SystemClock, key: Some(key.to_owned()) }
+    }
+
     /// Where the signing key lies: `--key`, or the user's data folder.
     pub(crate) fn key_path(&self) -> Result<PathBuf, Failure> {
         match &self.key {
@@ -85,6 +91,12 @@ impl Session {
         if path.exists() || self.key.is_some() {
             return Ok((self.key()?, false));
         }
+        self.new_key()
+    }
+
+    /// A new signing key, kept where this session looks for it.
+    pub(crate) fn new_key(&self) -> Result<(SigningKey, bool), Failure> {
+        let path = self.key_path()?;
         make_key_folder(&path)?;
         let key = SigningKey::generate()?;
         key.save(&path, passphrase_from_environment().as_deref())?;
