@@ -778,7 +778,7 @@ fn files_that_change_while_they_are_read_keep_the_size_they_had_and_are_named() 
     fs::write(&growing, vec![b'a'; 64 << 20]).unwrap();
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let writer = {
-        let (growing, stop) = (growing.clone(), Arc::clone(&stop));
+        let (growing, stop) = (growing, Arc::clone(&stop));
         std::thread::spawn(move || {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 File::options().append(true).open(&growing).unwrap().write_all(b"more\n").unwrap();
