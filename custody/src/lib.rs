@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+mod case;
 pub mod case_layout;
 pub mod checkpoint;
 pub mod clock;
@@ -21,7 +22,9 @@ mod log_keys;
 mod log_walk;
 pub mod merkle;
 pub mod strict_json;
+pub mod verify;
 
+pub use case::{Case, CaseFile, Exhibit, Logged, NewCase};
 pub use checkpoint::{Checkpoint, SignedCheckpoint, SignedNote};
 pub use clock::{Clock, FixedClock, Moment, SystemClock};
 pub use custody_log::{Appended, CustodyLog, HOW_SINGLE_WRITER, LogContents, Writer};

@@ -24,3 +24,7 @@ pub use seal::{SealFiles, seal};
 pub use store::{BundleStore, LocalFolder, NewFile};
 pub use tables::{ChunkRow, ChunkTable, read_extents, segment_name};
 pub use writer::{Cut, HashedFile, SEGMENT, StreamWriter, put};
+
+pub(crate) use frame::{SeekTable, decode};
+pub(crate) use manifest::LONGEST_MANIFEST;
+pub(crate) use store::StoreFile;
