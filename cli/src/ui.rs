@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 
@@ -82,7 +83,7 @@ impl Ui {
     /// A table on stdout, as wide as the terminal.
     pub(crate) fn table(self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
         let mut table = Table::new();
-        table.load_preset("                   ").set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         if !io::stdout().is_terminal() {
             table.set_content_arrangement(ContentArrangement::Disabled);
         }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use acquire::{Acquisition, Destination, FilesSource, PipelineOptions, Report};
+use acquire::sources::disk;
+use acquire::sources::files::FilesSource;
+use acquire::{Acquisition, Destination, PipelineOptions, Report};
 use clap::builder::TypedValueParser;
 use custody::bundle::State;
 use serde_json::json;
@@ -67,7 +69,7 @@ struct Into {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let (report, ui) = match &args.what {
         What::Disk { source, into } => {
-            let opened = acquire::open_disk(source)?;
+            let opened = disk::open(source)?;
             let name = into.name.clone().unwrap_or_else(|| default_name(source, "disk"));
             (acquire_into(into, &name, session, |to| Acquisition::disk(opened, to))?, session.ui)
         }
@@ -84,8 +86,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 
 /// Acquires a disk image with the defaults; what `demo` does.
 #[cfg(feature = "timeline")]
-pub(crate) fn disk(source: &Path, case: &Path, name: &str, session: &Session) -> Result<Report, Failure> {
-    let opened = acquire::open_disk(source)?;
+pub(crate) fn image(source: &Path, case: &Path, name: &str, session: &Session) -> Result<Report, Failure> {
+    let opened = disk::open(source)?;
     acquire_into(&Into::with_defaults(case), name, session, |to| Acquisition::disk(opened, to))
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = Case::create(&case_folder, &new, &Writer::new(&key, &session.clock, identity))?;
 
     ui.say("\n$ exhibit acquire disk web01-disk.raw");
-    acquire::say(&acquire::disk(&disk, &case_folder, "web01-disk", &session)?, ui);
+    acquire::say(&acquire::image(&disk, &case_folder, "web01-disk", &session)?, ui);
     ui.say("\n$ exhibit acquire logs web01/var/log");
     acquire::say(&acquire::logs(&logs, &case_folder, "web01-logs", &session)?, ui);
     ui.say("\n$ exhibit timeline case");

@@ -250,6 +250,7 @@ fn exhibit_part(exhibit: &Exhibit, found: Option<&ExhibitVerdict>, faults: Vec<F
     let cite = sealed.as_ref().map(|entry| format!("{} entry {}", exhibit.id, entry.seq));
     let known = |value: Option<String>| value.unwrap_or_else(|| "NO RECORD".to_owned());
 
+    let said = |text: &str| if text.is_empty() { "NO RECORD".to_owned() } else { text.to_owned() };
     let mut rows = Vec::new();
     let mut row = |label, value: String| rows.push(RowPart { label, value, cite: cite.clone() });
     row("Bundle id", manifest.id.clone());
@@ -257,7 +258,7 @@ fn exhibit_part(exhibit: &Exhibit, found: Option<&ExhibitVerdict>, faults: Vec<F
     row("Model, serial number", format!("{}, {}", known(manifest.source.model.clone()), known(manifest.source.serial.clone())));
     row("Acquired (UTC)", plain_time(&manifest.created));
     row("By", format!("{} with key {}", manifest.examiner.name, manifest.examiner.key));
-    row("On host", format!("{} ({})", known(manifest.host.name.clone()), known(manifest.host.os.clone())));
+    row("On host", format!("{} ({})", said(&manifest.host.name), said(&manifest.host.os)));
     row("Program", format!("{} {}, build {}", manifest.tool.name, manifest.tool.version, known(manifest.tool.build_sha256.as_ref().map(ToString::to_string))));
     for stream in &streams {
         row("SHA-256", format!("{} (stream {}, {} bytes)", stream.stream().sha256, stream.name(), stream.len()));
