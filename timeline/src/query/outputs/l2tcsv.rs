@@ -102,8 +102,14 @@ fn macb(desc: &str) -> &'static str {
         "Content Modification Time" | "Content Deletion Time" => "M...",
         "Metadata Modification Time" => "..C.",
         "Creation Time" | "Added Time" | "File Downloaded" | "First Connection Time" => "...B",
-        "Last Access Time" | "Last Visited Time" | "Last Login Time" | "Last Connection Time"
-        | "Last Time Executed" | "Last Printed Time" | "Last Shutdown Time" | "Start Time" => ".A..",
+        "Last Access Time"
+        | "Last Visited Time"
+        | "Last Login Time"
+        | "Last Connection Time"
+        | "Last Time Executed"
+        | "Last Printed Time"
+        | "Last Shutdown Time"
+        | "Start Time" => ".A..",
         _ => "....",
     }
 }

@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use polars::prelude::{AnyValue, Column, DataFrame, Field, ParquetCompression, ParquetWriter, Schema, Series};
+use polars::prelude::{
+    AnyValue, Column, DataFrame, Field, ParquetCompression, ParquetWriter, Schema, Series,
+};
 
 use super::{Written, put_csv_field, unwritten};
 use crate::Error;
@@ -90,7 +92,8 @@ fn group(rows: &[AnswerRow], fields: &[Field]) -> Result<DataFrame, Error> {
         .map(|(n, field)| {
             let values: Vec<AnyValue<'_>> = rows.iter().map(|row| row.engine_value(n)).collect();
             let name = field.name().clone();
-            guarded(|| Series::from_any_values_and_dtype(name, &values, field.dtype(), true)).map(Column::from)
+            guarded(|| Series::from_any_values_and_dtype(name, &values, field.dtype(), true))
+                .map(Column::from)
         })
         .collect::<Result<_, _>>()?;
     guarded(|| DataFrame::new(rows.len(), columns))
