@@ -10,7 +10,7 @@ macro_rules! parsers {
     };
 }
 
-parsers! { syslog, systemd_journal }
+parsers! { syslog, systemd_journal, utmp, lastlog }
 
 #[cfg(test)]
 mod sample_checks;
