@@ -39,7 +39,9 @@ fn a_case_goes_from_init_to_report_and_each_step_is_an_entry() {
     let log = desk.ok(&["custody", "log", "case", "--json"]).stdout;
     let types: Vec<String> = log
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["type"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["type"].as_str().unwrap().to_owned()
+        })
         .collect();
     assert_eq!(types, ["log.genesis", "exhibit.added", "note", "verify.result", "report.issued"]);
     let list = desk.ok(&["list", "case", "--json"]).stdout;
@@ -72,7 +74,10 @@ fn a_source_that_is_not_there_is_named() {
     let desk = Desk::new();
     desk.ok(&["init", "case", "--name", "n", "--examiner", "e"]);
     desk.run(&["acquire", "disk", "gone.raw", "--case", "case"]).fails(4, &["gone.raw", "No such file"]);
-    assert!(fs::read_dir(desk.path("case/exhibits")).unwrap().next().is_none(), "no empty exhibit is left behind");
+    assert!(
+        fs::read_dir(desk.path("case/exhibits")).unwrap().next().is_none(),
+        "no empty exhibit is left behind"
+    );
     desk.run(&["acquire", "logs", "gone", "--case", "case"]).fails(4, &["gone"]);
     desk.run(&["verify", "gone"]).fails(2, &["gone"]);
     desk.run(&["timeline", "gone"]).fails(2, &["gone", "exhibit init"]);
@@ -103,9 +108,11 @@ fn a_key_that_the_log_does_not_know_signs_nothing() {
     desk.ok(&["init", "case", "--name", "n", "--examiner", "e"]);
     desk.ok(&["key", "new", "--key", "other.pem"]);
     let before = fs::read(desk.path("case/custody.jsonl")).unwrap();
-    desk.run(&["custody", "note", "case", "x", "--key", "other.pem"]).fails(4, &["may not sign", "--key FILE"]);
+    desk.run(&["custody", "note", "case", "x", "--key", "other.pem"])
+        .fails(4, &["may not sign", "--key FILE"]);
     assert_eq!(fs::read(desk.path("case/custody.jsonl")).unwrap(), before);
-    desk.run(&["custody", "note", "case", "x", "--key", "missing.pem"]).fails(4, &["missing.pem", "exhibit key new"]);
+    desk.run(&["custody", "note", "case", "x", "--key", "missing.pem"])
+        .fails(4, &["missing.pem", "exhibit key new"]);
     desk.write("broken.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     desk.run(&["custody", "note", "case", "x", "--key", "broken.pem"]).fails(4, &["key"]);
 }
@@ -146,7 +153,10 @@ fn one_changed_byte_is_exit_code_3_and_named() {
 fn on_small_disk(desk: &Desk, size: &str, test: impl FnOnce(&Path)) {
     let mount = desk.path("small");
     fs::create_dir(&mount).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&mount).output();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+        .arg(&mount)
+        .output();
     if !mounted.is_ok_and(|output| output.status.success()) {
         println!("skipped: mounting a small tmpfs needs root");
         return;
@@ -192,7 +202,8 @@ fn a_bundle_of_a_later_format_version_is_refused_by_name() {
     let desk = Desk::new();
     let bundle = desk.path("").join(desk.case_with_disk(&desk.write("disk.raw", DISK)));
     let manifest = fs::read_to_string(bundle.join("manifest.json")).unwrap();
-    fs::write(bundle.join("manifest.json"), manifest.replace("exhibit-bundle/1", "exhibit-bundle/2")).unwrap();
+    fs::write(bundle.join("manifest.json"), manifest.replace("exhibit-bundle/1", "exhibit-bundle/2"))
+        .unwrap();
     desk.run(&["timeline", "case", "--exhibit", "E001"]).fails(4, &["exhibit-bundle/2"]);
 }
 

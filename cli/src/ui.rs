@@ -165,8 +165,14 @@ mod tests {
 
     #[test]
     fn numbers_read_as_people_say_them() {
-        assert_eq!((bytes(1023), bytes(1024), bytes(1_677_721_600)), ("1023 B".into(), "1.0 KiB".into(), "1.6 GiB".into()));
-        assert_eq!((grouped(999), grouped(64_488), grouped(1_000_000)), ("999".into(), "64,488".into(), "1,000,000".into()));
+        assert_eq!(
+            (bytes(1023), bytes(1024), bytes(1_677_721_600)),
+            ("1023 B".into(), "1.0 KiB".into(), "1.6 GiB".into())
+        );
+        assert_eq!(
+            (grouped(999), grouped(64_488), grouped(1_000_000)),
+            ("999".into(), "64,488".into(), "1,000,000".into())
+        );
         assert_eq!(count(1, "entry", "entries"), "1 entry");
     }
 

@@ -26,8 +26,8 @@ pub mod report;
 pub mod strict_json;
 pub mod verify;
 
-pub use case_lock::TimelineLock;
 pub use case::{Case, CaseFile, Exhibit, Logged, NewCase};
+pub use case_lock::TimelineLock;
 pub use checkpoint::{Checkpoint, SignedCheckpoint, SignedNote};
 pub use clock::{Clock, FixedClock, Moment, SystemClock};
 pub use custody_log::{Appended, CustodyLog, HOW_SINGLE_WRITER, LogContents, Writer};

@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::failure::{Failure, Outcome};
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
-use crate::ui::{self, Ui};
 use crate::target;
+use crate::ui::{self, Ui};
 
 /// Acquire evidence into a signed bundle of a case
 ///
@@ -128,7 +128,8 @@ fn acquire_into(
     let report = plan.options(options).progress(&bars).run(&writer);
     drop(bars);
     report.map_err(|error| {
-        Failure::new(error).hint(format!("what was read is kept in {}, which stays OPEN", exhibit.folder.display()))
+        Failure::new(error)
+            .hint(format!("what was read is kept in {}, which stays OPEN", exhibit.folder.display()))
     })
 }
 
@@ -160,7 +161,10 @@ pub(crate) fn say(report: &Report, ui: Ui) {
     let stream = &report.stream;
     let stored: u64 = stream.segments.iter().map(|segment| segment.size).sum();
     let rate = if report.seconds > 0.0 { (stream.size as f64 / report.seconds) as u64 } else { 0 };
-    let files = report.files.as_ref().map_or_else(String::new, |counts| format!(" from {}", ui::count(counts.files, "file", "files")));
+    let files = report
+        .files
+        .as_ref()
+        .map_or_else(String::new, |counts| format!(" from {}", ui::count(counts.files, "file", "files")));
     ui.say(&format!(
         "acquired {}{files} in {:.1} s ({}/s), stored in {}",
         ui::bytes(stream.size),
@@ -168,11 +172,12 @@ pub(crate) fn say(report: &Report, ui: Ui) {
         ui::bytes(rate),
         ui::bytes(stored)
     ));
-    let states: Vec<String> = [State::Data, State::Zero, State::Absent, State::Unreadable, State::Skipped, State::Base]
-        .into_iter()
-        .filter(|state| stream.states.of(*state) > 0)
-        .map(|state| format!("{} {}", ui::bytes(stream.states.of(state)), state.word()))
-        .collect();
+    let states: Vec<String> =
+        [State::Data, State::Zero, State::Absent, State::Unreadable, State::Skipped, State::Base]
+            .into_iter()
+            .filter(|state| stream.states.of(*state) > 0)
+            .map(|state| format!("{} {}", ui::bytes(stream.states.of(state)), state.word()))
+            .collect();
     if !states.is_empty() {
         ui.say(&format!("every byte is accounted for: {}", states.join(", ")));
     }
@@ -182,13 +187,19 @@ pub(crate) fn say(report: &Report, ui: Ui) {
         ui.warn(&format!("{}{place}: {}", issue.path, issue.what));
     }
     if report.issue_count > SHOWN as u64 {
-        ui.warn(&format!("{} more are in the bundle's tables", ui::count(report.issue_count - SHOWN as u64, "issue", "issues")));
+        ui.warn(&format!(
+            "{} more are in the bundle's tables",
+            ui::count(report.issue_count - SHOWN as u64, "issue", "issues")
+        ));
     }
 }
 
 fn default_name(source: &Path, what: &str) -> String {
     let stem = source.file_stem().map(|stem| stem.to_string_lossy().into_owned()).filter(|stem| stem != "-");
-    stem.map_or_else(|| what.to_owned(), |stem| if stem.contains(what) { stem } else { format!("{stem}-{what}") })
+    stem.map_or_else(
+        || what.to_owned(),
+        |stem| if stem.contains(what) { stem } else { format!("{stem}-{what}") },
+    )
 }
 
 /// `512KiB`, `1MiB` or a number of bytes.

@@ -56,7 +56,9 @@ fn log(target: &str, session: &Session) -> Result<Outcome, Failure> {
     }
     if contents.torn_bytes > 0 {
         let torn = contents.torn_bytes;
-        session.ui.warn(&format!("{torn} bytes after the last whole entry: the next append keeps them aside"));
+        session
+            .ui
+            .warn(&format!("{torn} bytes after the last whole entry: the next append keeps them aside"));
         return Ok(Outcome::WithIssues);
     }
     Ok(Outcome::Done)
@@ -64,7 +66,13 @@ fn log(target: &str, session: &Session) -> Result<Outcome, Failure> {
 
 fn row(entry: &Entry) -> Vec<String> {
     let time = entry.time.wall.get(..19).unwrap_or(&entry.time.wall).replace('T', " ");
-    vec![entry.seq.to_string(), time, entry.kind.to_string(), entry.actor.name.clone(), custody::report::what(entry)]
+    vec![
+        entry.seq.to_string(),
+        time,
+        entry.kind.to_string(),
+        entry.actor.name.clone(),
+        custody::report::what(entry),
+    ]
 }
 
 fn note(target: &str, text: &str, session: &Session) -> Result<Outcome, Failure> {

@@ -18,19 +18,57 @@ const LOGS: &[u8] = include_bytes!("../../../samples/web01/web01-logs.tar.zst");
 const STORY: [(&str, &str); 10] = [
     (
         "password guessing",
-        "SELECT MIN(ts) AS ts, CONCAT(CAST(COUNT(*) AS VARCHAR), ' failures from ', src_ip) AS what FROM events \
-         WHERE action = 'ssh-login' AND outcome = 'failure' AND source = 'linux:syslog' AND path IS NULL AND exhibit = 'E001' \
+        "SELECT MIN(ts) AS ts, CONCAT(CAST(COUNT(*) AS VARCHAR), ' failed ssh logins from ', src_ip) AS what FROM events \
+         WHERE exhibit = 'E001' AND locator LIKE '%/var/log/auth.log%' AND action = 'ssh-login' \
+         AND outcome = 'failure' GROUP BY src_ip ORDER BY COUNT(*) DESC LIMIT 1",
+    ),
+    (
+        "way in",
+        "SELECT ts, message AS what FROM events WHERE exhibit = 'E001' AND action = 'ssh-login' \
+         AND outcome = 'success' AND src_ip IN (SELECT src_ip FROM events WHERE action = 'ssh-login' \
+         AND outcome = 'failure' GROUP BY src_ip HAVING COUNT(*) > 50) ORDER BY ts LIMIT 1",
+    ),
+    (
+        "root shell",
+        "SELECT ts, message AS what FROM events WHERE exhibit = 'E001' AND action = 'sudo' \
+         AND command = '/bin/bash' ORDER BY ts LIMIT 1",
+    ),
+    (
+        "persistence",
+        "SELECT ts, message AS what FROM events WHERE exhibit = 'E001' AND action = 'executed' \
+         AND command LIKE '%/etc/cron.d/%' ORDER BY ts LIMIT 1",
+    ),
+    (
+        "second root",
+        "SELECT ts, message AS what FROM events WHERE exhibit = 'E001' AND source = 'linux:syslog' \
+         AND action = 'user-added' AND message LIKE '%UID=0,%' ORDER BY ts LIMIT 1",
+    ),
+    (
+        "web shell",
+        "SELECT ts, message AS what FROM events WHERE exhibit = 'E001' AND source = 'fs:stat' \
+         AND ts_desc = 'Creation Time' AND path LIKE '/var/www/html/uploads/%.php' ORDER BY ts LIMIT 1",
+    ),
+    (
+        "web shell used",
+        "SELECT MIN(ts) AS ts, CONCAT(CAST(COUNT(*) AS VARCHAR), ' POST requests from ', src_ip) AS what FROM events \
+         WHERE exhibit = 'E001' AND source = 'web:access' AND message LIKE '%POST /uploads/%' \
          GROUP BY src_ip ORDER BY COUNT(*) DESC LIMIT 1",
     ),
-    ("way in", ""),
-    ("root shell", ""),
-    ("persistence", ""),
-    ("second root", ""),
-    ("web shell", ""),
-    ("web shell used", ""),
-    ("packing", ""),
-    ("exfiltration", ""),
-    ("traces removed", ""),
+    (
+        "packing",
+        "SELECT ts, message AS what FROM events WHERE exhibit = 'E001' AND action = 'executed' \
+         AND command LIKE 'tar -c%' ORDER BY ts LIMIT 1",
+    ),
+    (
+        "exfiltration",
+        "SELECT ts, message AS what FROM events WHERE exhibit = 'E001' AND action = 'executed' \
+         AND command LIKE 'curl -sT%' ORDER BY ts LIMIT 1",
+    ),
+    (
+        "traces removed",
+        "SELECT ts, message AS what FROM events WHERE exhibit = 'E001' AND source = 'fs:stat' \
+         AND ts_desc = 'Content Deletion Time' ORDER BY ts LIMIT 1",
+    ),
 ];
 
 /// Run the whole job on the built-in samples: acquire, verify, timeline, query, report
@@ -115,7 +153,8 @@ fn story(timeline: &Timeline) -> Result<Vec<Line>, Failure> {
     let mut lines = Vec::new();
     for (step, sql) in STORY {
         let row = timeline.sql(sql)?.next().transpose()?;
-        let text = |name: &str| row.as_ref().map(|row| row.get(name).to_text().into_owned()).unwrap_or_default();
+        let text =
+            |name: &str| row.as_ref().map(|row| row.get(name).to_text().into_owned()).unwrap_or_default();
         let ts = text("ts").replace('T', " ").chars().take(19).collect();
         let what = if row.is_some() { text("what") } else { "nothing found".to_owned() };
         lines.push(Line { ts, step, what });
@@ -125,7 +164,9 @@ fn story(timeline: &Timeline) -> Result<Vec<Line>, Failure> {
 
 /// Unpacks the samples; gives the disk image and the folder of logs.
 fn unpack(folder: &Path) -> Result<(PathBuf, PathBuf), Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("failed to unpack the samples into {folder:?}: {error}"));
+    let failed = |error: std::io::Error| {
+        Failure::new(format!("failed to unpack the samples into {folder:?}: {error}"))
+    };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let disk = folder.join("web01-disk.raw");
     let mut image = std::fs::File::create(&disk).map_err(failed)?;

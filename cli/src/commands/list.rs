@@ -33,7 +33,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
             Ok(bundle) => {
                 let manifest = bundle.manifest();
                 let size: u64 = manifest.streams.iter().map(|stream| stream.size).sum();
-                let sha256 = manifest.streams.first().map(|stream| stream.sha256.to_string()).unwrap_or_default();
+                let sha256 =
+                    manifest.streams.first().map(|stream| stream.sha256.to_string()).unwrap_or_default();
                 let verdict = log.map_or_else(|_| "BROKEN".to_owned(), |log| log.verdict.to_string());
                 (verdict, manifest.name.clone(), manifest.source.kind.clone(), Some(size), sha256, None)
             }

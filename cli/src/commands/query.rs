@@ -101,7 +101,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     };
     if shape == Shape::Table && !counts {
         let (all, undated) = timeline.count(&query).map_err(refused)?;
-        let shown = if is_cut_by_us && rows == TABLE_ROWS { " shown first; --limit N shows more" } else { "" };
+        let shown =
+            if is_cut_by_us && rows == TABLE_ROWS { " shown first; --limit N shows more" } else { "" };
         session.ui.say(&format!("{} of {}{shown}", ui::grouped(rows), ui::count(all, "event", "events")));
         if undated > 0 && query.undated == Undated::Apart {
             session.ui.say(&format!("{} have no time: --undated shows them", ui::grouped(undated)));

@@ -59,7 +59,12 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 
 /// Writes `report.html` into a folder; what `demo` does.
 #[cfg(feature = "timeline")]
-pub(crate) fn html(case: &Case, verification: &Verification, output: &Path, session: &Session) -> Result<PathBuf, Failure> {
+pub(crate) fn html(
+    case: &Case,
+    verification: &Verification,
+    output: &Path,
+    session: &Session,
+) -> Result<PathBuf, Failure> {
     write(case, verification, output, &[Format::Html], session)?;
     Ok(output.join("report.html"))
 }

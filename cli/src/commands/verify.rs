@@ -85,7 +85,10 @@ pub(crate) fn print(verification: &Verification, ui: Ui) -> Result<(), Failure> 
         ui.data(&format!("  and {}", ui::count(more, "fault more", "faults more")))?;
     }
     for exhibit in &verification.exhibits {
-        ui.data(&ui::printable(&format!("  {}  {}  {}", exhibit.id, exhibit.verdict, exhibit.folder), false))?;
+        ui.data(&ui::printable(
+            &format!("  {}  {}  {}", exhibit.id, exhibit.verdict, exhibit.folder),
+            false,
+        ))?;
     }
     for note in &verification.notes {
         ui.data(&ui::printable(&format!("  note: {note}"), false))?;
@@ -120,7 +123,8 @@ fn record(target: &Target, verification: &Verification, session: &Session) {
 fn trusted(key: &str) -> Result<TrustedKey, Failure> {
     let path = std::path::Path::new(key);
     let text = if path.is_file() {
-        std::fs::read_to_string(path).map_err(|error| Failure::new(format!("failed to read the key {path:?}: {error}")))?
+        std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("failed to read the key {path:?}: {error}")))?
     } else {
         key.to_owned()
     };

@@ -39,7 +39,10 @@ impl Report {
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
         environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
         environment.add_template("report.html", TEMPLATE).map_err(failed)?;
-        environment.get_template("report.html").and_then(|template| template.render(minijinja::value::Serde(self))).map_err(failed)
+        environment
+            .get_template("report.html")
+            .and_then(|template| template.render(minijinja::value::Serde(self)))
+            .map_err(failed)
     }
 
     /// The report as one line of JSON, for programs.

@@ -204,7 +204,9 @@ fn limits(verification: &Verification, exhibits: &[ExhibitPart], entries: &[Entr
         );
     }
     if verification.verdict.level < Level::Signed {
-        limits.push("No key was named as trusted, so the report does not say whose signatures these are.".to_owned());
+        limits.push(
+            "No key was named as trusted, so the report does not say whose signatures these are.".to_owned(),
+        );
     }
     for exhibit in exhibits {
         for stream in exhibit.streams.iter().filter(|stream| !stream.unreadable.starts_with("No part")) {
@@ -228,7 +230,8 @@ fn limits(verification: &Verification, exhibits: &[ExhibitPart], entries: &[Entr
 fn exhibit_part(exhibit: &Exhibit, found: Option<&ExhibitVerdict>, faults: Vec<FaultPart>) -> ExhibitPart {
     let verdict = found.map_or_else(|| "not verified".to_owned(), |found| found.verdict.to_string());
     let Ok(bundle) = Bundle::open(&exhibit.folder) else {
-        let name = exhibit.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            exhibit.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         return ExhibitPart {
             id: exhibit.id.clone(),
             name,
@@ -255,13 +258,27 @@ fn exhibit_part(exhibit: &Exhibit, found: Option<&ExhibitVerdict>, faults: Vec<F
     let mut row = |label, value: String| rows.push(RowPart { label, value, cite: cite.clone() });
     row("Bundle id", manifest.id.clone());
     row("Source", known(manifest.source.path.clone()));
-    row("Model, serial number", format!("{}, {}", known(manifest.source.model.clone()), known(manifest.source.serial.clone())));
+    row(
+        "Model, serial number",
+        format!("{}, {}", known(manifest.source.model.clone()), known(manifest.source.serial.clone())),
+    );
     row("Acquired (UTC)", plain_time(&manifest.created));
     row("By", format!("{} with key {}", manifest.examiner.name, manifest.examiner.key));
     row("On host", format!("{} ({})", said(&manifest.host.name), said(&manifest.host.os)));
-    row("Program", format!("{} {}, build {}", manifest.tool.name, manifest.tool.version, known(manifest.tool.build_sha256.as_ref().map(ToString::to_string))));
+    row(
+        "Program",
+        format!(
+            "{} {}, build {}",
+            manifest.tool.name,
+            manifest.tool.version,
+            known(manifest.tool.build_sha256.as_ref().map(ToString::to_string))
+        ),
+    );
     for stream in &streams {
-        row("SHA-256", format!("{} (stream {}, {} bytes)", stream.stream().sha256, stream.name(), stream.len()));
+        row(
+            "SHA-256",
+            format!("{} (stream {}, {} bytes)", stream.stream().sha256, stream.name(), stream.len()),
+        );
     }
     row("SHA-256 of manifest.json", bundle.manifest_sha256().to_string());
     ExhibitPart {
@@ -305,7 +322,8 @@ fn stream_part(reader: &StreamReader) -> StreamPart {
                 .take(20)
                 .map(|extent| format!("{} bytes from {} ({})", extent.length, extent.start, extent.detail))
                 .collect();
-            let more = if n > 20 { format!(", and {} more in the extents table", n - 20) } else { String::new() };
+            let more =
+                if n > 20 { format!(", and {} more in the extents table", n - 20) } else { String::new() };
             format!("{n} areas could not be read: {}{more}.", shown.join("; "))
         }
     };
@@ -379,9 +397,9 @@ fn checks(case: &Case, exhibits: &[Exhibit]) -> Vec<CheckPart> {
         return Vec::new();
     };
     let folder = exhibit.folder.strip_prefix(case.folder()).unwrap_or(&exhibit.folder).display().to_string();
-    let stream = Bundle::open(&exhibit.folder)
-        .ok()
-        .and_then(|bundle| bundle.manifest().streams.first().map(|stream| (stream.name.clone(), stream.sha256)));
+    let stream = Bundle::open(&exhibit.folder).ok().and_then(|bundle| {
+        bundle.manifest().streams.first().map(|stream| (stream.name.clone(), stream.sha256))
+    });
     let mut checks = vec![CheckPart {
         title: "Every file of the bundle",
         command: format!("(cd '{folder}' && sha256sum -c SHA256SUMS)"),
@@ -404,7 +422,9 @@ fn checks(case: &Case, exhibits: &[Exhibit]) -> Vec<CheckPart> {
     checks.push(CheckPart {
         title: "The log's spelling, its chain and its signed root",
         command: format!("jq -cS . '{folder}/custody.jsonl' | cmp - '{folder}/custody.jsonl'"),
-        expect: format!("Prints nothing. {folder}/VERIFY.md goes on from here, with this bundle's own values."),
+        expect: format!(
+            "Prints nothing. {folder}/VERIFY.md goes on from here, with this bundle's own values."
+        ),
     });
     checks
 }
