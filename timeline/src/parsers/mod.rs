@@ -10,11 +10,7 @@ macro_rules! parsers {
     };
 }
 
-<<<<<<< HEAD
-parsers! { pub file_times, auditd, syslog, systemd_journal }
-=======
-parsers! { syslog, systemd_journal, utmp, lastlog }
->>>>>>> d787ec580314f89feb893390428be0cd92db9b3c
+parsers! { pub file_times, auditd, syslog, systemd_journal, utmp, lastlog }
 
 mod journal_file;
 #[cfg(test)]
