@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use custody::bundle::{
-    BundleStore, Cut, Encoder, Examiner, FORMAT, Gap, Host as BundleHost, LocalFolder, LogOrigin, Manifest, Source, State,
-    StreamWriter, Tool as BundleTool, seal,
+    BundleStore, Cut, Encoder, Examiner, FORMAT, Gap, Host as BundleHost, LocalFolder, LogOrigin, Manifest,
+    Source, State, StreamWriter, Tool as BundleTool, seal,
 };
 use custody::verify::{Options, TrustedKey, Verification, verify};
-use custody::{Actor, CustodyLog, EntryType, FixedClock, Hasher, Host, Identity, NewEntry, SigningKey, Tool, Writer};
+use custody::{
+    Actor, CustodyLog, EntryType, FixedClock, Hasher, Host, Identity, NewEntry, SigningKey, Tool, Writer,
+};
 
 pub static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[1; 32]));
 pub static OTHER_KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[2; 32]));

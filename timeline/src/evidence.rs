@@ -80,7 +80,11 @@ impl FileTimes {
         let result = match self {
             FileTimes::Ext { ext, .. } => file_times::scan(ext, &mut out),
             FileTimes::Tar { stream, headers, .. } => headers.iter().try_for_each(|span| {
-                let header = crate::bytes::read_vec(&**stream, span.offset, usize::try_from(span.length).unwrap_or(0))?;
+                let header = crate::bytes::read_vec(
+                    &**stream,
+                    span.offset,
+                    usize::try_from(span.length).unwrap_or(0),
+                )?;
                 file_times::rows_of_tar_header(&header, *span, &mut out);
                 Ok(())
             }),
@@ -141,7 +145,11 @@ impl Opening {
         let (volumes, issues) = volumes::find(disk)?;
         self.issues.extend(issues.into_iter().map(|issue| Issue::new(stream, issue)));
         for volume in volumes {
-            let base = if volume.label.is_empty() { stream.to_owned() } else { format!("{stream}/{}", volume.label) };
+            let base = if volume.label.is_empty() {
+                stream.to_owned()
+            } else {
+                format!("{stream}/{}", volume.label)
+            };
             match Ext::open(volume.source.clone()) {
                 Ok(ext) => {
                     let locator = format!("{base}/{}", ext.kind());
@@ -149,7 +157,9 @@ impl Opening {
                         self.issues.push(Issue::new(&locator, error));
                     }
                 }
-                Err(error) => self.issues.push(Issue::new(&base, format!("{} is not read: {error}", volume.what))),
+                Err(error) => {
+                    self.issues.push(Issue::new(&base, format!("{} is not read: {error}", volume.what)))
+                }
             }
         }
         Ok(())

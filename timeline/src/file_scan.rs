@@ -110,7 +110,8 @@ impl EvidenceFile {
     pub fn scan_years(&self, claimed: &Claimed) -> YearScan {
         let mut input = self.input(claimed.codec);
         // A fault shows again in the second pass, which lists it.
-        catch_unwind(AssertUnwindSafe(|| claimed.parser.scan_years(&mut input).unwrap_or_default())).unwrap_or_default()
+        catch_unwind(AssertUnwindSafe(|| claimed.parser.scan_years(&mut input).unwrap_or_default()))
+            .unwrap_or_default()
     }
 
     /// Reads all records; rows go to `rows`, the account comes back.

@@ -18,9 +18,9 @@ pub mod progress;
 pub mod prove;
 #[cfg(feature = "store")]
 pub mod query;
+pub mod record;
 #[cfg(feature = "store")]
 pub mod store;
-pub mod record;
 pub mod text;
 pub mod unpack;
 pub mod volumes;

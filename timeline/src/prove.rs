@@ -96,9 +96,9 @@ impl Prover {
                     .ok_or_else(|| Error::Usage { what: format!("there is no parser {:?}", hints.parser) })?;
                 Ok(record.parse(file, parser, place.span, &context)?)
             }
-            Found::Times(times) => Ok({
-                file_times::of_record(times.is_tar(), &record.bytes, place.span, &record.pieces)
-            }),
+            Found::Times(times) => {
+                Ok({ file_times::of_record(times.is_tar(), &record.bytes, place.span, &record.pieces) })
+            }
         }
     }
 

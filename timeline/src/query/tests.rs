@@ -562,7 +562,11 @@ fn a_million_rows_are_written_and_asked() {
     let timed = |what: &str, query: &dyn Fn() -> u64| {
         let start = std::time::Instant::now();
         let rows = query();
-        eprintln!("{what}: {rows} rows in {:.3} s; peak {} MiB", start.elapsed().as_secs_f64(), peak_kib() >> 10);
+        eprintln!(
+            "{what}: {rows} rows in {:.3} s; peak {} MiB",
+            start.elapsed().as_secs_f64(),
+            peak_kib() >> 10
+        );
         rows
     };
     let all = timed("every event as CSV", &|| {
@@ -574,8 +578,12 @@ fn a_million_rows_are_written_and_asked() {
     let hour = (moment("2026-05-29 03:00").unwrap(), moment("2026-05-29 04:00").unwrap());
     timed("one hour", &|| rows_of(&Query { since: Some(hour.0), until: Some(hour.1), ..Query::default() }));
     timed("grep", &|| rows_of(&Query { grep: Some("PORT 4242 ".into()), ..Query::default() }));
-    timed("facet", &|| rows_of(&Query { facet: vec!["user_name".into(), "src_ip".into()], ..Query::default() }));
-    timed("histogram", &|| rows_of(&Query { histogram: Some(Bucket::parse("1h").unwrap()), ..Query::default() }));
+    timed("facet", &|| {
+        rows_of(&Query { facet: vec!["user_name".into(), "src_ip".into()], ..Query::default() })
+    });
+    timed("histogram", &|| {
+        rows_of(&Query { histogram: Some(Bucket::parse("1h").unwrap()), ..Query::default() })
+    });
     let id = maker.row(event(0)).id_hex();
     timed("one event", &|| timeline.find_event(&id[..12]).map_or(0, |_| 1));
 }

@@ -214,8 +214,9 @@ impl Superblock {
         let copy = (1..count).find(|group| self.has_copy(*group));
         let meta = if self.incompat & INCOMPAT_META_BG == 0 { u64::MAX } else { self.first_meta_bg.into() };
         for copy in std::iter::once(u64::from(self.group)).chain(copy) {
-            let within =
-                offset.checked_sub(self.descriptor_block(0, copy)).filter(|within| within.is_multiple_of(width));
+            let within = offset
+                .checked_sub(self.descriptor_block(0, copy))
+                .filter(|within| within.is_multiple_of(width));
             if let Some(group) = within.map(|within| within / width)
                 && meta > 0
                 && group < count
@@ -226,7 +227,9 @@ impl Superblock {
             // No more blocks than there are for a petabyte of the smallest groups' descriptors.
             for block in meta.min(count.div_ceil(per_block))..count.div_ceil(per_block).min(1 << 20) {
                 let within = offset.checked_sub(self.descriptor_block(block, copy));
-                if let Some(within) = within.filter(|n| *n < u64::from(self.block_size) && n.is_multiple_of(width)) {
+                if let Some(within) =
+                    within.filter(|n| *n < u64::from(self.block_size) && n.is_multiple_of(width))
+                {
                     return Some(block.saturating_mul(per_block).saturating_add(within / width));
                 }
             }
