@@ -46,44 +46,29 @@ pub(crate) struct Global {
     pub(crate) key: Option<PathBuf>,
 }
 
-/// The table of commands, in the order of the help.
+/// The table of commands, in the order of the help. Each one's help is the documentation of its `Args`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a case, its custody log, and a key if there is none
     Init(commands::init::Args),
-    /// Acquire evidence into a signed bundle
     Acquire(commands::acquire::Args),
-    /// List the exhibits of a case
     List(commands::list::Args),
-    /// Check a case or bundle from its bytes up, and give a verdict
     Verify(commands::verify::Args),
-    /// Build or update the timeline of a case
     #[cfg(feature = "timeline")]
     Timeline(commands::timeline::Args),
-    /// List every parser: what it reads and the times it gives
     #[cfg(feature = "timeline")]
     Parsers(commands::parsers::Args),
-    /// Ask the timeline with a condition, facets or a histogram
     #[cfg(feature = "timeline")]
     Query(commands::query::Args),
-    /// Ask the timeline in SQL
     #[cfg(feature = "timeline")]
     Sql(commands::sql::Args),
-    /// Show one event: its fields, its raw bytes, its proof
     #[cfg(feature = "timeline")]
     Show(commands::show::Args),
-    /// Read a custody log, or append to it
     Custody(commands::custody::Args),
-    /// Write the custody report of a case
     Report(commands::report::Args),
-    /// Make or show a signing key
     Key(commands::key::Args),
-    /// Run the whole job on the built-in samples
     #[cfg(feature = "timeline")]
     Demo(commands::demo::Args),
-    /// Print shell completions
     Completions(commands::completions::Args),
-    /// Write the manual pages
     Man(commands::man::Args),
 }
 

@@ -97,7 +97,7 @@ impl Prover {
                 Ok(record.parse(file, parser, place.span, &context)?)
             }
             Found::Times(times) => {
-                Ok({ file_times::of_record(times.is_tar(), &record.bytes, place.span, &record.pieces) })
+                Ok(file_times::of_record(times.is_tar(), &record.bytes, place.span, &record.pieces))
             }
         }
     }
