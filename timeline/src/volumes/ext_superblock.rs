@@ -62,7 +62,7 @@ impl Superblock {
         if bytes.len() < LENGTH {
             return Err("the volume ends before the end of the superblock".into());
         }
-        if le16(bytes, 0x38) != MAGIC {
+        if !has_magic(bytes) {
             return Err(format!("the magic is {:#06x}, not 0xef53", le16(bytes, 0x38)));
         }
         let (compat, incompat, ro_compat) = (le32(bytes, 0x5C), le32(bytes, 0x60), le32(bytes, 0x64));
@@ -214,8 +214,9 @@ impl Superblock {
         let copy = (1..count).find(|group| self.has_copy(*group));
         let meta = if self.incompat & INCOMPAT_META_BG == 0 { u64::MAX } else { self.first_meta_bg.into() };
         for copy in std::iter::once(u64::from(self.group)).chain(copy) {
-            let within =
-                offset.checked_sub(self.descriptor_block(0, copy)).filter(|within| within.is_multiple_of(width));
+            let within = offset
+                .checked_sub(self.descriptor_block(0, copy))
+                .filter(|within| within.is_multiple_of(width));
             if let Some(group) = within.map(|within| within / width)
                 && meta > 0
                 && group < count
@@ -226,7 +227,9 @@ impl Superblock {
             // No more blocks than there are for a petabyte of the smallest groups' descriptors.
             for block in meta.min(count.div_ceil(per_block))..count.div_ceil(per_block).min(1 << 20) {
                 let within = offset.checked_sub(self.descriptor_block(block, copy));
-                if let Some(within) = within.filter(|n| *n < u64::from(self.block_size) && n.is_multiple_of(width)) {
+                if let Some(within) =
+                    within.filter(|n| *n < u64::from(self.block_size) && n.is_multiple_of(width))
+                {
                     return Some(block.saturating_mul(per_block).saturating_add(within / width));
                 }
             }
@@ -240,9 +243,14 @@ impl Superblock {
     }
 }
 
+/// Whether these bytes have the magic of a superblock, sound or not.
+pub(super) fn has_magic(superblock: &[u8]) -> bool {
+    le16(superblock, 0x38) == MAGIC
+}
+
 /// The kind of a superblock that need not be sound.
 pub(super) fn kind_of_bytes(superblock: &[u8]) -> Option<&'static str> {
-    if superblock.len() < LENGTH || le16(superblock, 0x38) != MAGIC || byte(superblock, 0x18) > 6 {
+    if superblock.len() < LENGTH || !has_magic(superblock) || byte(superblock, 0x18) > 6 {
         return None;
     }
     if le32(superblock, 0x60) & INCOMPAT_JOURNAL_DEVICE != 0 {

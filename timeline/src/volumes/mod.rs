@@ -23,10 +23,10 @@ pub(crate) use ext::ROOT;
 pub use ext::{Ext, ExtError, FoundFile, LinkTarget};
 pub use ext_file::ExtFile;
 pub(crate) use ext_groups::inode_number;
-pub(crate) use ext_superblock::LENGTH as SUPERBLOCK_LENGTH;
 pub use ext_inode::{FileType, Inode, InodeTime, Xattr};
 pub(crate) use ext_names::join;
 pub use ext_names::{FoundPath, Name, Names};
+pub(crate) use ext_superblock::LENGTH as SUPERBLOCK_LENGTH;
 pub use identify::identify;
 pub use issues::VolumeIssue;
 
@@ -72,3 +72,10 @@ pub fn find(disk: Arc<dyn ByteSource>) -> Result<(Vec<Volume>, Vec<VolumeIssue>)
     issues.sort();
     Ok((volumes, issues))
 }
+
+#[cfg(test)]
+mod ext_tests;
+#[cfg(test)]
+pub(crate) mod made_images;
+#[cfg(test)]
+mod partition_tests;
