@@ -36,13 +36,8 @@ pub enum Error {
         source: io::Error,
     },
     /// The place that the bundle is written to is full.
-    #[error("no space left for the bundle: {written} bytes of the source are kept in it, and it stays OPEN")]
-    NoSpace {
-        /// Bytes of the source that were stored.
-        written: u64,
-        /// The write that failed.
-        source: bundle::Error,
-    },
+    #[error("no space left for the bundle: what was stored stays, and the bundle stays OPEN")]
+    NoSpace(#[source] bundle::Error),
     /// The bundle could not be written.
     #[error("failed to write the bundle")]
     Bundle(#[source] bundle::Error),
@@ -65,7 +60,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<bundle::Error> for Error {
     fn from(error: bundle::Error) -> Self {
-        Self::Bundle(error)
+        if error.is_no_space() { Self::NoSpace(error) } else { Self::Bundle(error) }
     }
 }
 

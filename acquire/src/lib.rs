@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod acquisition;
 mod buffers;
 mod context;
 mod error;
@@ -15,6 +16,7 @@ mod progress;
 mod source;
 pub mod sources;
 
+pub use acquisition::{Acquisition, Destination, Report};
 pub use error::{Error, Result};
 pub use pipeline::{Feed, Marks, PipelineOptions, Written, store_stream};
 pub use progress::{NoProgress, Progress};

@@ -100,7 +100,7 @@ pub fn store_stream<T>(
             .spawn_scoped(scope, move || write(writer, &write_queue, progress))
             .map_err(Error::Thread)?;
         let mut feed = Feed { buffers, current: None, gaps: Vec::new(), index: 0, size: 0, to_hash, to_work };
-        let produced = produce(&mut feed).and_then(|made| feed.end().map(|()| made));
+        let produced = produce(&mut feed).and_then(|made| feed.submit().map(|()| made));
         drop(feed);
         let hashes = hashing.join().map_err(|_| Error::Stopped);
         // A cause in the writer is why the producer was stopped, so it comes first.
@@ -162,13 +162,7 @@ fn write(
         early.insert(index, encoded);
         while let Some(encoded) = early.remove(&next) {
             let Encoded { chunk, gaps, .. } = encoded?;
-            writer.push(&chunk, &gaps).map_err(|source| {
-                if source.is_no_space() {
-                    Error::NoSpace { written: writer.size(), source }
-                } else {
-                    source.into()
-                }
-            })?;
+            writer.push(&chunk, &gaps)?;
             progress.advanced(u64::from(chunk.length));
             next += 1;
         }
@@ -240,24 +234,6 @@ impl Feed {
         Ok(())
     }
 
-    /// Appends zeros that stand for something the source did not give.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] if the bundle can take no more.
-    pub fn append_missing(&mut self, mut length: u64, state: State, detail: &str) -> Result<()> {
-        while length > 0 {
-            let filled = self.fill(|room, marks| {
-                let take = usize::try_from(length).unwrap_or(usize::MAX).min(room.len());
-                room.get_mut(..take).unwrap_or_default().fill(0);
-                marks.add(0, take, state, detail);
-                Ok(take)
-            })?;
-            length = length.saturating_sub(filled as u64);
-        }
-        Ok(())
-    }
-
     fn submit(&mut self) -> Result<()> {
         let Some(buffer) = self.current.take().filter(|buffer| buffer.len() > 0) else { return Ok(()) };
         let (buffer, gaps) = (Arc::new(buffer), Arc::from(std::mem::take(&mut self.gaps)));
@@ -266,10 +242,6 @@ impl Feed {
         self.to_work.send(chunk()).map_err(|_| Error::Stopped)?;
         self.index += 1;
         Ok(())
-    }
-
-    fn end(&mut self) -> Result<()> {
-        self.submit()
     }
 }
 

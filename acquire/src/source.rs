@@ -87,6 +87,12 @@ impl Issues {
         self.count
     }
 
+    /// Gives the first of them away.
+    #[must_use]
+    pub fn into_kept(self) -> Vec<Issue> {
+        self.kept
+    }
+
     /// The first of them.
     #[must_use]
     pub fn kept(&self) -> &[Issue] {

@@ -31,6 +31,12 @@ impl Session {
         Session { ui, clock: SystemClock, key: global.key.clone() }
     }
 
+    /// The same session with another key.
+    #[cfg(feature = "timeline")]
+    pub(crate) fn with_key(&self, key: &Path) -> Session {
+        Session { ui: self.ui, clock: SystemClock, key: Some(key.to_owned()) }
+    }
+
     /// Where the signing key lies: `--key`, or the user's data folder.
     pub(crate) fn key_path(&self) -> Result<PathBuf, Failure> {
         match &self.key {
@@ -65,7 +71,7 @@ impl Session {
         };
         let logged = match self.key() {
             Ok(key) => case.record_reading(entry, &self.writer(&key, Some(case))),
-            Err(failure) => Logged::No(failure.to_string()),
+            Err(failure) => Logged::No(failure.words()),
         };
         match logged {
             Logged::Yes(appended) => {
@@ -85,6 +91,12 @@ impl Session {
         if path.exists() || self.key.is_some() {
             return Ok((self.key()?, false));
         }
+        self.new_key()
+    }
+
+    /// A new signing key, kept where this session looks for it.
+    pub(crate) fn new_key(&self) -> Result<(SigningKey, bool), Failure> {
+        let path = self.key_path()?;
         make_key_folder(&path)?;
         let key = SigningKey::generate()?;
         key.save(&path, passphrase_from_environment().as_deref())?;
@@ -96,11 +108,9 @@ impl Session {
 pub(crate) fn make_key_folder(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|error| Failure::new(error).hint(format!("the key folder {folder:?} could not be made")))?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+            Failure::new(error).hint(format!("the key folder {folder:?} could not be made"))
+        })?;
     }
     Ok(())
 }
@@ -121,7 +131,8 @@ fn load_key(path: &Path) -> Result<SigningKey, Failure> {
                 .hint(format!("set {PASSPHRASE_VARIABLE}, or run in a terminal")));
         }
     };
-    SigningKey::load(path, Some(&passphrase)).map_err(|error| Failure::new(error).hint("is the passphrase right?"))
+    SigningKey::load(path, Some(&passphrase))
+        .map_err(|error| Failure::new(error).hint("is the passphrase right?"))
 }
 
 /// The passphrase for unattended runs.
@@ -136,6 +147,7 @@ fn keys_folder() -> Result<PathBuf, Failure> {
     let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     data.or_else(home).map(|data| data.join("exhibit/keys")).ok_or_else(|| {
-        Failure::usage("neither XDG_DATA_HOME nor HOME says where keys are kept").hint("name the key with --key FILE")
+        Failure::usage("neither XDG_DATA_HOME nor HOME says where keys are kept")
+            .hint("name the key with --key FILE")
     })
 }

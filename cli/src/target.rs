@@ -74,7 +74,11 @@ pub(crate) fn exhibit_of(case: &Case, id: &str) -> Result<Exhibit, Failure> {
     let exhibits = case.exhibits()?;
     let known: Vec<String> = exhibits.iter().map(|exhibit| exhibit.id.clone()).collect();
     exhibits.into_iter().find(|exhibit| exhibit.id == id).ok_or_else(|| {
-        let there = if known.is_empty() { "it has none yet".to_owned() } else { format!("it has {}", known.join(", ")) };
+        let there = if known.is_empty() {
+            "it has none yet".to_owned()
+        } else {
+            format!("it has {}", known.join(", "))
+        };
         Failure::usage(format!("the case {:?} has no exhibit {id:?}: {there}", case.folder()))
     })
 }

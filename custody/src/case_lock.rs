@@ -21,7 +21,9 @@ impl Case {
         let path = crate::case_layout::timeline(self.folder());
         std::fs::create_dir_all(&path).map_err(|source| Error::Write { path: path.clone(), source })?;
         let folder = File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        match rustix::io::retry_on_intr(|| rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)) {
+        match rustix::io::retry_on_intr(|| {
+            rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)
+        }) {
             Ok(()) => Ok(TimelineLock(folder)),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse { path }),
             Err(error) => Err(Error::Write { path, source: error.into() }),

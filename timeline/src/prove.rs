@@ -28,8 +28,6 @@ pub struct Hints {
     pub parser: String,
     /// The year of the row, where its record has none, and how it was found.
     pub year: Option<(i32, YearBasis)>,
-    /// The inode number of a file-time row.
-    pub inode: Option<i64>,
 }
 
 impl Hints {
@@ -98,7 +96,9 @@ impl Prover {
                     .ok_or_else(|| Error::Usage { what: format!("there is no parser {:?}", hints.parser) })?;
                 Ok(record.parse(file, parser, place.span, &context)?)
             }
-            Found::Times(times) => Ok(file_times::of_record(times.is_tar(), record, place.span, hints.inode)),
+            Found::Times(times) => {
+                Ok({ file_times::of_record(times.is_tar(), &record.bytes, place.span, &record.pieces) })
+            }
         }
     }
 

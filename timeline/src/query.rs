@@ -17,6 +17,7 @@ mod timeline;
 pub use answer::{Answer, AnswerColumn, AnswerRow, Value};
 pub use moment::moment;
 
+pub use outputs::{Format, Written};
 pub use question::{Bucket, Query, Undated};
 pub use timeline::{DEFAULT_COLUMNS, Timeline};
 

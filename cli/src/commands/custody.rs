@@ -1,5 +1,6 @@
 //! `exhibit custody`: reads a custody log, or appends to it.
 
+use custody::strict_json;
 use custody::{CustodyLog, Entry, EntryType, NewEntry};
 use serde_json::json;
 
@@ -45,9 +46,9 @@ fn log(target: &str, session: &Session) -> Result<Outcome, Failure> {
     let log = CustodyLog::open(Target::open(target)?.folder())?;
     let contents = log.read()?;
     if session.ui.is_json() {
-        // The stored lines themselves: what jq and sha256sum see.
-        for line in contents.lines() {
-            session.ui.data(line)?;
+        // The strict spelling is unique: these are the stored lines, which jq and sha256sum see.
+        for entry in &contents.entries {
+            session.ui.data(&strict_json::to_line(&serde_json::to_value(entry)?)?)?;
         }
     } else {
         let rows = contents.entries.iter().map(row).collect();
@@ -55,7 +56,9 @@ fn log(target: &str, session: &Session) -> Result<Outcome, Failure> {
     }
     if contents.torn_bytes > 0 {
         let torn = contents.torn_bytes;
-        session.ui.warn(&format!("{torn} bytes after the last whole entry: the next append keeps them aside"));
+        session
+            .ui
+            .warn(&format!("{torn} bytes after the last whole entry: the next append keeps them aside"));
         return Ok(Outcome::WithIssues);
     }
     Ok(Outcome::Done)
@@ -63,7 +66,13 @@ fn log(target: &str, session: &Session) -> Result<Outcome, Failure> {
 
 fn row(entry: &Entry) -> Vec<String> {
     let time = entry.time.wall.get(..19).unwrap_or(&entry.time.wall).replace('T', " ");
-    vec![entry.seq.to_string(), time, entry.kind.to_string(), entry.actor.name.clone(), custody::report::what(entry)]
+    vec![
+        entry.seq.to_string(),
+        time,
+        entry.kind.to_string(),
+        entry.actor.name.clone(),
+        custody::report::what(entry),
+    ]
 }
 
 fn note(target: &str, text: &str, session: &Session) -> Result<Outcome, Failure> {

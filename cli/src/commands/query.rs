@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use custody::{EntryType, NewEntry, case_layout};
-use timeline::query::{Answer, Bucket, Query, Timeline, Undated, moment, outputs};
+use timeline::query::outputs::Format;
+use timeline::query::{Answer, Bucket, Query, Timeline, Undated, moment};
 
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
@@ -59,46 +59,50 @@ pub(crate) struct Args {
     /// Show rows with the same content once, with the number of copies
     #[arg(long)]
     dedup: bool,
-    /// How to write the answer
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    /// How to write the answer: table, csv, jsonl, parquet, timesketch, l2tcsv or bodyfile
+    #[arg(long, default_value = "table", value_name = "FORMAT", value_parser = shape)]
+    format: Shape,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+/// A table for people, or a format for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
     Table,
-    Csv,
-    Jsonl,
-    Parquet,
-    Timesketch,
-    L2tcsv,
-    Bodyfile,
+    Of(Format),
+}
+
+fn shape(name: &str) -> Result<Shape, String> {
+    if name == "table" {
+        return Ok(Shape::Table);
+    }
+    Format::from_name(name).map(Shape::Of).ok_or_else(|| {
+        let names: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
+        format!("there are table, {}", names.join(", "))
+    })
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
     let timeline = open(&case_layout::timeline(case.folder()))?;
     let mut query = question(args)?;
-    let format = if session.ui.is_json() { Format::Jsonl } else { args.format };
+    let shape = if session.ui.is_json() { Shape::Of(Format::Jsonl) } else { args.format };
+    if let Shape::Of(format) = shape {
+        format.prepare(&mut query).map_err(refused)?;
+    }
     let counts = query.histogram.is_some() || !query.facet.is_empty();
-    if counts && matches!(format, Format::Timesketch | Format::L2tcsv | Format::Bodyfile) {
-        return Err(Failure::usage("counts have no event to write in that format").hint("use --format table, csv or jsonl"));
-    }
-    if matches!(format, Format::Timesketch | Format::L2tcsv | Format::Bodyfile | Format::Parquet)
-        && args.columns.is_empty()
-        && !counts
-    {
-        query.columns = outputs::all_columns();
-    }
-    let is_cut_by_us = format == Format::Table && query.limit.is_none() && !counts;
+    let is_cut_by_us = shape == Shape::Table && query.limit.is_none() && !counts;
     if is_cut_by_us {
         query.limit = Some(TABLE_ROWS);
     }
     let answer = timeline.query(&query).map_err(refused)?;
-    let rows = write(answer, format, session)?;
-    if format == Format::Table && !counts {
+    let rows = match shape {
+        Shape::Table => table(answer, session)?,
+        Shape::Of(format) => write(answer, format, session)?,
+    };
+    if shape == Shape::Table && !counts {
         let (all, undated) = timeline.count(&query).map_err(refused)?;
-        let shown = if is_cut_by_us && rows == TABLE_ROWS { " shown first; --limit N shows more" } else { "" };
+        let shown =
+            if is_cut_by_us && rows == TABLE_ROWS { " shown first; --limit N shows more" } else { "" };
         session.ui.say(&format!("{} of {}{shown}", ui::grouped(rows), ui::count(all, "event", "events")));
         if undated > 0 && query.undated == Undated::Apart {
             session.ui.say(&format!("{} have no time: --undated shows them", ui::grouped(undated)));
@@ -153,20 +157,14 @@ fn question(args: &Args) -> Result<Query, Failure> {
 
 /// Writes an answer; gives the number of rows.
 fn write(answer: Answer, format: Format, session: &Session) -> Result<u64, Failure> {
-    if format == Format::Table {
-        return table(answer, session);
-    }
     let mut out = session.ui.stream();
-    let rows = match format {
-        Format::Csv => outputs::csv(answer, &mut out),
-        Format::Parquet => outputs::parquet(answer, &mut out),
-        Format::Timesketch => outputs::timesketch(answer, &mut out),
-        Format::L2tcsv => outputs::l2tcsv(answer, &mut out),
-        Format::Bodyfile => outputs::bodyfile(answer, &mut out),
-        Format::Jsonl | Format::Table => outputs::jsonl(answer, &mut out),
-    }?;
+    let written = format.write(answer, &mut out).map_err(refused)?;
     out.flush()?;
-    Ok(rows)
+    if written.left_out > 0 {
+        let left_out = ui::count(written.left_out, "event", "events");
+        session.ui.warn(&format!("{left_out} left out: this format cannot hold them"));
+    }
+    Ok(written.rows)
 }
 
 /// Draws an answer as a table; gives the number of rows.

@@ -85,6 +85,13 @@ fn ids(given: &[String]) -> Result<Vec<String>, Failure> {
     Ok(all)
 }
 
+/// Whether two rows are equal. The id is left out: it is made of place, `ts_desc` and a count of the rows before it,
+/// such as those of a file's other names, which the bytes of one record do not tell.
+fn is_same(row: &Map<String, Value>, other: &Map<String, Value>) -> bool {
+    row.len() == other.len()
+        && row.iter().all(|(key, value)| key == "event_id" || other.get(key) == Some(value))
+}
+
 /// Opens each exhibit once, however many events are shown.
 struct Shower<'a> {
     case: &'a Case,
@@ -128,7 +135,7 @@ impl Shower<'_> {
         let id = &prover.bundle().manifest().id;
         let host = prover.host();
         let mut maker = RowMaker::new(id, &exhibit, &place.locator, text(event, "parser"), host);
-        let same = events.into_iter().map(|event| maker.row(event).to_json()).any(|row| row == *event);
+        let same = events.into_iter().map(|again| maker.row(again).to_json()).any(|row| is_same(&row, event));
         let stream = stream_of(&place.locator);
         Ok(Evidence {
             same,
@@ -146,17 +153,20 @@ fn open(case: &Case, timeline: &Timeline, exhibit: &str) -> Result<Opened, Failu
     let folder = target::exhibit_of(case, exhibit)?.folder;
     let bundle = Bundle::open(&folder)?;
     let built = timeline.manifest().exhibits.get(exhibit);
-    let built = built.ok_or_else(|| Failure::new(format!("the timeline's manifest has no exhibit {exhibit}")))?;
+    let built =
+        built.ok_or_else(|| Failure::new(format!("the timeline's manifest has no exhibit {exhibit}")))?;
     if built.manifest_sha256 != bundle.manifest_sha256().to_string() {
-        return Err(Failure::new(format!("the timeline of {exhibit} was built from another bundle than {folder:?}"))
-            .hint("build it anew with `exhibit timeline CASE`"));
+        return Err(Failure::new(format!(
+            "the timeline of {exhibit} was built from another bundle than {folder:?}"
+        ))
+        .hint("build it anew with `exhibit timeline CASE`"));
     }
-    let context = built
-        .context
-        .load()
-        .ok_or_else(|| Failure::new(format!("this program does not know the time zone of exhibit {exhibit}")))?;
+    let context = built.context.load().ok_or_else(|| {
+        Failure::new(format!("this program does not know the time zone of exhibit {exhibit}"))
+    })?;
     let log = CustodyLog::open(&folder)?.read()?;
-    let sealed = log.entries.iter().rev().find(|entry| entry.kind == EntryType::BUNDLE_SEALED).map(|entry| entry.seq);
+    let sealed =
+        log.entries.iter().rev().find(|entry| entry.kind == EntryType::BUNDLE_SEALED).map(|entry| entry.seq);
     let checkpoint = log.checkpoint.map(|checkpoint| checkpoint.note.to_text()).unwrap_or_default();
     Ok(Opened { prover: Prover::open(bundle, context)?, checkpoint, sealed })
 }
@@ -183,7 +193,6 @@ fn hints_of(event: &Map<String, Value>, prover: &Prover) -> Hints {
     Hints {
         parser: text(event, "parser").split('@').next().unwrap_or_default().to_owned(),
         year: time.and_then(|time| Hints::year_of(time, basis, prover.zone())),
-        inode: event.get("inode").and_then(Value::as_i64),
     }
 }
 
@@ -197,14 +206,20 @@ fn document(event: Map<String, Value>, evidence: Option<&Evidence>, args: &Args)
         let record = &evidence.record;
         if args.bytes {
             fields.insert("bytes_b64".into(), BASE64.encode(&record.bytes).into());
-            let pieces: Vec<Value> =
-                record.pieces.iter().map(|(at, bytes)| json!({"offset": at, "bytes_b64": BASE64.encode(bytes)})).collect();
+            let pieces: Vec<Value> = record
+                .pieces
+                .iter()
+                .map(|(at, bytes)| json!({"offset": at, "bytes_b64": BASE64.encode(bytes)}))
+                .collect();
             fields.insert("pieces".into(), pieces.into());
             fields.insert("same_row".into(), evidence.same.into());
         }
         if args.proof {
             let root = evidence.chunks.first().map(|chunk| chunk.chunk_root.to_string());
-            fields.insert("ranges".into(), json!(record.ranges.iter().map(|r| [r.start, r.end]).collect::<Vec<_>>()));
+            fields.insert(
+                "ranges".into(),
+                json!(record.ranges.iter().map(|r| [r.start, r.end]).collect::<Vec<_>>()),
+            );
             fields.insert("chunks".into(), evidence.chunks.iter().map(chunk).collect());
             fields.insert("map_chunks".into(), evidence.map_chunks.iter().map(chunk).collect());
             fields.insert("chunk_root".into(), json!(root));
@@ -235,8 +250,13 @@ fn print(
     let Some(evidence) = evidence else { return Ok(()) };
     if args.bytes {
         say("")?;
-        say(&format!("{} re-read from the bundle:", ui::count(evidence.record.bytes.len() as u64, "byte", "bytes")))?;
-        for line in hex_dump(&evidence.record.bytes, event.get("byte_offset").and_then(Value::as_u64).unwrap_or(0)) {
+        say(&format!(
+            "{} re-read from the bundle:",
+            ui::count(evidence.record.bytes.len() as u64, "byte", "bytes")
+        ))?;
+        for line in
+            hex_dump(&evidence.record.bytes, event.get("byte_offset").and_then(Value::as_u64).unwrap_or(0))
+        {
             say(&line)?;
         }
         say(if evidence.same {
@@ -254,7 +274,10 @@ fn print(
             }
         }
         if let Some(first) = evidence.chunks.first() {
-            say(&format!("chunk_root     {} (in manifest.json, of {} chunks)", first.chunk_root, first.tree_size))?;
+            say(&format!(
+                "chunk_root     {} (in manifest.json, of {} chunks)",
+                first.chunk_root, first.tree_size
+            ))?;
         }
         let map: Vec<String> = evidence.map_chunks.iter().map(|proof| proof.index.to_string()).collect();
         if !map.is_empty() {
@@ -262,7 +285,9 @@ fn print(
         }
         say(&format!("manifest.json  {} (signed: manifest.json.sig)", evidence.manifest_sha256))?;
         if let Some(sealed) = evidence.sealed {
-            say(&format!("sealed by      entry {sealed} of the bundle's custody.jsonl, under this checkpoint:"))?;
+            say(&format!(
+                "sealed by      entry {sealed} of the bundle's custody.jsonl, under this checkpoint:"
+            ))?;
         }
         for line in evidence.checkpoint.lines() {
             say(&format!("  {line}"))?;
@@ -280,13 +305,18 @@ fn hex_dump(bytes: &[u8], offset: u64) -> Vec<String> {
         .enumerate()
         .map(|(at, part)| {
             let hex: Vec<String> = part.iter().map(|byte| format!("{byte:02x}")).collect();
-            let text: String =
-                part.iter().map(|b| if b.is_ascii_graphic() || *b == b' ' { *b as char } else { '.' }).collect();
+            let text: String = part
+                .iter()
+                .map(|b| if b.is_ascii_graphic() || *b == b' ' { *b as char } else { '.' })
+                .collect();
             format!("{:08x}  {:<47}  {text}", offset + 16 * at as u64, hex.join(" "))
         })
         .collect();
     if bytes.len() > 16 * LINES {
-        lines.push(format!("… and {} more; --json gives them all", ui::count((bytes.len() - 16 * LINES) as u64, "byte", "bytes")));
+        lines.push(format!(
+            "… and {} more; --json gives them all",
+            ui::count((bytes.len() - 16 * LINES) as u64, "byte", "bytes")
+        ));
     }
     lines
 }

@@ -35,7 +35,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         rows
     };
     let sql = if args.sql.len() > 4096 { "(more than 4,096 bytes)" } else { args.sql.as_str() };
-    let entry = NewEntry::new(EntryType::QUERY_RUN).how("command", "sql").how("sql", sql).result("rows", rows);
+    let entry =
+        NewEntry::new(EntryType::QUERY_RUN).how("command", "sql").how("sql", sql).result("rows", rows);
     session.record_reading(Some(&case), entry);
     Ok(Outcome::Done)
 }

@@ -99,8 +99,11 @@ pub(crate) fn build(case: &Case, args: &Args, session: &Session) -> Result<(Vec<
         summarise(session.ui, &exhibit.id, &update);
         reports.push(report(&exhibit.id, &update, entry));
         if args.strict && has_issues {
-            return Err(Failure::new(format!("{}: the evidence has damaged or unreadable places", exhibit.id))
-                .hint("without --strict they are listed and the rest is read"));
+            return Err(Failure::new(format!(
+                "{}: the evidence has damaged or unreadable places",
+                exhibit.id
+            ))
+            .hint("without --strict they are listed and the rest is read"));
         }
     }
     Ok((reports, outcome))
@@ -109,7 +112,15 @@ pub(crate) fn build(case: &Case, args: &Args, session: &Session) -> Result<(Vec<
 impl Args {
     /// The defaults for one case: all exhibits, all parsers.
     pub(crate) fn for_case(case: std::path::PathBuf) -> Args {
-        Args { case, exhibit: vec![], parser: vec![], timezone: None, year: None, strict: false, threads: None }
+        Args {
+            case,
+            exhibit: vec![],
+            parser: vec![],
+            timezone: None,
+            year: None,
+            strict: false,
+            threads: None,
+        }
     }
 }
 
@@ -117,13 +128,13 @@ fn options(args: &Args) -> Result<UpdateOptions, Failure> {
     let timezone = match &args.timezone {
         None => None,
         Some(name) => Some(Zone::from_name(name).ok_or_else(|| {
-            Failure::usage(format!("there is no time zone {name:?}")).hint("name it like Europe/Berlin, UTC or +02:00")
+            Failure::usage(format!("there is no time zone {name:?}"))
+                .hint("name it like Europe/Berlin, UTC or +02:00")
         })?),
     };
-    let threads = args.threads.map_or_else(
-        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        usize::from,
-    );
+    let threads = args
+        .threads
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get), usize::from);
     let mut build = BuildOptions::default();
     (build.parsers, build.year, build.threads) = (args.parser.clone(), args.year, threads);
     build.parsers().map_err(|error| Failure::usage(error.to_string()))?;
@@ -186,20 +197,38 @@ fn summarise(ui: Ui, exhibit: &str, update: &Update) {
         (*files, *events, *failed) = (*files + 1, *events + file.events, *failed + file.failed);
     }
     for (parser, (files, events, failed)) in by_parser {
-        let failed = if failed > 0 { format!(", {} not read", ui::count(failed, "record", "records")) } else { String::new() };
-        ui.say(&format!("  {parser:<20} {:>10} from {}{failed}", ui::grouped(events), ui::count(files, "file", "files")));
+        let failed = if failed > 0 {
+            format!(", {} not read", ui::count(failed, "record", "records"))
+        } else {
+            String::new()
+        };
+        ui.say(&format!(
+            "  {parser:<20} {:>10} from {}{failed}",
+            ui::grouped(events),
+            ui::count(files, "file", "files")
+        ));
     }
     if totals.undated > 0 {
-        ui.say(&format!("  {} without a time: kept, and shown with `query --undated`", ui::count(totals.undated, "record", "records")));
+        ui.say(&format!(
+            "  {} without a time: kept, and shown with `query --undated`",
+            ui::count(totals.undated, "record", "records")
+        ));
     }
-    ui.say(&format!("  {} that no parser reads, counted by kind in the ledger", ui::count(totals.unclaimed, "file", "files")));
+    ui.say(&format!(
+        "  {} that no parser reads, counted by kind in the ledger",
+        ui::count(totals.unclaimed, "file", "files")
+    ));
     const SHOWN: usize = 5;
     for issue in update.ledger.summary.issues.iter().take(SHOWN) {
         ui.warn(&format!("{}: {}", issue.place, issue.reason));
     }
     let more = update.ledger.summary.issues.len().saturating_sub(SHOWN);
     if more > 0 {
-        ui.warn(&format!("{} more in {}", ui::count(more as u64, "issue", "issues"), update.exhibit.ledger.path));
+        ui.warn(&format!(
+            "{} more in {}",
+            ui::count(more as u64, "issue", "issues"),
+            update.exhibit.ledger.path
+        ));
     }
 }
 

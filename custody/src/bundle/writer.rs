@@ -329,6 +329,8 @@ impl StreamWriter {
     fn end_segment(&mut self) -> Result<()> {
         let Some(Segment { mut file, seek_table, .. }) = self.segment.take() else { return Ok(()) };
         file.append(&seek_table.to_frame())?;
+        // Written here and not by the thread: no later segment may exist while bytes of this one are in memory only.
+        file.flush()?;
         self.settle()?;
         self.segment_number = self.segment_number.saturating_add(1);
         self.settling = Some(thread::spawn(move || file.finish()));

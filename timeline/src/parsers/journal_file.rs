@@ -322,7 +322,9 @@ impl JournalFile {
                 Ok(object) if object.kind == ENTRY_ARRAY => object,
                 other => {
                     let reason = other.map_or_else(NoObject::reason, |_| "another object");
-                    reached.bad.push((from, format!("names an array of entries at {at}, where there is {reason}")));
+                    reached
+                        .bad
+                        .push((from, format!("names an array of entries at {at}, where there is {reason}")));
                     return Ok(reached);
                 }
             };
@@ -350,7 +352,9 @@ impl JournalFile {
                     } else if entry % 8 != 0 || entry < SMALLEST_HEADER || entry.saturating_add(64) > length {
                         empty = 0;
                         let reason = if entry < length { "which cannot be" } else { "beyond the file's end" };
-                        reached.bad.push((Span::new(item, place), format!("names an entry at {entry}, {reason}")));
+                        reached
+                            .bad
+                            .push((Span::new(item, place), format!("names an entry at {entry}, {reason}")));
                     } else {
                         empty = 0;
                         reached.entries.insert(entry);

@@ -10,11 +10,11 @@ macro_rules! parsers {
     };
 }
 
-parsers! { syslog, systemd_journal, pub file_times }
+parsers! { pub file_times, auditd, syslog, systemd_journal, utmp, lastlog }
 
+mod journal_file;
 #[cfg(test)]
 mod sample_checks;
-mod journal_file;
 mod syslog_messages;
 
 /// The parser of that name.

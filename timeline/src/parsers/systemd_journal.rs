@@ -13,6 +13,8 @@
 
 mod row;
 
+use std::borrow::Cow;
+
 use crate::error::ReadError;
 use crate::event::{Span, Timestamp};
 use crate::parser::{Context, Input, Parser, Probe, Sink};
@@ -94,7 +96,7 @@ impl Reading<'_> {
         match self.file.entry(at, &mut self.entry)? {
             Ok(()) => self.give(self.file.header.entry_array.is_none()),
             Err(none) => {
-                self.out.reject(Span::new(at, 0), none.reason().into());
+                self.reject(Span::new(at, 0), none.reason());
                 Ok(())
             }
         }
@@ -105,17 +107,17 @@ impl Reading<'_> {
         let header = self.file.header.clone();
         if header.unknown_features() != 0 {
             let features = format!("features that are not known: {:#x}", header.unknown_features());
-            self.out.reject(Span::new(8, 8), features.into());
+            self.reject(Span::new(8, 8), features);
         }
         let mut start = header.size;
         if start < SMALLEST_HEADER || start > self.file.len() || start % 8 != 0 {
-            self.out.reject(Span::new(88, 8), format!("a header of {start} bytes").into());
+            self.reject(Span::new(88, 8), format!("a header of {start} bytes"));
             start = self.file.next_object(SMALLEST_HEADER)?;
         }
         let reached = self.file.walk_arrays()?;
         let missed = reached.bad.len() as u64;
         for (span, reason) in reached.bad {
-            self.out.reject(span, reason.into());
+            self.reject(span, reason);
         }
         let mut met = OffsetSet::default();
         let is_whole = self.scan(start, &reached.entries, &mut met)?;
@@ -132,14 +134,14 @@ impl Reading<'_> {
                 Err(none) => {
                     told += 1;
                     let reason = format!("an array of entries names this place, where there is {}", none.reason());
-                    self.out.reject(Span::new(at, 64), reason.into());
+                    self.reject(Span::new(at, 64), reason);
                 }
             }
         }
         let known = self.entries.saturating_add(told);
         if header.entries > known {
             let reason = format!("the header counts {} entries, of which {} are not there", header.entries, header.entries - known);
-            self.out.reject(Span::new(152, 8), reason.into());
+            self.reject(Span::new(152, 8), reason);
         }
         Ok(())
     }
@@ -159,12 +161,12 @@ impl Reading<'_> {
                             Ok(()) => {
                                 self.give(!reached.contains(at))?;
                             }
-                            Err(none) => self.out.reject(Span::new(at, object.size), none.reason().into()),
+                            Err(none) => self.reject(Span::new(at, object.size), none.reason()),
                         }
                         self.fill(at.saturating_add(object.size), filler);
                         if self.fields.work() > HARMLESS && self.fields.work() / HIGHEST_RATIO > at {
                             let reason = "this journal gives more text than any true one: reading stopped here";
-                            self.out.reject(Span::new(filler, end - filler), reason.into());
+                            self.reject(Span::new(filler, end - filler), reason);
                             return Ok(false);
                         }
                     }
@@ -176,7 +178,7 @@ impl Reading<'_> {
                     if !is_searched {
                         let reason = "behind a hole this large nothing was searched";
                         self.fill(filler, next);
-                        self.out.reject(Span::new(next, end - next), reason.into());
+                        self.reject(Span::new(next, end - next), reason);
                         return Ok(true);
                     }
                     at = next.max(at.saturating_add(8));
@@ -189,7 +191,7 @@ impl Reading<'_> {
                         last_bad = Some(at);
                         self.fill(filler, at);
                         filler = next.max(at);
-                        self.out.reject(Span::new(at, filler - at), reason.into());
+                        self.reject(Span::new(at, filler - at), reason);
                     }
                     previous = next;
                     at = next;
@@ -198,6 +200,12 @@ impl Reading<'_> {
         }
         self.fill(filler, end);
         Ok(true)
+    }
+
+    /// Names a bad place, as far as it is in the file.
+    fn reject(&mut self, span: Span, reason: impl Into<Cow<'static, str>>) {
+        let (start, end) = (span.offset.min(self.file.len()), span.end().min(self.file.len()));
+        self.out.reject(Span::new(start, end - start), reason.into());
     }
 
     fn fill(&mut self, from: u64, to: u64) {
@@ -230,13 +238,15 @@ impl Reading<'_> {
                 "entry {} of {time}, of which {lost} of {all} fields cannot be read: {why}",
                 self.entry.seqnum
             );
-            self.out.reject(self.entry.span, reason.into());
+            self.reject(self.entry.span, reason);
             return Ok(());
         }
-        for at in &self.lost {
-            if self.bad_places.insert(*at & !7) && !self.is_record {
-                let reason = format!("an entry names this place, where there is {why}");
-                self.out.reject(Span::new(*at, 16), reason.into());
+        for i in 0..self.lost.len() {
+            if let Some(at) = self.lost.get(i).copied()
+                && self.bad_places.insert(at & !7)
+                && !self.is_record
+            {
+                self.reject(Span::new(at, 16), format!("an entry names this place, where there is {why}"));
             }
         }
         let row = Row { header: &self.file.header, entry: &self.entry, fields: &self.found, lost: &self.lost };

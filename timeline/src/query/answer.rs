@@ -173,6 +173,18 @@ impl AnswerRow {
         }
     }
 
+    /// The value as the engine has it.
+    pub(super) fn engine_value(&self, column: usize) -> AnyValue<'_> {
+        match self.batch.shown.places.get(column) {
+            Some(Place::Column(place, _)) => {
+                let column = self.batch.frame.columns().get(*place);
+                column.and_then(|c| c.get(self.row).ok()).unwrap_or(AnyValue::Null)
+            }
+            Some(Place::Copies) => AnyValue::UInt64(self.copies),
+            None => AnyValue::Null,
+        }
+    }
+
     /// The value of the column of this name.
     pub fn get(&self, name: &str) -> Value<'_> {
         let found = self.batch.shown.columns.iter().position(|c| c.name == name);

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ring::digest::SHA256;
+use custody::digest::sha256;
 use serde::{Deserialize, Serialize};
 
 use super::files::{failed, replace};
-use super::manifest::{ListedFile, check_exhibit, strict_line};
+use super::manifest::{ListedFile, check_exhibit};
 use crate::Error;
 use crate::event::{Span, Timestamp};
 
@@ -168,11 +168,12 @@ impl Ledger {
         let issues = self.summary.issues.into_iter().map(Line::Issue);
         let mut text = String::new();
         for line in files.chain(unclaimed).chain(issues) {
-            let value = serde_json::to_value(line)
+            let line = serde_json::to_string(&line)
                 .map_err(|e| Error::Usage { what: format!("the ledger cannot be written: {e}") })?;
-            text.push_str(&strict_line(&value));
+            text.push_str(&line);
+            text.push('\n');
         }
-        let sha256 = hex::encode(ring::digest::digest(&SHA256, text.as_bytes()));
+        let sha256 = sha256(text.as_bytes()).to_string();
         let path = format!("ledger/exhibit={exhibit}/{}.jsonl", sha256.get(..32).unwrap_or(""));
         replace(&timeline.join(&path), &timeline.join("ledger.unfinished"), text.as_bytes())?;
         Ok(ListedFile { path, sha256, size: text.len() as u64 })
@@ -187,7 +188,7 @@ impl Ledger {
         let path = timeline.join(&listed.path);
         let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
         let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
-        if hex::encode(ring::digest::digest(&SHA256, &bytes)) != listed.sha256 {
+        if sha256(&bytes).to_string() != listed.sha256 {
             return Err(damaged("its SHA-256 is not the one in the manifest".into()));
         }
         let mut ledger = Ledger::default();

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use ring::digest::{Context as Hasher, SHA256};
+use custody::digest::{Hasher, sha256};
+use custody::strict_json;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::files::{failed, replace};
 use crate::Error;
@@ -97,7 +97,8 @@ pub struct ListedFile {
     pub size: u64,
 }
 
-/// A parser's [`Context`], as the manifest keeps it. Years are not in it: a record's year is in its row.
+/// A parser's [`Context`], as the manifest keeps it; names are escaped as strict JSON needs it. Years are not in
+/// it: a record's year is in its row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredContext {
@@ -113,22 +114,32 @@ pub struct StoredContext {
 impl From<&Context> for StoredContext {
     fn from(context: &Context) -> StoredContext {
         StoredContext {
-            host: context.host.clone(),
+            host: context.host.as_deref().map(escaped),
             zone: StoredZone::from(&context.zone),
-            users: (*context.users).clone(),
+            users: context.users.iter().map(|(uid, name)| (*uid, escaped(name))).collect(),
         }
     }
 }
 
+fn escaped(name: &str) -> String {
+    strict_json::escape_text(name.as_bytes())
+}
+
+fn plain(name: &str) -> Option<String> {
+    String::from_utf8(strict_json::unescape_text(name).ok()?).ok()
+}
+
 impl StoredContext {
-    /// The context again, its years unknown; `None` if this program does not know the zone.
+    /// The context again, its years unknown; `None` if this program does not know the zone, or a name is not
+    /// as it was written.
     pub fn load(&self) -> Option<Context> {
-        Some(Context {
-            host: self.host.clone(),
-            zone: self.zone.load()?,
-            year: YearPlan::Unknown,
-            users: self.users.clone().into(),
-        })
+        let users: Option<BTreeMap<u32, String>> =
+            self.users.iter().map(|(uid, name)| Some((*uid, plain(name)?))).collect();
+        let host = match &self.host {
+            Some(host) => Some(plain(host)?),
+            None => None,
+        };
+        Some(Context { host, zone: self.zone.load()?, year: YearPlan::Unknown, users: users?.into() })
     }
 }
 
@@ -179,7 +190,7 @@ impl Manifest {
         self.check().map_err(|reason| Error::Damaged { path: path.clone(), reason })?;
         let bytes = self.to_bytes()?;
         replace(&path, &timeline.join("manifest.unfinished"), &bytes)?;
-        Ok(hex::encode(ring::digest::digest(&SHA256, &bytes)))
+        Ok(sha256(&bytes).to_string())
     }
 
     /// Every file that it lists: path below the timeline folder, SHA-256, size.
@@ -252,7 +263,9 @@ impl Manifest {
     fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let value = serde_json::to_value(self)
             .map_err(|e| Error::Usage { what: format!("the manifest cannot be written: {e}") })?;
-        Ok(strict_line(&value).into_bytes())
+        let mut line = strict_json::to_line(&value)?;
+        line.push('\n');
+        Ok(line.into_bytes())
     }
 
     fn check(&self) -> Result<(), String> {
@@ -295,11 +308,11 @@ fn check_hash(hash: &str) -> Result<(), String> {
 
 fn hash_file(path: &Path) -> std::io::Result<String> {
     let mut file = std::fs::File::open(path)?;
-    let mut hasher = Hasher::new(&SHA256);
+    let mut hasher = Hasher::new();
     let mut buffer = vec![0u8; 256 << 10];
     loop {
         match std::io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok(hex::encode(hasher.finish())),
+            0 => return Ok(hasher.finish().to_string()),
             n => hasher.update(buffer.get(..n).unwrap_or(&[])),
         }
     }
@@ -313,34 +326,4 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         found => found.map_err(failed("read", folder))?,
     };
     found.map(|entry| entry.map(|e| e.path()).map_err(failed("read", folder))).collect()
-}
-
-/// JSON on one line with sorted keys and no spaces, LF at its end.
-pub(super) fn strict_line(value: &Value) -> String {
-    fn put(out: &mut String, value: &Value) {
-        match value {
-            Value::Object(members) => {
-                let sorted: BTreeMap<&String, &Value> = members.iter().collect();
-                for (n, (key, value)) in sorted.into_iter().enumerate() {
-                    out.push(if n == 0 { '{' } else { ',' });
-                    out.push_str(&Value::from(key.as_str()).to_string());
-                    out.push(':');
-                    put(out, value);
-                }
-                out.push_str(if members.is_empty() { "{}" } else { "}" });
-            }
-            Value::Array(items) => {
-                for (n, value) in items.iter().enumerate() {
-                    out.push(if n == 0 { '[' } else { ',' });
-                    put(out, value);
-                }
-                out.push_str(if items.is_empty() { "[]" } else { "]" });
-            }
-            other => out.push_str(&other.to_string()),
-        }
-    }
-    let mut line = String::new();
-    put(&mut line, value);
-    line.push('\n');
-    line
 }

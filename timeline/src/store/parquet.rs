@@ -9,8 +9,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use custody::digest::Hasher;
 use polars::prelude::{DataFrame, ParquetCompression, ParquetWriter, PolarsError, StatisticsOptions};
-use ring::digest::{Context as Hasher, SHA256};
 
 use super::columns::{Builders, schema};
 use super::files::{failed, make_folder, put_in_place};
@@ -25,7 +25,7 @@ pub const GROUP_ROWS: usize = 128 << 10;
 /// Row groups of a part: 4 Mi rows.
 const PART_GROUPS: usize = 32;
 
-/// Bytes of text after which a row group is closed early, so that huge rows cannot fill the memory.
+/// Bytes after which a row group is closed early, so that huge rows cannot fill the memory.
 const GROUP_BYTES: usize = 256 << 20;
 
 /// A full row group on its way to the file.
@@ -62,14 +62,13 @@ fn send_groups(merge: &mut Merge, send: &SyncSender<Group>) -> Result<(), Error>
         let (mut rows, mut bytes) = (0usize, 0usize);
         let (mut first, mut last) = (None, None);
         while rows < GROUP_ROWS && bytes < GROUP_BYTES {
-            let more = merge.next(|key, row| {
+            let more = merge.next(|key, row, size| {
                 builders.push(key, row);
-                bytes += row.message.len() + row.attrs.len();
+                bytes += size;
                 if let (Some(micros), Some(nanos)) = (key.ts(), key.ts_ns()) {
                     last = Some(Timestamp { micros, nanos });
                     first = first.or(last);
                 }
-                Ok(())
             })?;
             if !more {
                 break;
@@ -167,13 +166,13 @@ struct HashedFile {
 impl HashedFile {
     fn create(path: &Path) -> Result<HashedFile, Error> {
         let file = BufWriter::with_capacity(256 << 10, File::create(path).map_err(failed("create", path))?);
-        Ok(HashedFile { file, path: path.to_owned(), hasher: Hasher::new(&SHA256), size: 0 })
+        Ok(HashedFile { file, path: path.to_owned(), hasher: Hasher::new(), size: 0 })
     }
 
     /// The file, its SHA-256 in hex and its size.
     fn finish(self) -> Result<(File, String, u64), Error> {
         let file = self.file.into_inner().map_err(|e| failed("write", &self.path)(e.into_error()))?;
-        Ok((file, hex::encode(self.hasher.finish()), self.size))
+        Ok((file, self.hasher.finish().to_string(), self.size))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ring::digest::{Context as Hasher, SHA256};
+use custody::digest::Hasher;
 use serde_json::{Map, Value};
 
 use crate::event::{Event, Span, Text};
@@ -75,7 +75,7 @@ pub struct RowMaker {
 impl RowMaker {
     /// A maker for the file at `locator`. `parser` is name and version; `host` is for rows that name none.
     pub fn new(bundle_id: &str, exhibit: &str, locator: &str, parser: &str, host: Option<&str>) -> RowMaker {
-        let mut place = Hasher::new(&SHA256);
+        let mut place = Hasher::new();
         let mut field = Vec::with_capacity(512);
         put(&mut field, bundle_id.as_bytes());
         put(&mut field, locator.as_bytes());
@@ -159,7 +159,7 @@ impl RowMaker {
         put(&mut self.field, event.host.as_deref().unwrap_or("").as_bytes());
         put(&mut self.field, event.message.as_bytes());
         put(&mut self.field, attrs.as_bytes());
-        let mut hasher = Hasher::new(&SHA256);
+        let mut hasher = Hasher::new();
         hasher.update(&self.field);
         i64::from_le_bytes(first_bytes(hasher))
     }
@@ -195,7 +195,7 @@ fn put_number(out: &mut Vec<u8>, number: i128) {
 fn first_bytes<const N: usize>(hasher: Hasher) -> [u8; N] {
     let digest = hasher.finish();
     let mut first = [0; N];
-    first.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    first.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
     first
 }
 
@@ -220,7 +220,7 @@ mod tests {
             bytes.extend_from_slice(&(field.len() as u64).to_le_bytes());
             bytes.extend_from_slice(field.as_bytes());
         }
-        assert_eq!(&ring::digest::digest(&SHA256, &bytes).as_ref()[..12], &row.event_id);
+        assert_eq!(&custody::digest::sha256(&bytes).as_bytes()[..12], &row.event_id);
     }
 
     #[test]

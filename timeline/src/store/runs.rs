@@ -294,15 +294,12 @@ enum Source {
 }
 
 impl Merge {
-    /// Gives the next row to `take`; false at the end.
-    pub(super) fn next(
-        &mut self,
-        take: impl FnOnce(&Key, &StoredRow<'_>) -> Result<(), Error>,
-    ) -> Result<bool, Error> {
+    /// Gives the next row and its size in bytes to `take`; false at the end.
+    pub(super) fn next(&mut self, take: impl FnOnce(&Key, &StoredRow<'_>, usize)) -> Result<bool, Error> {
         let Some(smallest) = self.heap.first().copied() else { return Ok(false) };
         let Some((source, head)) = self.sources.get_mut(smallest) else { return Ok(false) };
         let row = postcard::from_bytes(source.bytes(head)).map_err(|e| self.disk.damaged(&e))?;
-        take(&head.key, &row)?;
+        take(&head.key, &row, head.length);
         match source.advance(&mut self.disk)? {
             Some(next) => *head = next,
             None => {
@@ -392,7 +389,12 @@ impl Disk {
         let mut frame = std::mem::take(&mut self.packed);
         frame.resize(packed as usize, 0);
         self.read(at + 8, &mut frame)?;
-        *block = zstd::bulk::decompress(&frame, plain as usize).map_err(|e| self.damaged(&e))?;
+        // Grows with what is there: a length that was only read allocates nothing.
+        block.clear();
+        let limit = u64::from(plain).saturating_add(1);
+        zstd::Decoder::with_buffer(frame.as_slice())
+            .and_then(|decoder| decoder.take(limit).read_to_end(block))
+            .map_err(|e| self.damaged(&e))?;
         self.packed = frame;
         if block.len() != plain as usize {
             return Err(self.damaged(&"a block is cut short"));

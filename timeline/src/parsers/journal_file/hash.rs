@@ -12,7 +12,8 @@ pub(super) fn siphash24(key: &[u8; 16], bytes: &[u8]) -> u64 {
     ];
     let words = bytes.chunks_exact(8);
     // The last word: the bytes that are left, and the length in its highest byte.
-    let rest = words.remainder().iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)) | (bytes.len() as u64) << 56;
+    let rest =
+        words.remainder().iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)) | (bytes.len() as u64) << 56;
     for word in words.filter_map(<[u8]>::first_chunk).map(|b| u64::from_le_bytes(*b)).chain([rest]) {
         v[3] ^= word;
         sip_round(&mut v);
@@ -87,7 +88,8 @@ pub(super) fn jenkins(bytes: &[u8]) -> u64 {
 }
 
 fn words(block: &[u8; 12]) -> [u32; 3] {
-    let word = |at: usize| block.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_le_bytes(*b));
+    let word =
+        |at: usize| block.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_le_bytes(*b));
     [word(0), word(4), word(8)]
 }
 
