@@ -118,9 +118,8 @@ pub fn rows_of_record(bytes: &[u8], span: Span, pieces: &[(u64, Vec<u8>)], out: 
     };
     let (number, path) = match way {
         [superblock, descriptor, way @ ..] if superblock.1.len() == SUPERBLOCK_LENGTH => {
-            let number = |at| {
-                volumes::inode_number((superblock.0, &superblock.1), (descriptor.0, &descriptor.1), at)
-            };
+            let number =
+                |at| volumes::inode_number((superblock.0, &superblock.1), (descriptor.0, &descriptor.1), at);
             match way {
                 [] => {
                     let number = number(span.offset);

@@ -22,7 +22,7 @@ use super::ext_groups::{self, Group};
 use super::ext_inode::{FileType, Inode};
 use super::ext_names::Names;
 use super::ext_superblock::{
-    INCOMPAT_JOURNAL_DEVICE, INCOMPAT_RECOVER, LENGTH, PRIMARY, Superblock, kind_of_bytes,
+    INCOMPAT_JOURNAL_DEVICE, INCOMPAT_RECOVER, LENGTH, PRIMARY, Superblock, has_magic,
 };
 use super::fields::le32;
 use super::issues::{IssueList, VolumeIssue};
@@ -116,7 +116,7 @@ impl Ext {
                     issues.add(backup.offset, "this backup of the superblock is used");
                     backup
                 }
-                None if kind_of_bytes(&primary).is_none() => return Err(ExtError::NotExt { reason }),
+                None if !has_magic(&primary) => return Err(ExtError::NotExt { reason }),
                 None => return Err(ExtError::Superblock { reason }),
             },
         };

@@ -362,7 +362,7 @@ mod tests {
         let mut bytes = vec![0; 256];
         bytes[0x80] = 32;
         let put = |bytes: &mut Vec<u8>, at: usize, value: u32| {
-            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes())
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         };
         put(&mut bytes, 0x10, 0x8000_0000);
         put(&mut bytes, 0x88, 999_999_999 << 2 | 1);

@@ -23,6 +23,8 @@ pub struct Names {
     text: Vec<u8>,
     /// What each directory calls `..`.
     parents: HashMap<u32, u32>,
+    /// Directories in use: a name that deletion left is not theirs.
+    live: HashSet<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,10 +66,16 @@ impl Names {
     pub(super) fn read(disk: &Disk, mut directories: Vec<Inode>) -> Result<Names, ReadError> {
         directories
             .sort_by_key(|inode| (!inode.allocated || inode.deleted, inode.first_block(), inode.number));
-        let mut names = Names { entries: Vec::new(), text: Vec::new(), parents: HashMap::new() };
+        let is_live = |inode: &Inode| inode.allocated && !inode.deleted;
+        let mut names = Names {
+            entries: Vec::new(),
+            text: Vec::new(),
+            parents: HashMap::new(),
+            live: directories.iter().filter(|inode| is_live(inode)).map(|inode| inode.number).collect(),
+        };
         let mut claimed = HashSet::new();
         for directory in &directories {
-            let is_live = directory.allocated && !directory.deleted;
+            let is_live = is_live(directory);
             let mut is_own = is_live;
             let number = directory.number;
             ext_directory::read(disk, directory, &mut claimed, &mut |dirent| {
@@ -133,11 +141,13 @@ impl Names {
         self.text.get(from..from.saturating_add(entry.length.into())).unwrap_or(&[])
     }
 
-    /// The name by which a directory is reached: the one in the directory that it calls `..`, else the first.
+    /// The name by which a directory is reached: the one in the directory that it calls `..`, else the first. One that
+    /// deletion left counts for deleted directories only.
     fn entry_of_directory(&self, directory: u32) -> Option<&Entry> {
         let entries = self.entries_of(directory);
         let parent = self.parents.get(&directory);
-        entries.iter().find(|entry| !entry.is_deleted && Some(&entry.parent) == parent).or(entries.first())
+        let first = entries.first().filter(|entry| !entry.is_deleted || !self.live.contains(&directory));
+        entries.iter().find(|entry| !entry.is_deleted && Some(&entry.parent) == parent).or(first)
     }
 
     fn path(&self, leaf: &Entry) -> FoundPath {

@@ -62,7 +62,7 @@ impl Superblock {
         if bytes.len() < LENGTH {
             return Err("the volume ends before the end of the superblock".into());
         }
-        if le16(bytes, 0x38) != MAGIC {
+        if !has_magic(bytes) {
             return Err(format!("the magic is {:#06x}, not 0xef53", le16(bytes, 0x38)));
         }
         let (compat, incompat, ro_compat) = (le32(bytes, 0x5C), le32(bytes, 0x60), le32(bytes, 0x64));
@@ -243,9 +243,14 @@ impl Superblock {
     }
 }
 
+/// Whether these bytes have the magic of a superblock, sound or not.
+pub(super) fn has_magic(superblock: &[u8]) -> bool {
+    le16(superblock, 0x38) == MAGIC
+}
+
 /// The kind of a superblock that need not be sound.
 pub(super) fn kind_of_bytes(superblock: &[u8]) -> Option<&'static str> {
-    if superblock.len() < LENGTH || le16(superblock, 0x38) != MAGIC || byte(superblock, 0x18) > 6 {
+    if superblock.len() < LENGTH || !has_magic(superblock) || byte(superblock, 0x18) > 6 {
         return None;
     }
     if le32(superblock, 0x60) & INCOMPAT_JOURNAL_DEVICE != 0 {

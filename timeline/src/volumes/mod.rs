@@ -72,3 +72,10 @@ pub fn find(disk: Arc<dyn ByteSource>) -> Result<(Vec<Volume>, Vec<VolumeIssue>)
     issues.sort();
     Ok((volumes, issues))
 }
+
+#[cfg(test)]
+mod ext_tests;
+#[cfg(test)]
+pub(crate) mod made_images;
+#[cfg(test)]
+mod partition_tests;

@@ -35,7 +35,12 @@ impl FileFacts {
     }
 
     /// The row of one time. Nanoseconds of a second or more are kept as text, and the row is marked damaged.
-    pub(super) fn row(&self, word: &'static str, (seconds, nanos): (i64, u32), precision: Precision) -> Event {
+    pub(super) fn row(
+        &self,
+        word: &'static str,
+        (seconds, nanos): (i64, u32),
+        precision: Precision,
+    ) -> Event {
         let mut event = Event::new("fs:stat", word, self.span, self.message.clone());
         let (nanos, precision) = if nanos < 1_000_000_000 {
             (nanos, precision)
@@ -93,8 +98,11 @@ pub(super) fn xattr_text(value: &[u8]) -> String {
     let shown = value.get(..LONGEST_VALUE).unwrap_or(value);
     let text = shown.strip_suffix(&[0]).unwrap_or(shown);
     let is_text = !text.is_empty() && text.iter().all(|b| (0x20..0x7F).contains(b));
-    let mut out =
-        if is_text { String::from_utf8_lossy(text).into_owned() } else { format!("0x{}", hex::encode(shown)) };
+    let mut out = if is_text {
+        String::from_utf8_lossy(text).into_owned()
+    } else {
+        format!("0x{}", hex::encode(shown))
+    };
     if shown.len() < value.len() {
         let _ = write!(out, "… ({} bytes)", value.len());
     }

@@ -150,7 +150,9 @@ impl Member {
             let Some((record, after)) = length.and_then(|length| rest.split_at_checked(length)) else {
                 return false;
             };
-            let Some(record) = record.get(blank + 1..).and_then(|r| r.strip_suffix(b"\n")) else { return false };
+            let Some(record) = record.get(blank + 1..).and_then(|r| r.strip_suffix(b"\n")) else {
+                return false;
+            };
             let Some(equals) = record.iter().position(|b| *b == b'=') else { return false };
             let (key, value) = (record.get(..equals).unwrap_or(&[]), record.get(equals + 1..).unwrap_or(&[]));
             self.record(key, value);
@@ -177,7 +179,9 @@ impl Member {
             b"size" => set(&mut self.size, number()),
             b"uid" => set(&mut self.uid, number()),
             b"gid" => set(&mut self.gid, number()),
-            b"SCHILY.ino" | b"EXHIBIT.inode" => set(&mut self.facts.inode, number().and_then(|n| n.try_into().ok())),
+            b"SCHILY.ino" | b"EXHIBIT.inode" => {
+                set(&mut self.facts.inode, number().and_then(|n| n.try_into().ok()))
+            }
             _ => match key.strip_prefix(b"SCHILY.xattr.") {
                 Some(name) => {
                     self.xattrs.insert(clean(name), xattr_text(value).into());
@@ -226,7 +230,8 @@ impl Member {
         self.facts.size = size.and_then(|size| i64::try_from(size).ok());
         self.facts.message = message(&path, kind, target.as_deref(), false);
         self.facts.path = Some(path);
-        let in_header = header.number(136, 12).and_then(|s| i64::try_from(s).ok()).map(|s| ((s, 0), Precision::S));
+        let in_header =
+            header.number(136, 12).and_then(|s| i64::try_from(s).ok()).map(|s| ((s, 0), Precision::S));
         let times = [
             ("Content Modification Time", self.mtime.or(in_header)),
             ("Last Access Time", self.atime),
@@ -271,7 +276,8 @@ fn decimal_time(text: &[u8]) -> Option<ReadTime> {
         return None;
     }
     let seconds: i64 = whole.parse().ok()?;
-    let nanos = fraction.bytes().chain(std::iter::repeat(b'0')).take(9).fold(0, |n, b| n * 10 + u32::from(b - b'0'));
+    let nanos =
+        fraction.bytes().chain(std::iter::repeat(b'0')).take(9).fold(0, |n, b| n * 10 + u32::from(b - b'0'));
     // Writers leave out zeros at the end, so any fraction may be as fine as nanoseconds.
     let precision = if fraction.is_empty() { Precision::S } else { Precision::Ns };
     let time = match (is_negative, nanos) {
@@ -289,7 +295,10 @@ mod tests {
     #[test]
     fn times_before_1970_keep_their_fraction() {
         assert_eq!(decimal_time(b"-1.25"), Some(((-2, 750_000_000), Precision::Ns)));
-        assert_eq!(decimal_time(b"1700000000.123456789"), Some(((1_700_000_000, 123_456_789), Precision::Ns)));
+        assert_eq!(
+            decimal_time(b"1700000000.123456789"),
+            Some(((1_700_000_000, 123_456_789), Precision::Ns))
+        );
         assert_eq!(decimal_time(b"-5"), Some(((-5, 0), Precision::S)));
         assert_eq!(decimal_time(b"9999999999999999999999"), None);
         assert_eq!(decimal_time(b"1e5"), None);
