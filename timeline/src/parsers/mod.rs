@@ -10,11 +10,23 @@ macro_rules! parsers {
     };
 }
 
-parsers! { syslog }
+parsers! {
+    zsh_history,
+    fish_history,
+    bash_history,
+    dpkg_log,
+    apt_history,
+    web_access,
+    web_error,
+    docker_json_log,
+    syslog,
+}
 
+mod home_folder;
 #[cfg(test)]
 mod sample_checks;
 mod syslog_messages;
+mod written_time;
 
 /// The parser of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Parser> {
