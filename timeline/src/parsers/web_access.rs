@@ -10,7 +10,6 @@
 //! forged lines. The request ends at the first quote that a status follows, for old servers did not escape quotes.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::written_time::Written;
