@@ -2,7 +2,12 @@
 //!
 //! The ratio compares bytes a second with SHA-256 of the same bytes in the same run: what the machine does anyway
 //! when it reads evidence.
-#![allow(clippy::print_stdout, clippy::expect_used, clippy::indexing_slicing, reason = "a bench prints, and stops where its own samples are broken")]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a bench prints, and stops where its own samples are broken"
+)]
 
 use std::hint::black_box;
 use std::io::Read;
@@ -25,9 +30,13 @@ fn main() {
             continue;
         }
         let bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
-        let (rounds, seconds, events) = repeat(|| files.iter().map(|(path, bytes)| parse(*parser, path, bytes)).sum());
+        let (rounds, seconds, events) =
+            repeat(|| files.iter().map(|(path, bytes)| parse(*parser, path, bytes)).sum());
         let (hash_rounds, hash_seconds, _) = repeat(|| {
-            files.iter().map(|(_, bytes)| usize::from(custody::digest::sha256(bytes).as_bytes()[0] == 0)).sum()
+            files
+                .iter()
+                .map(|(_, bytes)| usize::from(custody::digest::sha256(bytes).as_bytes()[0] == 0))
+                .sum()
         });
         let speed = bytes as f64 * rounds as f64 / seconds / 1e6;
         let hash_speed = bytes as f64 * hash_rounds as f64 / hash_seconds / 1e6;

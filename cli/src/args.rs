@@ -12,7 +12,13 @@ use crate::session::Session;
 ///
 /// Start with `exhibit demo`, or with `exhibit init CASE --name NAME --examiner YOU`.
 #[derive(Debug, Parser)]
-#[command(name = "exhibit", version, max_term_width = 100, arg_required_else_help = true, propagate_version = true)]
+#[command(
+    name = "exhibit",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

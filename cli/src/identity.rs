@@ -37,8 +37,7 @@ pub(crate) fn host() -> Host {
         .lines()
         .find_map(|line| line.strip_prefix("PRETTY_NAME="))
         .map(|name| name.trim_matches('"').to_owned());
-    let kernel =
-        format!("{} {}", system.sysname().to_string_lossy(), system.release().to_string_lossy());
+    let kernel = format!("{} {}", system.sysname().to_string_lossy(), system.release().to_string_lossy());
     Host {
         name: system.nodename().to_string_lossy().into_owned(),
         machine: std::fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned(),

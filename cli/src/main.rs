@@ -4,8 +4,10 @@
 mod args;
 mod commands;
 mod failure;
+mod identity;
 mod progress_bar;
 mod session;
+mod target;
 mod ui;
 
 use std::process::ExitCode;

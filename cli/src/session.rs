@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use custody::clock::SystemClock;
 use custody::keys::SigningKey;
+use custody::{Case, Logged, NewEntry, Writer};
 
 use crate::args::Global;
 use crate::failure::Failure;
+use crate::identity;
 use crate::ui::Ui;
 
 /// The variable that holds the key's passphrase where nobody can type it.
@@ -29,6 +31,12 @@ impl Session {
         Session { ui, clock: SystemClock, key: global.key.clone() }
     }
 
+    /// The same session with another key.
+    #[cfg(feature = "timeline")]
+    pub(crate) fn with_key(&self, key: &Path) -> Session {
+        Session { ui: self.ui, clock: SystemClock, key: Some(key.to_owned()) }
+    }
+
     /// Where the signing key lies: `--key`, or the user's data folder.
     pub(crate) fn key_path(&self) -> Result<PathBuf, Failure> {
         match &self.key {
@@ -47,12 +55,48 @@ impl Session {
         load_key(&path)
     }
 
+    /// A writer of entries that acts for the case's examiner.
+    pub(crate) fn writer<'a>(&'a self, key: &'a SigningKey, case: Option<&Case>) -> Writer<'a> {
+        let (name, org) = case.map_or(("", ""), |case| (&case.file().examiner, &case.file().organisation));
+        Writer::new(key, &self.clock, identity::of_this_run(name, Some(org)))
+    }
+
+    /// Records an act that only reads in the case it is done from; where that cannot be, it says `not logged`.
+    ///
+    /// Gives the number of the entry.
+    pub(crate) fn record_reading(&self, case: Option<&Case>, entry: NewEntry) -> Option<u64> {
+        let Some(case) = case else {
+            self.ui.say("not logged: this is done outside a case");
+            return None;
+        };
+        let logged = match self.key() {
+            Ok(key) => case.record_reading(entry, &self.writer(&key, Some(case))),
+            Err(failure) => Logged::No(failure.words()),
+        };
+        match logged {
+            Logged::Yes(appended) => {
+                self.ui.detail(&format!("logged as entry {} of the case", appended.seq));
+                Some(appended.seq)
+            }
+            Logged::No(why) => {
+                self.ui.say(&format!("not logged: {why}"));
+                None
+            }
+        }
+    }
+
     /// The signing key, made now if there is none at the default place. Says whether it was made.
     pub(crate) fn key_or_new(&self) -> Result<(SigningKey, bool), Failure> {
         let path = self.key_path()?;
         if path.exists() || self.key.is_some() {
             return Ok((self.key()?, false));
         }
+        self.new_key()
+    }
+
+    /// A new signing key, kept where this session looks for it.
+    pub(crate) fn new_key(&self) -> Result<(SigningKey, bool), Failure> {
+        let path = self.key_path()?;
         make_key_folder(&path)?;
         let key = SigningKey::generate()?;
         key.save(&path, passphrase_from_environment().as_deref())?;
@@ -64,11 +108,9 @@ impl Session {
 pub(crate) fn make_key_folder(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|error| Failure::new(error).hint(format!("the key folder {folder:?} could not be made")))?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+            Failure::new(error).hint(format!("the key folder {folder:?} could not be made"))
+        })?;
     }
     Ok(())
 }
@@ -89,7 +131,8 @@ fn load_key(path: &Path) -> Result<SigningKey, Failure> {
                 .hint(format!("set {PASSPHRASE_VARIABLE}, or run in a terminal")));
         }
     };
-    SigningKey::load(path, Some(&passphrase)).map_err(|error| Failure::new(error).hint("is the passphrase right?"))
+    SigningKey::load(path, Some(&passphrase))
+        .map_err(|error| Failure::new(error).hint("is the passphrase right?"))
 }
 
 /// The passphrase for unattended runs.
@@ -104,6 +147,7 @@ fn keys_folder() -> Result<PathBuf, Failure> {
     let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     data.or_else(home).map(|data| data.join("exhibit/keys")).ok_or_else(|| {
-        Failure::usage("neither XDG_DATA_HOME nor HOME says where keys are kept").hint("name the key with --key FILE")
+        Failure::usage("neither XDG_DATA_HOME nor HOME says where keys are kept")
+            .hint("name the key with --key FILE")
     })
 }

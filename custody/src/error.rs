@@ -62,6 +62,36 @@ pub enum Error {
         /// The key it should be by.
         fingerprint: String,
     },
+    /// A custody log does not fit its checkpoint, or has none; it takes no further entry.
+    #[error("custody log {path:?} is broken and takes no entry: {why}")]
+    LogBroken {
+        /// The log.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
+    /// A key may not sign this log.
+    #[error("key {fingerprint} may not sign this custody log: {why}")]
+    KeyNotIntroduced {
+        /// The key.
+        fingerprint: String,
+        /// Why not.
+        why: String,
+    },
+    /// A log lies where locks of other machines are not seen.
+    #[error("{path:?} is on {kind}, where locks cannot be relied on; append with a single writer only")]
+    SharedFilesystem {
+        /// The log.
+        path: PathBuf,
+        /// The kind of file system.
+        kind: &'static str,
+    },
+    /// Another process is at work in the case.
+    #[error("{path:?} is in use by another process")]
+    InUse {
+        /// What it holds.
+        path: PathBuf,
+    },
     /// The system gave no random bytes.
     #[error("failed to get random bytes from the system: {why}")]
     Random {

@@ -7,14 +7,35 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+mod case;
+pub mod case_layout;
+mod case_lock;
+pub mod checkpoint;
 pub mod clock;
+mod custody_log;
 pub mod digest;
+mod durable_file;
+mod entry;
 mod error;
 pub mod keys;
+mod log_head;
+mod log_keys;
+mod log_walk;
 pub mod merkle;
+pub mod report;
 pub mod strict_json;
+pub mod verify;
 
+pub use case::{Case, CaseFile, Exhibit, Logged, NewCase};
+pub use case_lock::TimelineLock;
+pub use checkpoint::{Checkpoint, SignedCheckpoint, SignedNote};
 pub use clock::{Clock, FixedClock, Moment, SystemClock};
+pub use custody_log::{Appended, CustodyLog, HOW_SINGLE_WRITER, LogContents, Writer};
 pub use digest::{Digest, Hash256, Hasher, PortableHasher, sha256, sha256_portable};
+pub use entry::{
+    About, Actor, Entry, EntrySync, EntryTime, EntryType, Host, Identity, MAX_ENTRY, NewEntry, Subject, Tool,
+    Why, uuid_v7,
+};
 pub use error::{Error, Result};
 pub use keys::{SigningKey, VerifyingKey};
+pub use log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY};

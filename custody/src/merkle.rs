@@ -53,6 +53,11 @@ impl Frontier {
         self.size
     }
 
+    /// The root of the smallest complete subtree, over the last leaves; `None` of an empty tree.
+    pub fn smallest(&self) -> Option<Digest> {
+        self.subtrees.last().copied()
+    }
+
     /// Appends a leaf that holds `data`.
     pub fn push(&mut self, data: &[u8]) {
         self.push_hash(leaf_hash(data));

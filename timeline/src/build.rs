@@ -35,7 +35,9 @@ impl BuildOptions {
     pub fn parsers(&self) -> Result<Vec<&'static dyn Parser>, Error> {
         if let Some(unknown) = self.parsers.iter().find(|name| parsers::by_name(name).is_none()) {
             let known: Vec<&str> = parsers::ALL.iter().map(|parser| parser.name()).collect();
-            return Err(Error::Usage { what: format!("there is no parser {unknown:?}; there are {}", known.join(", ")) });
+            return Err(Error::Usage {
+                what: format!("there is no parser {unknown:?}; there are {}", known.join(", ")),
+            });
         }
         let wanted = |name: &str| self.parsers.is_empty() || self.parsers.iter().any(|n| n == name);
         Ok(parsers::ALL.iter().copied().filter(|parser| wanted(parser.name())).collect())
@@ -282,7 +284,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Plans each waiting file, the newest of a rotation first, since the older ones end where it begins.
-fn plan_years(later: &[Waiting<'_>], activity: &Activity, flag: Option<i32>, context: &Context) -> Vec<YearPlan> {
+fn plan_years(
+    later: &[Waiting<'_>],
+    activity: &Activity,
+    flag: Option<i32>,
+    context: &Context,
+) -> Vec<YearPlan> {
     let mut plans = vec![YearPlan::Unknown; later.len()];
     let mut families: BTreeMap<String, Vec<(u64, usize)>> = BTreeMap::new();
     for (at, waiting) in later.iter().enumerate() {
@@ -310,7 +317,8 @@ fn rotation(locator: &str) -> (String, u64) {
     let (folder, _) = locator.rsplit_once('/').unwrap_or(("", locator));
     let probe = Probe { path: locator, head: &[], size: None };
     let (name, base) = (probe.name(), probe.base_name());
-    let number: Option<u64> = name.strip_prefix(base).and_then(|end| end.get(1..)).and_then(|end| end.parse().ok());
+    let number: Option<u64> =
+        name.strip_prefix(base).and_then(|end| end.get(1..)).and_then(|end| end.parse().ok());
     let age = match number {
         None => 0,
         Some(number) if number < 19_700_101 => number,

@@ -6,11 +6,11 @@ use crate::bytes::{ByteSource, StreamRange};
 use crate::error::ReadError;
 
 /// The bytes of one stream of a bundle, read chunk by chunk and never changed.
-pub struct BundleStream(StreamReader);
+pub(crate) struct BundleStream(StreamReader);
 
 impl BundleStream {
     /// The bytes that `reader` gives.
-    pub fn new(reader: StreamReader) -> BundleStream {
+    pub(crate) fn new(reader: StreamReader) -> BundleStream {
         BundleStream(reader)
     }
 }

@@ -87,7 +87,8 @@ pub fn update(
     }
     progress.started("writing the timeline", None);
     let parts = writer.finish()?;
-    let mut ledger = Ledger { files: report.files.into_iter().map(ledger_row).collect(), ..Ledger::default() };
+    let mut ledger =
+        Ledger { files: report.files.into_iter().map(ledger_row).collect(), ..Ledger::default() };
     for (kind, (files, bytes)) in report.unclaimed {
         let count = ledger.summary.unclaimed.entry(kind.to_owned()).or_default();
         (count.files, count.bytes) = (files, bytes);

@@ -61,6 +61,11 @@ impl FileTimes {
         }
     }
 
+    /// Whether it reads the headers of a tar.
+    pub fn is_tar(&self) -> bool {
+        matches!(self, FileTimes::Tar { .. })
+    }
+
     /// The bytes that its rows' ranges are in.
     pub fn source(&self) -> &Arc<dyn ByteSource> {
         match self {
@@ -75,7 +80,11 @@ impl FileTimes {
         let result = match self {
             FileTimes::Ext { ext, .. } => file_times::scan(ext, &mut out),
             FileTimes::Tar { stream, headers, .. } => headers.iter().try_for_each(|span| {
-                let header = crate::bytes::read_vec(&**stream, span.offset, usize::try_from(span.length).unwrap_or(0))?;
+                let header = crate::bytes::read_vec(
+                    &**stream,
+                    span.offset,
+                    usize::try_from(span.length).unwrap_or(0),
+                )?;
                 file_times::rows_of_tar_header(&header, *span, &mut out);
                 Ok(())
             }),
@@ -136,18 +145,29 @@ impl Opening {
         let (volumes, issues) = volumes::find(disk)?;
         self.issues.extend(issues.into_iter().map(|issue| Issue::new(stream, issue)));
         for volume in volumes {
-            let base = if volume.label.is_empty() { stream.to_owned() } else { format!("{stream}/{}", volume.label) };
+            let base = if volume.label.is_empty() {
+                stream.to_owned()
+            } else {
+                format!("{stream}/{}", volume.label)
+            };
             match Ext::open(volume.source.clone()) {
-                Ok(ext) => self.ext(&format!("{base}/{}", ext.kind()), Arc::new(ext), volume.source),
-                Err(error) => self.issues.push(Issue::new(&base, format!("{} is not read: {error}", volume.what))),
+                Ok(ext) => {
+                    let locator = format!("{base}/{}", ext.kind());
+                    if let Err(error) = self.ext(&locator, Arc::new(ext), volume.source) {
+                        self.issues.push(Issue::new(&locator, error));
+                    }
+                }
+                Err(error) => {
+                    self.issues.push(Issue::new(&base, format!("{} is not read: {error}", volume.what)))
+                }
             }
         }
         Ok(())
     }
 
-    fn ext(&mut self, locator: &str, ext: Arc<Ext>, volume: Arc<dyn ByteSource>) {
+    fn ext(&mut self, locator: &str, ext: Arc<Ext>, volume: Arc<dyn ByteSource>) -> Result<(), ReadError> {
         self.issues.extend(ext.issues().iter().map(|issue| Issue::new(locator, issue)));
-        for found in ext.files() {
+        for found in ext.files()? {
             let path = locator_name(&found.path);
             self.files.push(EvidenceFile {
                 locator: format!("{locator}:{path}"),
@@ -155,12 +175,14 @@ impl Opening {
                 source: found.source,
                 modified: found.modified,
                 order: found.first_byte,
+                is_deleted: found.deleted,
             });
         }
         if self.root.is_none() && ext.read_path(b"/etc/passwd", 1).is_some() {
             self.root = Some(Box::new(ExtRoot(ext.clone())));
         }
         self.file_times.push(FileTimes::Ext { locator: locator.to_owned(), ext, volume });
+        Ok(())
     }
 
     fn tar(&mut self, reader: &StreamReader, stream: Arc<dyn ByteSource>) -> Result<(), Error> {
@@ -187,6 +209,7 @@ impl Opening {
                         source,
                         modified: entry.mtime.as_deref().and_then(seconds_of),
                         order: entry.offset,
+                        is_deleted: false,
                     });
                 }
                 (MemberKind::Symlink, Some(target)) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::bytes::{ByteSource, read_vec};
 use crate::error::ReadError;
-use crate::event::{Event, Span, Timestamp};
+use crate::event::{Event, Span, Timestamp, flags};
 use crate::file_kinds::kind_of;
 use crate::parser::{Context, Input, Parser, Probe, Sink};
 use crate::unpack::Codec;
@@ -31,6 +31,8 @@ pub struct EvidenceFile {
     pub modified: Option<i64>,
     /// Where its first byte lies, so that files are read in the order of the disk.
     pub order: u64,
+    /// Whether it was deleted: its rows are flagged, and its blocks may hold other files' bytes by now.
+    pub is_deleted: bool,
 }
 
 /// A file after its first look.
@@ -90,6 +92,13 @@ impl EvidenceFile {
         })
     }
 
+    /// Marks a row of a deleted file.
+    pub fn flag(&self, event: &mut Event) {
+        if self.is_deleted {
+            event.flags |= flags::DELETED;
+        }
+    }
+
     fn input(&self, codec: Option<Codec>) -> Input<'_> {
         match codec {
             None => Input::of_source(&self.path, self.source.clone()),
@@ -101,13 +110,18 @@ impl EvidenceFile {
     pub fn scan_years(&self, claimed: &Claimed) -> YearScan {
         let mut input = self.input(claimed.codec);
         // A fault shows again in the second pass, which lists it.
-        catch_unwind(AssertUnwindSafe(|| claimed.parser.scan_years(&mut input).unwrap_or_default())).unwrap_or_default()
+        catch_unwind(AssertUnwindSafe(|| claimed.parser.scan_years(&mut input).unwrap_or_default()))
+            .unwrap_or_default()
     }
 
     /// Reads all records; rows go to `rows`, the account comes back.
     pub fn read(&self, claimed: &Claimed, context: &Context, rows: &mut dyn FnMut(Event)) -> Account {
         let mut input = self.input(claimed.codec);
-        let mut out = Accounting::new(rows);
+        let mut flagged = |mut event: Event| {
+            self.flag(&mut event);
+            rows(event);
+        };
+        let mut out = Accounting::new(&mut flagged);
         let result = catch_unwind(AssertUnwindSafe(|| claimed.parser.parse(&mut input, context, &mut out)));
         let mut account = out.into_account();
         account.bytes_used = account.bytes_used.saturating_add(input.line_ends());

@@ -61,7 +61,9 @@ pub fn read(source: &Arc<dyn ByteSource>, codec: Option<Codec>, place: &Place) -
         reason: reason.to_owned(),
     };
     let spans = match &place.pieces {
-        Some(pieces) => parse_pieces(pieces).ok_or_else(|| bad("the pieces are not of the form offset+length"))?,
+        Some(pieces) => {
+            parse_pieces(pieces).ok_or_else(|| bad("the pieces are not of the form offset+length"))?
+        }
         None => Vec::new(),
     };
     let end = spans.iter().map(|span| span.end()).max().unwrap_or(0).max(place.span.end());
@@ -70,14 +72,21 @@ pub fn read(source: &Arc<dyn ByteSource>, codec: Option<Codec>, place: &Place) -
     }
     let record = match codec {
         None => {
-            let part = |span: &Span| read_vec(&**source, span.offset, usize::try_from(span.length).unwrap_or(0));
+            let part =
+                |span: &Span| read_vec(&**source, span.offset, usize::try_from(span.length).unwrap_or(0));
             let mut ranges = source.stream_ranges(place.span.offset, place.span.length);
             let mut pieces = Vec::new();
             for span in &spans {
                 pieces.push((span.offset, part(span)?));
                 ranges.extend(source.stream_ranges(span.offset, span.length));
             }
-            Record { bytes: part(&place.span)?, pieces, ranges, map_ranges: source.map_ranges(), size: source.len() }
+            Record {
+                bytes: part(&place.span)?,
+                pieces,
+                ranges,
+                map_ranges: source.map_ranges(),
+                size: source.len(),
+            }
         }
         Some(codec) => {
             let first = spans.iter().map(|span| span.offset).min().unwrap_or(u64::MAX).min(place.span.offset);
@@ -134,6 +143,7 @@ impl Record {
         let mut input = Input::of_record(&file.path, span.offset, self.bytes.clone(), Arc::new(random));
         let mut out = Collected::default();
         parser.parse(&mut input, context, &mut out)?;
+        out.events.iter_mut().for_each(|event| file.flag(event));
         Ok(out.events)
     }
 }
@@ -151,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_record_in_a_compressed_member_stands_on_its_stored_bytes_up_to_there() {
-        let stored: Arc<dyn ByteSource> = Arc::new(zstd::encode_all(&b"first\nsecond\nthird"[..], 1).unwrap());
+        let stored: Arc<dyn ByteSource> =
+            Arc::new(zstd::encode_all(&b"first\nsecond\nthird"[..], 1).unwrap());
         let place = Place { locator: "x>zstd".into(), span: Span::new(6, 6), pieces: None };
         let record = read(&stored, Some(Codec::Zstd), &place).unwrap();
         assert_eq!(record.bytes, b"second");

@@ -18,7 +18,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
-    std::fs::create_dir_all(&args.dir).map_err(|e| Failure::new(e).hint(format!("is {:?} a folder you may write to?", args.dir)))?;
+    std::fs::create_dir_all(&args.dir)
+        .map_err(|e| Failure::new(e).hint(format!("is {:?} a folder you may write to?", args.dir)))?;
     clap_mangen::generate_to(Cli::command(), &args.dir)?;
     session.ui.say(&format!("the manual pages are in {}", args.dir.display()));
     Ok(Outcome::Done)

@@ -16,7 +16,9 @@ pub(crate) fn run(_args: &Args, session: &Session) -> Result<Outcome, Failure> {
     if session.ui.is_json() {
         let rows: Vec<_> = all
             .iter()
-            .map(|p| json!({"name": p.name(), "version": p.version(), "reads": p.reads(), "times": p.times()}))
+            .map(
+                |p| json!({"name": p.name(), "version": p.version(), "reads": p.reads(), "times": p.times()}),
+            )
             .collect();
         session.ui.document(&rows.into())?;
     } else {

@@ -27,12 +27,15 @@ pub(super) struct Key {
 pub(super) fn picture(extents: &[Extent], size: u64) -> (Vec<Bar>, Vec<Key>) {
     let mut columns = vec![State::Data; usize::try_from(WIDTH).unwrap_or(0)];
     let mut seen = Vec::new();
-    for worst_last in [State::Zero, State::Base, State::Data, State::Absent, State::Skipped, State::Unreadable] {
+    for worst_last in
+        [State::Zero, State::Base, State::Data, State::Absent, State::Skipped, State::Unreadable]
+    {
         for extent in extents.iter().filter(|extent| extent.state == worst_last && extent.length > 0) {
             if !seen.contains(&worst_last) {
                 seen.push(worst_last);
             }
-            let (from, to) = (place(extent.start, size), place(extent.end(), size).max(place(extent.start, size) + 1));
+            let (from, to) =
+                (place(extent.start, size), place(extent.end(), size).max(place(extent.start, size) + 1));
             for column in columns.iter_mut().take(to).skip(from) {
                 *column = worst_last;
             }

@@ -28,8 +28,10 @@ pub(super) fn what(entry: &Entry) -> String {
         parts.push(format!("{}{size}{hash}", subject.id));
     }
     if let Some(why) = &about.why {
-        let why: Vec<&str> =
-            [why.authority.as_str(), why.purpose.as_str()].into_iter().filter(|text| !text.is_empty()).collect();
+        let why: Vec<&str> = [why.authority.as_str(), why.purpose.as_str()]
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .collect();
         if !why.is_empty() {
             parts.push(format!("because: {}", why.join(", ")));
         }

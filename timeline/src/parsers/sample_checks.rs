@@ -24,6 +24,7 @@ pub(super) fn samples(parser: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// A file of the evidence kept beside the project, or `None`, said aloud, where it is not there.
+#[allow(clippy::print_stderr, reason = "a test that is skipped must say so")]
 pub(super) fn outside(name: &str) -> Option<Vec<u8>> {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora").join(name);
     std::fs::read(&path).map_err(|error| eprintln!("skipped: {}: {error}", path.display())).ok()

@@ -167,7 +167,7 @@ fn put_text(event: &mut Event, key: &'static str, value: &str) {
 }
 
 /// An address in its usual form, or `None` where the text is no address.
-fn address(text: &str) -> Option<String> {
+pub(crate) fn address(text: &str) -> Option<String> {
     let bare = text.split('%').next().unwrap_or(text);
     match bare.parse::<IpAddr>().ok()?.to_canonical() {
         IpAddr::V4(v4) => Some(v4.to_string()),

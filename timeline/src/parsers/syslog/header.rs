@@ -13,12 +13,15 @@ pub(super) struct Clock {
     pub(super) digits: usize,
 }
 
+/// Year, month and day as they were written.
+type Date = (i32, u32, u32);
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum When<'l> {
     /// RFC 5424 says that the time is not known.
     Nil,
     /// With a year, and with `offset` seconds east of UTC where it names one.
-    Full { text: &'l str, date: (i32, u32, u32), clock: Clock, offset: Option<i32> },
+    Full { text: &'l str, date: Date, clock: Clock, offset: Option<i32> },
     /// Without a year; `time` where the numbers can be a time at all.
     Yearless { text: &'l str, month: u32, day: u32, clock: Clock, time: Option<YearlessTime> },
 }
@@ -42,7 +45,6 @@ pub(super) fn opening(line: &[u8]) -> Option<Opening<'_>> {
     if let Some(month) = at.month() {
         return traditional(line, at, priority, month);
     }
-    let before = at.rest;
     let version = at.version();
     if version && at.eat(b"- ") {
         return Some(Opening { priority, version, when: When::Nil, rest: at.rest });
@@ -53,10 +55,7 @@ pub(super) fn opening(line: &[u8]) -> Option<Opening<'_>> {
             let text = at.since(start);
             Some(Opening { priority, version, when: When::Full { text, date, clock, offset }, rest: at.rest })
         }
-        _ => {
-            debug_assert!(before.len() <= line.len());
-            None
-        }
+        _ => None,
     }
 }
 
@@ -91,13 +90,22 @@ fn traditional<'l>(
         Some(year) => When::Full { text, date: (year, month, day), clock, offset: None },
         None => {
             let Clock { hour, minute, second, .. } = clock;
-            let possible = (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
+            // A day that no year has must not turn the year of the lines behind it.
+            let possible = (1..=last_day(month)).contains(&day) && hour < 24 && minute < 60 && second <= 60;
             let second_of_day = hour.saturating_mul(3600).saturating_add(minute * 60).saturating_add(second);
             let time = possible.then_some(YearlessTime { month, day, second_of_day });
             When::Yearless { text, month, day, clock, time }
         }
     };
     Some(Opening { priority, version: false, when, rest: at.rest })
+}
+
+fn last_day(month: u32) -> u32 {
+    match month {
+        2 => 29,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -195,7 +203,7 @@ impl<'l> Cursor<'l> {
     }
 
     /// `2026-11-09T10:00:00.123456+00:00`, also without its zone.
-    fn iso(&mut self) -> Option<((i32, u32, u32), Clock, Option<i32>)> {
+    fn iso(&mut self) -> Option<(Date, Clock, Option<i32>)> {
         let year = i32::try_from(self.number(4, 4)?).ok()?;
         let month = self.eat(b"-").then(|| self.number(2, 2))??;
         let day = self.eat(b"-").then(|| self.number(2, 2))??;
@@ -296,6 +304,7 @@ impl<'t> Header<'t> {
         }
         let at = out.len();
         out.push_str(self.text.trim());
+        out.truncate(out.trim_end().len());
         (out, at)
     }
 
@@ -399,7 +408,7 @@ mod tests {
             }
         };
         let (shown, at) = header.shown();
-        assert_eq!(&shown[at.min(shown.len())..], header.text.trim_end(), "{line}");
+        assert_eq!(shown.get(at..).unwrap_or(""), header.text.trim_end(), "{line}");
         let f = |o: Option<&str>| o.unwrap_or("-").to_owned();
         format!(
             "{when} | {} {} {} {} | {shown}",

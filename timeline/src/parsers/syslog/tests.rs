@@ -136,6 +136,10 @@ fn impossible_times_are_kept_undated_and_leap_seconds_keep_their_text() {
     for undated in ["? Nov 31 10:00:06", "? Feb 30 10:00:06", "? Nov  9 25:61:61", "? Nov  0 10:00:07"] {
         assert!(found.iter().any(|t| t == undated), "{undated}: {found:#?}");
     }
+    assert!(
+        found.iter().any(|t| t == "2026-11-09T10:00:19Z"),
+        "30 February must not turn the year: {found:#?}"
+    );
     let leap = one("Nov  9 23:59:60 web01 a: x");
     assert_eq!(leap.time.unwrap().to_rfc3339(), "2026-11-09T23:59:59Z");
     assert_eq!(leap.ts_text.as_deref(), Some("Nov  9 23:59:60"));

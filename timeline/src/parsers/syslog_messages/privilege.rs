@@ -67,9 +67,9 @@ pub(super) fn su(message: &str, event: &mut Event) {
     };
     is(event, "authentication", "su");
     if worked {
-        succeeded(event)
+        succeeded(event);
     } else {
-        failed(event)
+        failed(event);
     }
     user(event, who);
     put_text(event, "target_user", target);

@@ -54,9 +54,9 @@ fn about_unit(unit: &str, rest: &str, event: &mut Event) {
     };
     is(event, "process", action);
     if worked {
-        succeeded(event)
+        succeeded(event);
     } else {
-        failed(event)
+        failed(event);
     }
     event.attrs.put("unit", unit);
 }

@@ -1,0 +1,466 @@
+//! The custody log: entries chained by hash, their Merkle root signed anew at each append.
+//!
+//! An append holds an exclusive `flock` on `custody.jsonl` from reading the log's end to renaming the new
+//! checkpoint, so that many processes make one chain. Its order is: line, sync; kept checkpoint; frontier;
+//! checkpoint, sync. A crash anywhere leaves a log that verifies, at worst with an *unsigned tail* that the next
+//! append records as `log.recovered`. Its cost does not grow with the log.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use crate::case_layout;
+use crate::checkpoint::{Checkpoint, MAX_NOTE, SignedCheckpoint, SignedNote};
+use crate::clock::Clock;
+use crate::digest::{Digest, sha256};
+use crate::durable_file::{read_small, replace, sync_folder, write_new};
+use crate::entry::{Entry, EntryType, Identity, MAX_ENTRY, NewEntry, line_of};
+use crate::error::{Error, Result};
+use crate::keys::{SigningKey, VerifyingKey, random};
+use crate::log_head::{Head, read_head, walk_to_checkpoint};
+use crate::log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY, LogKeys};
+use crate::merkle::Frontier;
+
+/// In `how` of an entry that was written where locks cannot be relied on: the kind of file system.
+pub const HOW_SINGLE_WRITER: &str = "single_writer";
+
+/// Who appends, with which key and clock.
+#[derive(Clone)]
+pub struct Writer<'a> {
+    key: &'a SigningKey,
+    vouched_by: Option<&'a SigningKey>,
+    clock: &'a dyn Clock,
+    identity: Identity,
+    single_writer: bool,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer that signs with this key.
+    pub fn new(key: &'a SigningKey, clock: &'a dyn Clock, identity: Identity) -> Self {
+        Self { key, vouched_by: None, clock, identity, single_writer: false }
+    }
+
+    /// Gives an earlier key of the log, which signs too when this writer's key is new to it.
+    #[must_use]
+    pub fn vouched_by(mut self, earlier: &'a SigningKey) -> Self {
+        self.vouched_by = Some(earlier);
+        self
+    }
+
+    /// Allows appending on network and user-space file systems, when nobody else writes; it is recorded.
+    #[must_use]
+    pub fn single_writer(mut self, allowed: bool) -> Self {
+        self.single_writer = allowed;
+        self
+    }
+
+    /// Writes for this exhibit.
+    #[must_use]
+    pub fn for_exhibit(mut self, exhibit: &str) -> Self {
+        self.identity.exhibit = Some(exhibit.to_owned());
+        self
+    }
+
+    /// The key.
+    pub fn key(&self) -> &'a SigningKey {
+        self.key
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &'a dyn Clock {
+        self.clock
+    }
+
+    /// Who writes, with what, where.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+/// What an append did.
+#[derive(Debug, Clone)]
+pub struct Appended {
+    /// The number of the entry.
+    pub seq: u64,
+    /// The checkpoint that covers it.
+    pub checkpoint: SignedCheckpoint,
+    /// Whether an unsigned tail was recorded before it.
+    pub recovered: bool,
+}
+
+/// A log as it was read; nothing is verified, see [`crate::verify`].
+#[derive(Debug, Clone)]
+pub struct LogContents {
+    /// All whole entries, signed or not.
+    pub entries: Vec<Entry>,
+    /// The newest checkpoint, if there is one.
+    pub checkpoint: Option<SignedCheckpoint>,
+    /// Bytes after the last whole line.
+    pub torn_bytes: u64,
+}
+
+/// The log of a case or bundle.
+#[derive(Debug, Clone)]
+pub struct CustodyLog {
+    folder: PathBuf,
+    origin: String,
+    genesis: VerifyingKey,
+}
+
+impl CustodyLog {
+    /// Makes a log in a folder that is there, with a random origin and its first entry.
+    ///
+    /// `genesis` may carry subjects and facts; its type, origin and key are set here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldOverwrite`] when there is a log already, [`Error::SharedFilesystem`], [`Error::Write`].
+    pub fn create(folder: &Path, genesis: NewEntry, writer: &Writer<'_>) -> Result<Self> {
+        let path = case_layout::log(folder);
+        if path.exists() {
+            return Err(Error::WouldOverwrite { path });
+        }
+        for name in [case_layout::CHECKPOINTS, case_layout::ANCHORS, "keys"] {
+            let path = folder.join(name);
+            std::fs::create_dir_all(&path).map_err(|source| Error::Write { path, source })?;
+        }
+        let origin = format!("exhibit/{}", hex::encode(random::<16>()?));
+        let key = writer.key.verifying_key();
+        let vkey = key.to_vkey(&origin);
+        write_new(&folder.join(case_layout::LOG_VKEY), format!("{vkey}\n").as_bytes())?;
+        sync_folder(&folder.join("keys"))?;
+        write_new(&path, b"")?;
+        let log = Self { folder: folder.to_owned(), origin, genesis: key };
+        let mut held = HeldLog::lock(&log, writer)?;
+        let genesis = NewEntry { kind: EntryType::LOG_GENESIS, ..genesis }
+            .how(HOW_ORIGIN, log.origin.as_str())
+            .how(HOW_VKEY, vkey);
+        let mut end = End { frontier: Frontier::new(), last: Digest([0; 32]) };
+        held.write(&mut end, &[genesis], &[writer.key], writer)?;
+        Ok(log)
+    }
+
+    /// Opens the log in a folder. Only its name is read: `keys/log.vkey`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`] when there is none, [`Error::Malformed`] when its name is none.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join(case_layout::LOG_VKEY);
+        let missing = || Error::Read { path: path.clone(), source: std::io::ErrorKind::NotFound.into() };
+        let vkey = read_small(&path, MAX_NOTE as u64)?.ok_or_else(missing)?;
+        let vkey = String::from_utf8_lossy(&vkey);
+        let (origin, genesis) = VerifyingKey::from_vkey(vkey.trim_end_matches('\n'))?;
+        Ok(Self { folder: folder.to_owned(), origin, genesis })
+    }
+
+    /// The folder it lies in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Its random name.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The key it began with.
+    pub fn genesis_key(&self) -> &VerifyingKey {
+        &self.genesis
+    }
+
+    /// Appends one entry and signs a new checkpoint; both are on the disk when this returns.
+    ///
+    /// Before it, an unsigned tail is recorded (`log.recovered`) and a key that is new to the log is introduced
+    /// (`key.added`), when an earlier key vouches for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LogBroken`] when the log does not fit its checkpoint, [`Error::KeyNotIntroduced`],
+    /// [`Error::SharedFilesystem`], [`Error::StrictJson`] or [`Error::Malformed`] when the entry cannot be
+    /// written, [`Error::Read`] and [`Error::Write`]. Nothing is appended then, except that a failing disk may
+    /// leave an unsigned tail.
+    pub fn append(&self, new: &NewEntry, writer: &Writer<'_>) -> Result<Appended> {
+        let own = writer.key.verifying_key().fingerprint();
+        if new.kind == EntryType::KEY_REVOKED
+            && new.about.how.get(HOW_FINGERPRINT).and_then(|value| value.as_str()) == Some(&own)
+        {
+            return Err(Error::KeyNotIntroduced {
+                fingerprint: own,
+                why: "a key cannot revoke itself".to_owned(),
+            });
+        }
+        let mut held = HeldLog::lock(self, writer)?;
+        let head = read_head(&self.folder, &self.origin, &mut held.file)?;
+        let introduction = held.introduction(&head, writer)?;
+        let recovery = held.set_torn_aside(&head)?;
+        let recovered = recovery.is_some();
+        let mut end = End { frontier: head.frontier, last: head.last };
+        let signers: Vec<_> =
+            std::iter::once(writer.key).chain(introduction.as_ref().and_then(|(_, by)| *by)).collect();
+        // Before its introduction a new key may sign nothing, so a recovery then goes with it.
+        let before: Vec<_> = recovery.into_iter().chain(introduction.map(|(entry, _)| entry)).collect();
+        if !before.is_empty() {
+            held.write(&mut end, &before, &signers, writer)?;
+        }
+        let checkpoint = held.write(&mut end, std::slice::from_ref(new), &[writer.key], writer)?;
+        Ok(Appended { seq: checkpoint.checkpoint.size.saturating_sub(1), checkpoint, recovered })
+    }
+
+    /// Reads all entries. Waits while somebody appends; never changes anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], or [`Error::LogBroken`] naming the first line that is no entry.
+    pub fn read(&self) -> Result<LogContents> {
+        let path = case_layout::log(&self.folder);
+        let fault = |source| Error::Read { path: path.clone(), source };
+        let file = lock_shared(&path)?;
+        let mut contents = LogContents { entries: Vec::new(), checkpoint: None, torn_bytes: 0 };
+        let mut lines = BufReader::new(&file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = (&mut lines).take(MAX_ENTRY as u64 + 1).read_until(b'\n', &mut line).map_err(fault)?;
+            if line.pop() != Some(b'\n') {
+                let rest = std::io::copy(&mut lines, &mut std::io::sink()).map_err(fault)?;
+                contents.torn_bytes = rest.saturating_add(read as u64);
+                break;
+            }
+            let entry = Entry::parse(&line).map_err(|error| Error::LogBroken {
+                path: path.clone(),
+                why: format!("line {}: {error}", contents.entries.len()),
+            })?;
+            contents.entries.push(entry);
+        }
+        let checkpoint = read_small(&case_layout::checkpoint(&self.folder), MAX_NOTE as u64)?;
+        contents.checkpoint = checkpoint.map(|bytes| SignedCheckpoint::parse(&bytes)).transpose()?;
+        Ok(contents)
+    }
+}
+
+/// Opens a log for reading, under a shared lock where locks can be had.
+pub(crate) fn lock_shared(path: &Path) -> Result<File> {
+    let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    // A read-only or foreign file system may not lock; then nobody appends there either.
+    let _ = rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockShared));
+    Ok(file)
+}
+
+/// The end of a log while an append moves it on.
+struct End {
+    frontier: Frontier,
+    last: Digest,
+}
+
+/// A log under its exclusive lock.
+struct HeldLog<'a> {
+    log: &'a CustodyLog,
+    file: File,
+    /// Where locks cannot be relied on: what file system it is.
+    shared: Option<&'static str>,
+}
+
+impl<'a> HeldLog<'a> {
+    fn lock(log: &'a CustodyLog, writer: &Writer<'_>) -> Result<Self> {
+        let path = case_layout::log(&log.folder);
+        let fault = |source| Error::Write { path: path.clone(), source };
+        let file = OpenOptions::new().read(true).append(true).open(&path).map_err(fault)?;
+        let shared = shared_filesystem(&file);
+        if let (Some(kind), false) = (shared, writer.single_writer) {
+            return Err(Error::SharedFilesystem { path, kind });
+        }
+        let locked = rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive));
+        if let (Err(error), None) = (locked, shared) {
+            return Err(fault(error.into()));
+        }
+        Ok(Self { log, file, shared })
+    }
+
+    /// What must be said before this writer's key signs: nothing, or a `key.added` and who signs it too.
+    fn introduction<'k>(
+        &mut self,
+        head: &Head,
+        writer: &Writer<'k>,
+    ) -> Result<Option<(NewEntry, Option<&'k SigningKey>)>> {
+        let key = writer.key.verifying_key();
+        if head.checkpoint.is_signed_by(&key) {
+            return Ok(None);
+        }
+        // Somebody else signed last, which is rare: now the whole log is read.
+        let folder = &self.log.folder;
+        let path = case_layout::log(folder);
+        let kept = kept_checkpoints(folder)?;
+        let sizes = kept.iter().map(|kept| kept.checkpoint.size).collect();
+        let (walked, _) = walk_to_checkpoint(&path, &head.checkpoint, &mut self.file, sizes)?;
+        let fits = |kept: &&SignedCheckpoint| {
+            walked
+                .at
+                .get(&kept.checkpoint.size)
+                .is_some_and(|mark| mark.frontier.root() == kept.checkpoint.root)
+        };
+        let signed: Vec<_> = std::iter::once(&head.checkpoint).chain(kept.iter().filter(fits)).collect();
+        let size = head.checkpoint.checkpoint.size;
+        let covered: Vec<_> = walked.landmarks.into_iter().filter(|entry| entry.seq < size).collect();
+        let keys = LogKeys::gather(&self.log.origin, self.log.genesis, &covered, &signed);
+        if !keys.accept(&head.checkpoint) {
+            return Err(Error::LogBroken {
+                path,
+                why: "no key that may sign it signed its checkpoint".to_owned(),
+            });
+        }
+        if keys.valid_at(size).any(|valid| *valid == key) {
+            return Ok(None);
+        }
+        let fingerprint = key.fingerprint();
+        let refused =
+            |why: &str| Error::KeyNotIntroduced { fingerprint: fingerprint.clone(), why: why.to_owned() };
+        if keys.all().iter().any(|known| known.key == key && known.revoked.is_some()) {
+            return Err(refused("it was revoked"));
+        }
+        let entry = NewEntry::new(EntryType::KEY_ADDED).how(HOW_VKEY, key.to_vkey(&self.log.origin));
+        let offer = covered.iter().find(|entry| {
+            entry.kind == EntryType::TRANSFER_OFFERED && entry.how_text(HOW_TO_KEY) == Some(&fingerprint)
+        });
+        if let Some(offer) = offer {
+            return Ok(Some((entry.refers_to(offer.seq), None)));
+        }
+        match writer.vouched_by {
+            Some(earlier) if keys.valid_at(size).any(|valid| *valid == earlier.verifying_key()) => {
+                Ok(Some((entry, Some(earlier))))
+            }
+            _ => Err(refused("no transfer.offered names it and no earlier key vouches for it")),
+        }
+    }
+
+    /// Keeps torn bytes aside and cuts them off; gives the `log.recovered` entry when there is one to write.
+    fn set_torn_aside(&mut self, head: &Head) -> Result<Option<NewEntry>> {
+        let folder = &self.log.folder;
+        let seq = head.frontier.size();
+        let mut aside = Vec::new();
+        for nth in 0u32.. {
+            let name = case_layout::torn_name(seq, nth);
+            match read_small(&folder.join(&name), u64::from(u32::MAX))? {
+                Some(bytes) => aside.push((name, bytes)),
+                None => break,
+            }
+        }
+        let Some(tail) = &head.tail else {
+            if aside.is_empty() {
+                return Ok(None);
+            }
+            // Interrupted between cutting torn bytes off and recording them.
+            return Ok(Some(recovery(0, 0, sha256(b""), &aside)));
+        };
+        if !tail.torn.is_empty() {
+            if !aside.iter().any(|(_, bytes)| *bytes == tail.torn) {
+                let name = case_layout::torn_name(seq, u32::try_from(aside.len()).unwrap_or(u32::MAX));
+                write_new(&folder.join(&name), &tail.torn)?;
+                aside.push((name, tail.torn.clone()));
+            }
+            sync_folder(folder)?;
+            let path = case_layout::log(folder);
+            self.file.set_len(head.end).map_err(|source| Error::Write { path, source })?;
+        }
+        Ok(Some(recovery(tail.entries, tail.length, tail.sha256, &aside)))
+    }
+
+    /// Writes entries with one `write`, then signs and stores the checkpoint that covers them.
+    fn write(
+        &mut self,
+        end: &mut End,
+        entries: &[NewEntry],
+        signers: &[&SigningKey],
+        writer: &Writer<'_>,
+    ) -> Result<SignedCheckpoint> {
+        let folder = &self.log.folder;
+        let mut lines = String::new();
+        let (mut frontier, mut last) = (end.frontier.clone(), end.last);
+        for entry in entries {
+            let recorded = self.shared.map(|kind| entry.clone().how(HOW_SINGLE_WRITER, kind));
+            let entry = recorded.as_ref().unwrap_or(entry);
+            let line = line_of(entry, frontier.size(), last, &writer.identity, writer.key, writer.clock)?;
+            frontier.push(line.as_bytes());
+            last = sha256(line.as_bytes());
+            lines.push_str(&line);
+            lines.push('\n');
+        }
+        let path = case_layout::log(folder);
+        let keep = entries.iter().any(|entry| entry.kind.keeps_checkpoint());
+        let kept = case_layout::kept_checkpoint(folder, frontier.size());
+        if keep && kept.exists() {
+            let why = format!("{kept:?} is there already, signed for other entries");
+            return Err(Error::LogBroken { path, why });
+        }
+        self.file
+            .write_all(lines.as_bytes())
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| Error::Write { path, source })?;
+        let checkpoint =
+            Checkpoint { origin: self.log.origin.clone(), size: frontier.size(), root: frontier.root() };
+        let note = SignedNote::unsigned(&checkpoint.to_text());
+        let mut signed = SignedCheckpoint { note, checkpoint };
+        for key in signers {
+            signed.note.add_signature(&self.log.origin, key)?;
+        }
+        let note = signed.note.to_text();
+        let temporary =
+            |nth: usize| folder.join(case_layout::LEFTOVERS.get(nth).copied().unwrap_or_default());
+        if keep {
+            let into = folder.join(case_layout::CHECKPOINTS);
+            std::fs::create_dir_all(&into).map_err(|source| Error::Write { path: into.clone(), source })?;
+            replace(&kept, &temporary(2), note.as_bytes())?;
+            sync_folder(&into)?;
+        }
+        replace(&folder.join(case_layout::FRONTIER), &temporary(1), frontier.to_text().as_bytes())?;
+        replace(&case_layout::checkpoint(folder), &temporary(0), note.as_bytes())?;
+        sync_folder(folder)?;
+        *end = End { frontier, last };
+        Ok(signed)
+    }
+}
+
+fn recovery(entries: u64, length: u64, sha256_of_tail: Digest, aside: &[(String, Vec<u8>)]) -> NewEntry {
+    let entry = NewEntry::new(EntryType::LOG_RECOVERED)
+        .how("entries", entries)
+        .how("length", length)
+        .how("sha256", sha256_of_tail.to_string());
+    aside.iter().fold(entry, |entry, (name, bytes)| entry.subject(name, bytes.len() as u64, sha256(bytes)))
+}
+
+/// All checkpoints under `checkpoints/` that can be read as such.
+fn kept_checkpoints(folder: &Path) -> Result<Vec<SignedCheckpoint>> {
+    let path = folder.join(case_layout::CHECKPOINTS);
+    let fault = |source| Error::Read { path: path.clone(), source };
+    let mut kept = Vec::new();
+    for file in std::fs::read_dir(&path).map_err(fault)? {
+        let bytes = read_small(&file.map_err(fault)?.path(), MAX_NOTE as u64)?.unwrap_or_default();
+        kept.extend(SignedCheckpoint::parse(&bytes).ok());
+    }
+    Ok(kept)
+}
+
+#[cfg(target_os = "linux")]
+fn shared_filesystem(file: &File) -> Option<&'static str> {
+    let kind = rustix::fs::fstatfs(file).ok()?.f_type;
+    shared_kind(u64::try_from(kind).ok()? & 0xffff_ffff)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn shared_filesystem(_file: &File) -> Option<&'static str> {
+    None
+}
+
+/// File systems on which `flock` may not be seen by other machines, by their `statfs` magic (linux/magic.h).
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "magic numbers are Linux's"))]
+fn shared_kind(magic: u64) -> Option<&'static str> {
+    match magic {
+        0x6969 => Some("NFS"),
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => Some("SMB"),
+        0x0102_1997 => Some("9p"),
+        0x6573_5546 => Some("FUSE"),
+        _ => None,
+    }
+}

@@ -1,0 +1,177 @@
+//! One pass over a log's lines: chain, order, spelling and tree, without holding the log in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, Read as _};
+
+use crate::digest::{Digest, sha256};
+use crate::entry::{Entry, EntryType, MAX_ENTRY};
+use crate::error::Result;
+use crate::merkle::Frontier;
+
+/// What a pass over a log found.
+#[derive(Debug, Default)]
+pub(crate) struct LogWalk {
+    /// The tree over all whole lines.
+    pub(crate) frontier: Frontier,
+    /// SHA-256 of the last whole line; zeros when there is none.
+    pub(crate) last: Option<Digest>,
+    /// Bytes of all whole lines.
+    pub(crate) whole_bytes: u64,
+    /// Bytes after the last line feed.
+    pub(crate) torn_bytes: u64,
+    /// The state at each size that was asked for and is not beyond the log's.
+    pub(crate) at: BTreeMap<u64, Mark>,
+    /// Entries that say something about the log itself, the seal or the exhibits.
+    pub(crate) landmarks: Vec<Entry>,
+    /// Lines that are wrong.
+    pub(crate) faults: Vec<LineFault>,
+    /// How many lines were wrong, more than are listed.
+    pub(crate) fault_count: u64,
+    /// Things worth saying that are no faults.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The state of a log after a number of lines.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    /// The tree over those lines.
+    pub(crate) frontier: Frontier,
+    /// Where the next line begins.
+    pub(crate) end: u64,
+    /// SHA-256 of the last of those lines.
+    pub(crate) last: Option<Digest>,
+}
+
+/// A line that is wrong.
+#[derive(Debug, Clone)]
+pub(crate) struct LineFault {
+    /// The number of the line, from 0; a log that is right has the entry of that number there.
+    pub(crate) line: u64,
+    pub(crate) kind: LineFaultKind,
+    pub(crate) words: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LineFaultKind {
+    /// Not an entry in its canonical spelling.
+    Spelling,
+    /// Its number is not the next one.
+    Order,
+    /// It, or the entry after it, is not the one that was chained.
+    Chain,
+}
+
+const MOST_FAULTS: usize = 100;
+const MOST_NOTES: usize = 100;
+
+/// Walks a log from its first byte, and notes root and position at the sizes in `wanted`.
+///
+/// Stops nowhere: a wrong line is listed and the next is chained to it as it stands.
+pub(crate) fn walk(mut log: impl BufRead, wanted: &BTreeSet<u64>) -> Result<LogWalk, std::io::Error> {
+    let mut walk = LogWalk::default();
+    let mut expected_seq = 0;
+    let mut last_wall = String::new();
+    let mut line = Vec::new();
+    loop {
+        if wanted.contains(&walk.frontier.size()) {
+            let mark = Mark { frontier: walk.frontier.clone(), end: walk.whole_bytes, last: walk.last };
+            walk.at.insert(mark.frontier.size(), mark);
+        }
+        line.clear();
+        let most = MAX_ENTRY as u64 + 1;
+        let read = (&mut log).take(most).read_until(b'\n', &mut line)? as u64;
+        if read == 0 {
+            return Ok(walk);
+        }
+        if line.last() != Some(&b'\n') {
+            let rest = std::io::copy(&mut log, &mut std::io::sink())?;
+            walk.torn_bytes = read.saturating_add(rest);
+            return Ok(walk);
+        }
+        line.pop();
+        let number = walk.frontier.size();
+        let prev = walk.last;
+        walk.frontier.push(&line);
+        walk.last = Some(sha256(&line));
+        walk.whole_bytes = walk.whole_bytes.saturating_add(read);
+        let entry = match Entry::parse(&line) {
+            Ok(entry) => entry,
+            Err(error) => {
+                walk.fault(number, LineFaultKind::Spelling, error.to_string());
+                expected_seq += 1;
+                continue;
+            }
+        };
+        if entry.seq != expected_seq {
+            let words =
+                format!("the entry calls itself number {}; number {expected_seq} is due here", entry.seq);
+            walk.fault(number, LineFaultKind::Order, words);
+        }
+        expected_seq = entry.seq.saturating_add(1);
+        if entry.prev != prev.unwrap_or(Digest([0; 32])) {
+            walk.chain_fault(number);
+        }
+        walk.look_at(&entry, &last_wall);
+        last_wall = entry.time.wall.clone();
+        if is_landmark(&entry) {
+            walk.landmarks.push(entry);
+        }
+    }
+}
+
+impl LogWalk {
+    fn fault(&mut self, line: u64, kind: LineFaultKind, words: String) {
+        self.fault_count += 1;
+        if self.faults.len() < MOST_FAULTS {
+            self.faults.push(LineFault { line, kind, words });
+        }
+    }
+
+    /// Entry `number` is not chained to the line before it: one of the two was changed.
+    fn chain_fault(&mut self, number: u64) {
+        match number.checked_sub(1) {
+            None => {
+                self.fault(0, LineFaultKind::Chain, "the first entry must be chained to 64 zeros".to_owned());
+            }
+            Some(before) => {
+                let words = format!("entry {number} was chained to another entry {before} than this one");
+                self.fault(before, LineFaultKind::Chain, words);
+            }
+        }
+    }
+
+    fn look_at(&mut self, entry: &Entry, last_wall: &str) {
+        let mut say = |words: String| {
+            if self.notes.len() < MOST_NOTES {
+                self.notes.push(words);
+            }
+        };
+        if entry.v != 1 {
+            say(format!(
+                "entry {} is of format version {}, which this version does not know",
+                entry.seq, entry.v
+            ));
+        }
+        if !entry.kind.is_known() {
+            say(format!("entry {} has the unknown type {}", entry.seq, entry.kind));
+        }
+        // All times are UTC with 9 digits, so they sort as text.
+        if entry.time.wall.as_str() < last_wall {
+            say(format!(
+                "the clock went back at entry {}, from {last_wall} to {}",
+                entry.seq, entry.time.wall
+            ));
+        }
+        if !entry.about.party_sigs.is_empty() {
+            say(format!("the party signatures of entry {} are not checked by this version", entry.seq));
+        }
+    }
+}
+
+/// Whether verifying or writing needs to see this entry again.
+fn is_landmark(entry: &Entry) -> bool {
+    let more = [EntryType::LOG_GENESIS, EntryType::EXHIBIT_ADDED, EntryType::ITEM_DISPOSED];
+    entry.kind.keeps_checkpoint()
+        || more.contains(&entry.kind)
+        || entry.about.subject.iter().any(|subject| subject.id == "manifest.json")
+}
