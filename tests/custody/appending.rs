@@ -77,7 +77,11 @@ fn a_kill_at_any_moment_leaves_a_log_that_verifies_and_goes_on() {
         promised = said.max().unwrap_or(promised);
         let done = custody::verify::verify_log(folder.path(), &Default::default()).unwrap();
         assert!(done.is_intact(), "kill {kill}: {}", faults(&done));
-        assert!(done.log.size > promised, "kill {kill}: entry {promised} was promised, there are {}", done.log.size);
+        assert!(
+            done.log.size > promised,
+            "kill {kill}: entry {promised} was promised, there are {}",
+            done.log.size
+        );
         recovered += u32::from(done.unsigned_tail);
     }
     eprintln!("{recovered} of 100 kills left an unsigned tail");
@@ -120,7 +124,8 @@ fn whole_entries_that_were_not_signed_stay_and_are_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let log = log_with(folder.path(), 2);
     let (checkpoint, frontier) = (folder.path().join("checkpoint"), folder.path().join("custody.frontier"));
-    let (old_checkpoint, old_frontier) = (std::fs::read(&checkpoint).unwrap(), std::fs::read(&frontier).unwrap());
+    let (old_checkpoint, old_frontier) =
+        (std::fs::read(&checkpoint).unwrap(), std::fs::read(&frontier).unwrap());
     log.append(&note("never signed"), &writer()).unwrap();
     std::fs::write(&checkpoint, old_checkpoint).unwrap();
     std::fs::write(&frontier, old_frontier).unwrap();

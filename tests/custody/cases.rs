@@ -28,7 +28,8 @@ fn a_case_with_its_exhibits_verifies() {
     assert_eq!(done.verdict.level, Level::Open, "{}", faults(&done));
     let verdicts: Vec<_> = done.exhibits.iter().map(|exhibit| exhibit.verdict.level).collect();
     assert_eq!(verdicts, [Level::Consistent, Level::Open]);
-    let ids: Vec<_> = Case::open(folder.path()).unwrap().exhibits().unwrap().into_iter().map(|e| e.id).collect();
+    let ids: Vec<_> =
+        Case::open(folder.path()).unwrap().exhibits().unwrap().into_iter().map(|e| e.id).collect();
     assert_eq!(ids, ["E001", "E002"]);
 }
 
@@ -38,10 +39,12 @@ fn exhibits_taken_at_once_get_different_ids() {
     new_case(folder.path());
     let mut ids: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| {
-                let case = Case::open(folder.path()).unwrap();
-                (0..5).map(|_| case.add_exhibit("x", &writer()).unwrap().id).collect::<Vec<_>>()
-            }))
+            .map(|_| {
+                scope.spawn(|| {
+                    let case = Case::open(folder.path()).unwrap();
+                    (0..5).map(|_| case.add_exhibit("x", &writer()).unwrap().id).collect::<Vec<_>>()
+                })
+            })
             .collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
@@ -71,7 +74,9 @@ fn harm_to_a_case_is_found_and_named() {
             copy_folder(&case.join("exhibits/E001-disk"), &case.join("exhibits/E002-x"));
         }),
         ("stray file", "notes.txt", |case| std::fs::write(case.join("notes.txt"), "x").unwrap()),
-        ("stray file among exhibits", "exhibits/x", |case| std::fs::write(case.join("exhibits/x"), "x").unwrap()),
+        ("stray file among exhibits", "exhibits/x", |case| {
+            std::fs::write(case.join("exhibits/x"), "x").unwrap()
+        }),
         ("exhibit's data gone", "exhibits/E001-disk/data/disk/000000.zst", |case| {
             std::fs::remove_file(case.join("exhibits/E001-disk/data/disk/000000.zst")).unwrap();
         }),

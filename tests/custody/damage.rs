@@ -7,7 +7,8 @@ use custody::verify::{FaultKind, Level, Options, Verification, verify};
 use custody::{EntryType, NewEntry};
 
 use crate::support::{
-    CHUNK, Recipe, anchor_with_witness, check, copy_folder, faults, files_below, note, sample_bytes, unreadable, writer,
+    CHUNK, Recipe, anchor_with_witness, check, copy_folder, faults, files_below, note, sample_bytes,
+    unreadable, writer,
 };
 
 /// A sealed bundle with everything in it: two segments, an anchor, kept checkpoints, notes after the seal.
@@ -88,7 +89,8 @@ fn flip(folder: &Path, file: &Path, at: usize, frames: &[(String, u64, usize, us
     let done = check(folder);
     std::fs::write(&path, &bytes).unwrap();
     let name = file.to_str().unwrap();
-    let line = (name == "custody.jsonl").then(|| bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u64);
+    let line =
+        (name == "custody.jsonl").then(|| bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u64);
     let chunk = frames
         .iter()
         .find(|(segment, _, start, end)| segment == name && (*start..*end).contains(&at))
@@ -123,9 +125,16 @@ fn every_file_deleted_or_truncated_is_found_and_named() {
 fn a_file_that_nothing_lists_is_found_wherever_it_lies() {
     let original = tempfile::tempdir().unwrap();
     full_bundle(original.path());
-    for name in
-        ["stray", "data/stray", "data/disk/000009.zst", "keys/other.pem", "custody.extra", "checkpoints/stray", "anchors/stray", "new/stray"]
-    {
+    for name in [
+        "stray",
+        "data/stray",
+        "data/disk/000009.zst",
+        "keys/other.pem",
+        "custody.extra",
+        "checkpoints/stray",
+        "anchors/stray",
+        "new/stray",
+    ] {
         let copy = tempfile::tempdir().unwrap();
         copy_folder(original.path(), copy.path());
         std::fs::create_dir_all(copy.path().join("new")).unwrap();
@@ -143,7 +152,8 @@ fn a_file_that_nothing_lists_is_found_wherever_it_lies() {
 #[test]
 fn clean_bundles_raise_no_false_alarm() {
     let chunk = CHUNK as usize;
-    let mut sizes = vec![0, 1, 511, 512, chunk - 1, chunk, chunk + 1, 2 * chunk, 2 * chunk + 1, 5 * chunk + 77];
+    let mut sizes =
+        vec![0, 1, 511, 512, chunk - 1, chunk, chunk + 1, 2 * chunk, 2 * chunk + 1, 5 * chunk + 77];
     sizes.extend((0..40).map(|i| i * 7919));
     for size in sizes {
         let folder = tempfile::tempdir().unwrap();

@@ -64,7 +64,10 @@ fn a_revoked_key_writes_no_more_and_no_key_revokes_itself() {
     assert!(log.append(&revoke(&KEY), &writer()).is_err());
     log.append(&revoke(&OTHER_KEY), &writer()).unwrap();
     let refused = log.append(&note("still here"), &writer_with(&OTHER_KEY));
-    assert!(matches!(&refused, Err(Error::KeyNotIntroduced { why, .. }) if why.contains("revoked")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(Error::KeyNotIntroduced { why, .. }) if why.contains("revoked")),
+        "{refused:?}"
+    );
     assert!(check(folder.path()).is_intact());
     // A checkpoint that the revoked key signs all the same is a fault with its place.
     let newest = log.read().unwrap().checkpoint.unwrap();
@@ -83,7 +86,8 @@ fn a_key_that_adds_itself_to_a_log_is_not_believed() {
     let forger = tempfile::tempdir().unwrap();
     let theirs = log_with(forger.path(), 0);
     drop(theirs);
-    let entry = NewEntry::new(EntryType::KEY_ADDED).how(HOW_VKEY, OTHER_KEY.verifying_key().to_vkey(log.origin()));
+    let entry =
+        NewEntry::new(EntryType::KEY_ADDED).how(HOW_VKEY, OTHER_KEY.verifying_key().to_vkey(log.origin()));
     log.append(&entry, &writer()).unwrap();
     // Put the forger's signature in the place of the real one, here and in the kept copy.
     let newest = log.read().unwrap().checkpoint.unwrap();

@@ -34,7 +34,9 @@ fn jq_prints_the_log_unchanged() {
         .result("text", odd)
         .how("numbers", vec![-9_007_199_254_740_991i64, 0, 9_007_199_254_740_991]);
     log.append(&entry, &writer()).unwrap();
-    let Some(output) = run(folder.path(), &["jq"], "jq -cS . custody.jsonl | cmp - custody.jsonl") else { return };
+    let Some(output) = run(folder.path(), &["jq"], "jq -cS . custody.jsonl | cmp - custody.jsonl") else {
+        return;
+    };
     assert!(output.status.success(), "{}", text(&output));
 }
 

@@ -6,7 +6,9 @@ use custody::merkle::Frontier;
 use custody::verify::{Level, Memory, Options, OutsideAnchors, TrustedKey, verify, verify_log};
 use custody::{EntryType, NewEntry, SignedCheckpoint};
 
-use crate::support::{KEY, Recipe, WITNESS, anchor_with_witness, check, faults, log_with, note, trusting, writer};
+use crate::support::{
+    KEY, Recipe, WITNESS, anchor_with_witness, check, faults, log_with, note, trusting, writer,
+};
 
 /// Keeps the first `size` entries.
 fn cut_log(folder: &Path, size: usize) {
@@ -99,7 +101,8 @@ fn a_neat_cut_stays_below_anchored_and_says_that_nothing_independent_vouches() {
 fn a_seal_that_was_cut_away_leaves_an_open_bundle() {
     let folder = tempfile::tempdir().unwrap();
     let log = Recipe { sealed: false, ..Recipe::default() }.make(folder.path());
-    let (before, frontier) = (log.read().unwrap().checkpoint.unwrap(), folder.path().join("custody.frontier"));
+    let (before, frontier) =
+        (log.read().unwrap().checkpoint.unwrap(), folder.path().join("custody.frontier"));
     let edge = std::fs::read(&frontier).unwrap();
     log.append(&NewEntry::new(EntryType::BUNDLE_SEALED), &writer()).unwrap();
     cut_log(folder.path(), 3);
