@@ -4,22 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use custody::bundle::{
-    BundleStore, Cut, Encoder, Examiner, FORMAT, Gap, Host as BundleHost, LocalFolder, LogOrigin, Manifest,
-    Source, State, StreamWriter, Tool as BundleTool, seal,
+    BundleStore, Cut, Encoder, Examiner, FORMAT, Gap, LocalFolder, LogOrigin, Manifest, Source, State,
+    StreamWriter, seal,
 };
 use custody::verify::{Options, TrustedKey, Verification, verify};
 use custody::{
     Actor, CustodyLog, EntryType, FixedClock, Hasher, Host, Identity, NewEntry, SigningKey, Tool, Writer,
 };
 
-pub static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[1; 32]));
-pub static OTHER_KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[2; 32]));
-pub static WITNESS: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[3; 32]));
+pub(crate) static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[1; 32]));
+pub(crate) static OTHER_KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[2; 32]));
+pub(crate) static WITNESS: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[3; 32]));
 /// 2026-11-21, a second later at each reading.
-pub static CLOCK: LazyLock<FixedClock> =
+pub(crate) static CLOCK: LazyLock<FixedClock> =
     LazyLock::new(|| FixedClock::stepping(1_795_224_600_123_456_789, 1_000_000_000));
 
-pub fn identity() -> Identity {
+pub(crate) fn identity() -> Identity {
     Identity {
         actor: Actor { name: "J. Doe".into(), org: "Example Lab".into(), ..Actor::default() },
         tool: Tool { name: "exhibit".into(), version: "0.1.0".into(), build_sha256: None },
@@ -29,20 +29,20 @@ pub fn identity() -> Identity {
     }
 }
 
-pub fn writer() -> Writer<'static> {
+pub(crate) fn writer() -> Writer<'static> {
     Writer::new(&KEY, &*CLOCK, identity())
 }
 
-pub fn writer_with(key: &'static SigningKey) -> Writer<'static> {
+pub(crate) fn writer_with(key: &'static SigningKey) -> Writer<'static> {
     Writer::new(key, &*CLOCK, identity())
 }
 
-pub fn note(text: &str) -> NewEntry {
+pub(crate) fn note(text: &str) -> NewEntry {
     NewEntry::new(EntryType::NOTE).result("text", text)
 }
 
 /// A log of a genesis entry and `more` notes.
-pub fn log_with(folder: &Path, more: usize) -> CustodyLog {
+pub(crate) fn log_with(folder: &Path, more: usize) -> CustodyLog {
     let log = CustodyLog::create(folder, NewEntry::new(EntryType::LOG_GENESIS), &writer()).unwrap();
     for i in 0..more {
         log.append(&note(&format!("note {i}")), &writer()).unwrap();
@@ -50,21 +50,21 @@ pub fn log_with(folder: &Path, more: usize) -> CustodyLog {
     log
 }
 
-pub fn check(folder: &Path) -> Verification {
+pub(crate) fn check(folder: &Path) -> Verification {
     verify(folder, &Options::default()).unwrap()
 }
 
-pub fn trusting(key: &SigningKey) -> Options {
+pub(crate) fn trusting(key: &SigningKey) -> Options {
     let key = TrustedKey::parse(&key.verifying_key().fingerprint()).unwrap();
     Options { trust: vec![key], ..Options::default() }
 }
 
-pub fn faults(done: &Verification) -> String {
+pub(crate) fn faults(done: &Verification) -> String {
     done.faults.iter().map(|fault| format!("{:?} {fault}\n", fault.kind)).collect()
 }
 
 /// Bytes that compress a little, unlike each other.
-pub fn sample_bytes(length: usize) -> Vec<u8> {
+pub(crate) fn sample_bytes(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     (0..length)
         .map(|i| {
@@ -76,14 +76,14 @@ pub fn sample_bytes(length: usize) -> Vec<u8> {
         .collect()
 }
 
-pub const CHUNK: u32 = 64 << 10;
+pub(crate) const CHUNK: u32 = 64 << 10;
 
 /// What to make a bundle of.
-pub struct Recipe {
-    pub data: Vec<u8>,
-    pub unreadable: Option<Gap>,
-    pub sealed: bool,
-    pub after: Vec<NewEntry>,
+pub(crate) struct Recipe {
+    pub(crate) data: Vec<u8>,
+    pub(crate) unreadable: Option<Gap>,
+    pub(crate) sealed: bool,
+    pub(crate) after: Vec<NewEntry>,
 }
 
 impl Default for Recipe {
@@ -94,7 +94,7 @@ impl Default for Recipe {
 
 impl Recipe {
     /// Makes the bundle in a folder that is there and empty.
-    pub fn make(&self, folder: &Path) -> CustodyLog {
+    pub(crate) fn make(&self, folder: &Path) -> CustodyLog {
         let writer = writer().for_exhibit("E001");
         let genesis = NewEntry::new(EntryType::LOG_GENESIS);
         let log = CustodyLog::create(folder, genesis, &writer).unwrap();
@@ -127,14 +127,14 @@ impl Recipe {
                 exhibit: "E001".into(),
                 examiner: Examiner { key: key.fingerprint(), name: "J. Doe".into() },
                 format: FORMAT.into(),
-                host: BundleHost::default(),
+                host: Host::default(),
                 id: "019aa0d5-0000-7000-8000-000000000000".into(),
                 log: LogOrigin { origin: log.origin().into(), vkey: key.to_vkey(log.origin()) },
                 name: "web01-disk".into(),
                 options: serde_json::Map::new(),
                 source: Source { kind: "disk".into(), ..Source::default() },
                 streams: vec![stream],
-                tool: BundleTool { build_sha256: None, name: "exhibit".into(), version: "0.1.0".into() },
+                tool: Tool { build_sha256: None, name: "exhibit".into(), version: "0.1.0".into() },
             };
             let files = seal(&store, &manifest, &KEY).unwrap();
             log.append(&files.entry(), &writer).unwrap();
@@ -156,12 +156,12 @@ impl<T> OneOrNone<T> for Option<&T> {
     }
 }
 
-pub fn unreadable(start: u32, length: u32) -> Gap {
+pub(crate) fn unreadable(start: u32, length: u32) -> Gap {
     Gap { start, length, state: State::Unreadable, detail: "errno=5 tries=3".into() }
 }
 
 /// Adds an anchor file, made by the witness over the newest checkpoint, with its entry.
-pub fn anchor_with_witness(log: &CustodyLog) {
+pub(crate) fn anchor_with_witness(log: &CustodyLog) {
     let mut newest = log.read().unwrap().checkpoint.unwrap();
     newest.note.add_signature("witness.example/w1", &WITNESS).unwrap();
     let bytes = newest.note.to_text();
@@ -175,7 +175,7 @@ pub fn anchor_with_witness(log: &CustodyLog) {
 }
 
 /// Every file below a folder, as relative paths.
-pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -192,7 +192,7 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     for file in files_below(from) {
         std::fs::create_dir_all(to.join(&file).parent().unwrap()).unwrap();
         std::fs::copy(from.join(&file), to.join(&file)).unwrap();
