@@ -14,13 +14,13 @@ use crate::{identity, ui};
 const DISK: &[u8] = include_bytes!("../../../samples/web01/web01-disk.raw.zst");
 const LOGS: &[u8] = include_bytes!("../../../samples/web01/web01-logs.tar.zst");
 
-/// The attack as ten questions to the timeline. Each gives one row: `ts`, and `what` was found.
+/// The attack as ten questions to the timeline. Each gives one row: `ts`, `what` was found, and `n` where it counts.
 const STORY: [(&str, &str); 10] = [
     (
         "password guessing",
-        "SELECT MIN(ts) AS ts, CONCAT(CAST(COUNT(*) AS VARCHAR), ' failed ssh logins from ', src_ip) AS what FROM events \
-         WHERE exhibit = 'E001' AND locator LIKE '%/var/log/auth.log%' AND action = 'ssh-login' \
-         AND outcome = 'failure' GROUP BY src_ip ORDER BY COUNT(*) DESC LIMIT 1",
+        "SELECT MIN(ts) AS ts, COUNT(*) AS n, src_ip AS what FROM events WHERE exhibit = 'E001' \
+         AND locator LIKE '%/var/log/auth.log%' AND action = 'ssh-login' AND outcome = 'failure' \
+         GROUP BY src_ip ORDER BY n DESC LIMIT 1",
     ),
     (
         "way in",
@@ -50,9 +50,8 @@ const STORY: [(&str, &str); 10] = [
     ),
     (
         "web shell used",
-        "SELECT MIN(ts) AS ts, CONCAT(CAST(COUNT(*) AS VARCHAR), ' POST requests from ', src_ip) AS what FROM events \
-         WHERE exhibit = 'E001' AND source = 'web:access' AND message LIKE '%POST /uploads/%' \
-         GROUP BY src_ip ORDER BY COUNT(*) DESC LIMIT 1",
+        "SELECT MIN(ts) AS ts, COUNT(*) AS n, src_ip AS what FROM events WHERE exhibit = 'E001' \
+         AND source = 'web:access' AND message LIKE '%POST /uploads/%' GROUP BY src_ip ORDER BY n DESC LIMIT 1",
     ),
     (
         "packing",
@@ -156,7 +155,11 @@ fn story(timeline: &Timeline) -> Result<Vec<Line>, Failure> {
         let text =
             |name: &str| row.as_ref().map(|row| row.get(name).to_text().into_owned()).unwrap_or_default();
         let ts = text("ts").replace('T', " ").chars().take(19).collect();
-        let what = if row.is_some() { text("what") } else { "nothing found".to_owned() };
+        let what = match (row.is_some(), text("n")) {
+            (false, _) => "nothing found".to_owned(),
+            (true, n) if n.is_empty() => text("what"),
+            (true, n) => format!("{n} from {}", text("what")),
+        };
         lines.push(Line { ts, step, what });
     }
     Ok(lines)

@@ -55,7 +55,7 @@ impl Parser for Syslog {
                 dated = dated.saturating_add(1);
             }
         }
-        dated > 0 && (usual || dated.saturating_mul(4) >= seen)
+        dated > 0 && (usual || dated.saturating_mul(2) >= seen)
     }
 
     fn is_yearless(&self, probe: &Probe<'_>) -> bool {
