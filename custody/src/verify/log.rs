@@ -15,6 +15,7 @@ use crate::entry::{Entry, EntryType};
 use crate::error::Result;
 use crate::keys::VerifyingKey;
 use crate::log_keys::{HOW_ORIGIN, HOW_VKEY, LogKeys};
+use crate::log_walk::{LineFault, LineFaultKind};
 
 /// What was found out about a log.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -68,7 +69,14 @@ pub(super) fn verify(folder: &Path, options: &Options, findings: &mut Findings) 
     let remembered = options.memory.sizes();
     let more: BTreeSet<u64> = outside.chain(remembered).collect();
     let Some(files) = log_files::read(folder, &more, findings)? else { return Ok(LogCheck::default()) };
-    let mut check = Check { files, options, findings, origin: String::new(), vkey: String::new() };
+    let mut check = Check {
+        files,
+        options,
+        findings,
+        origin: String::new(),
+        vkey: String::new(),
+        wrong_roots: Vec::new(),
+    };
     Ok(check.run())
 }
 
@@ -78,6 +86,8 @@ struct Check<'a> {
     findings: &'a mut Findings,
     origin: String,
     vkey: String,
+    /// Checkpoints that a key of the log signed, and whose root the log does not give.
+    wrong_roots: Vec<(u64, String)>,
 }
 
 impl Check<'_> {
@@ -256,33 +266,47 @@ impl Check<'_> {
             return false;
         }
         if !self.root_fits(signed) {
-            let last = size.saturating_sub(1);
-            let words = format!(
-                "the first {size} entries do not give the root signed in {file}: entry {last}, or an earlier one \
-                 with all after it, was changed"
-            );
-            self.findings.fault(Place::entry(last), FaultKind::Root, words);
+            self.wrong_roots.push((size, file.to_owned()));
             return false;
         }
         true
     }
 
-    /// Faults of single lines; those that no checkpoint covers are an unsigned tail and no fault.
+    /// Faults of single lines, then of the roots that they do not explain.
+    ///
+    /// Lines that nothing signed covers are an unsigned tail and no fault.
     fn lines(&mut self, head: Option<&SignedCheckpoint>) {
-        let covered = head.map_or(u64::MAX, |head| head.checkpoint.size);
-        for fault in std::mem::take(&mut self.files.walk.faults) {
-            // A chain fault is between this line and the next.
-            let next = u64::from(fault.kind == crate::log_walk::LineFaultKind::Chain);
-            if fault.line.saturating_add(next) >= covered {
-                continue;
-            }
+        let good = head.map_or(0, |head| head.checkpoint.size);
+        let wrong = std::mem::take(&mut self.wrong_roots);
+        let covered = wrong.iter().map(|(size, _)| *size).max().unwrap_or(0).max(good);
+        let covered = if head.is_none() { u64::MAX } else { covered };
+        // A chain fault is between its line and the next.
+        let reach =
+            |fault: &LineFault| fault.line.saturating_add(u64::from(fault.kind == LineFaultKind::Chain));
+        let mut faults = std::mem::take(&mut self.files.walk.faults);
+        faults.retain(|fault| reach(fault) < covered);
+        for fault in &faults {
             let kind = match fault.kind {
-                crate::log_walk::LineFaultKind::Chain => FaultKind::Chain,
-                crate::log_walk::LineFaultKind::Spelling | crate::log_walk::LineFaultKind::Order => {
-                    FaultKind::Entry
-                }
+                LineFaultKind::Chain => FaultKind::Chain,
+                LineFaultKind::Spelling | LineFaultKind::Order => FaultKind::Entry,
             };
-            self.findings.fault(Place::entry(fault.line), kind, fault.words);
+            self.findings.fault(Place::entry(fault.line), kind, fault.words.as_str());
+        }
+        // The smallest root that fails says most: what fits a smaller one was not changed.
+        let Some((size, file)) = wrong.into_iter().min() else { return };
+        let last = size.saturating_sub(1);
+        let said = format!("the first {size} entries do not give the root signed in {file}");
+        if faults.iter().any(|fault| reach(fault) < last) {
+            self.findings.fault(Place::file(case_layout::LOG), FaultKind::Root, said);
+        } else {
+            // The chain up to here is whole, so its last entry was changed, or more were and written anew.
+            let from = if good < last {
+                format!(", or others from {good} on with all after them")
+            } else {
+                String::new()
+            };
+            let words = format!("{said}: entry {last} was changed{from}");
+            self.findings.fault(Place::entry(last), FaultKind::Root, words);
         }
     }
 
