@@ -426,6 +426,19 @@ fn without_space_left_what_was_written_stays_open_and_readable() {
     }
 }
 
+#[test]
+fn a_full_disk_stops_a_source_that_would_go_on_for_long() {
+    let place = tempfile::tempdir().unwrap();
+    let room = Arc::new(std::sync::atomic::AtomicI64::new(0));
+    let store = FullStore { inner: LocalFolder::new(place.path()), room };
+    // More than all buffers hold, so that the reader must be woken up to be told.
+    let source = Box::new(StreamSource::new("-", io::repeat(7).take(1 << 40)));
+    let refused = with_writer(|writer| {
+        Acquisition::disk(source, destination(place.path())).store(Arc::new(store)).run(writer)
+    });
+    assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
+}
+
 /// What can be read of a bundle that was cut short: its segments, and as many frames of the last as are whole.
 fn stored_prefix(folder: &Path) -> Vec<u8> {
     let mut names: Vec<_> = fs::read_dir(folder.join("data/disk"))
