@@ -26,6 +26,12 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     let mut present = BTreeMap::new();
     for exhibit in exhibits_in(folder)? {
         let name = exhibit.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let added =
+            log.entries_of(&EntryType::EXHIBIT_ADDED).any(|entry| entry.how_text("folder") == Some(&name));
+        if !added && names_in(&exhibit.folder, "")?.is_empty() {
+            findings.note(format!("{name} is empty and was never recorded: adding it was interrupted"));
+            continue;
+        }
         let mut bundle = bundle::verify(&exhibit.folder, options)?;
         bound_by_case(&exhibit.id, &name, &log, options, &mut bundle);
         counts.add(&bundle.counts);

@@ -7,16 +7,13 @@ use std::path::Path;
 use super::findings::{FaultKind, Findings, Place};
 use crate::case_layout;
 use crate::checkpoint::{MAX_NOTE, SignedCheckpoint};
-use crate::custody_log::lock_shared;
+use crate::custody_log::{MOST_ANCHOR, lock_shared};
 use crate::digest::{Digest, sha256};
 use crate::durable_file::read_small;
 use crate::error::{Error, Result};
 use crate::log_walk::{LogWalk, walk};
 use crate::merkle::Frontier;
 use crate::strict_json;
-
-/// Larger anchors are no anchors.
-const MOST_ANCHOR: u64 = 16 << 20;
 
 /// A log and what lies beside it.
 #[derive(Debug)]
