@@ -1,1 +1,23 @@
-//! x
+//! Reads disks, files and logs into evidence bundles.
+//!
+//! A source is only ever opened for reading. What cannot be read becomes a listed [`Issue`] with its place, and never
+//! shifts what follows it. Memory is bounded, whatever the size of the source.
+
+#![forbid(unsafe_code)]
+
+mod acquisition;
+mod buffers;
+mod context;
+mod error;
+mod inode;
+mod pax;
+mod pipeline;
+mod progress;
+mod source;
+pub mod sources;
+
+pub use acquisition::{Acquisition, Destination, Report};
+pub use error::{Error, Result};
+pub use pipeline::{Feed, Marks, PipelineOptions, Written, store_stream};
+pub use progress::{NoProgress, Progress};
+pub use source::{Issue, Issues, Source, read_source};

@@ -59,6 +59,11 @@ impl Failure {
         self
     }
 
+    /// What went wrong, without hints.
+    pub(crate) fn words(&self) -> String {
+        chain(&*self.error)
+    }
+
     /// Exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
@@ -71,7 +76,10 @@ impl Failure {
     pub(crate) fn is_broken_pipe(&self) -> bool {
         let mut next: Option<&(dyn Error + 'static)> = Some(&*self.error);
         while let Some(error) = next {
-            if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+            if error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+            {
                 return true;
             }
             next = error.source();
@@ -82,17 +90,26 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.error)?;
-        let mut next = self.error.source();
-        while let Some(error) = next {
-            write!(f, ": {error}")?;
-            next = error.source();
-        }
+        write!(f, "error: {}", self.words())?;
         for hint in &self.hints {
             write!(f, "\nhint: {hint}")?;
         }
         Ok(())
     }
+}
+
+/// An error with its causes, on one line. A cause that only repeats what was said is left out.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let more = error.to_string();
+        if !words.ends_with(&more) {
+            words = format!("{words}: {more}");
+        }
+        next = error.source();
+    }
+    words
 }
 
 impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {

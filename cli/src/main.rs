@@ -1,2 +1,28 @@
-//! x
-fn main() {}
+//! The `exhibit` command.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod failure;
+mod identity;
+mod progress_bar;
+mod session;
+mod target;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let session = session::Session::new(&cli.global);
+    match cli.command.run(&session) {
+        Ok(outcome) => outcome.into(),
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            session.ui.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}

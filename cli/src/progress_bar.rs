@@ -39,7 +39,9 @@ impl Bars {
         };
         let template = match total {
             Some(_) => format!("{{msg}} [{{bar:20}}] {pos} {rate} ETA {{eta}}"),
-            None => format!("{{msg}} {{spinner}} {} {rate} {{elapsed}}", pos.split('/').next().unwrap_or(pos)),
+            None => {
+                format!("{{msg}} {{spinner}} {} {rate} {{elapsed}}", pos.split('/').next().unwrap_or(pos))
+            }
         };
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new).with_message(what.to_owned());
         if let Ok(style) = ProgressStyle::with_template(&template) {
@@ -71,6 +73,37 @@ impl Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl acquire::Progress for Bars {
+    fn started(&self, what: &str, total_bytes: Option<u64>) {
+        self.finish();
+        self.start(what, total_bytes);
+    }
+
+    fn advanced(&self, bytes: u64) {
+        self.advance(bytes);
+    }
+
+    fn finished(&self) {
+        self.finish();
+    }
+}
+
+#[cfg(feature = "timeline")]
+impl timeline::progress::Progress for Bars {
+    fn started(&self, what: &str, total: Option<u64>) {
+        self.finish();
+        self.start(what, total);
+    }
+
+    fn advanced(&self, files: u64) {
+        self.advance(files);
+    }
+
+    fn finished(&self) {
         self.finish();
     }
 }

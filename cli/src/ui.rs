@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 
@@ -82,7 +83,7 @@ impl Ui {
     /// A table on stdout, as wide as the terminal.
     pub(crate) fn table(self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
         let mut table = Table::new();
-        table.load_preset("                   ").set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         if !io::stdout().is_terminal() {
             table.set_content_arrangement(ContentArrangement::Disabled);
         }
@@ -164,8 +165,14 @@ mod tests {
 
     #[test]
     fn numbers_read_as_people_say_them() {
-        assert_eq!((bytes(1023), bytes(1024), bytes(1_677_721_600)), ("1023 B".into(), "1.0 KiB".into(), "1.6 GiB".into()));
-        assert_eq!((grouped(999), grouped(64_488), grouped(1_000_000)), ("999".into(), "64,488".into(), "1,000,000".into()));
+        assert_eq!(
+            (bytes(1023), bytes(1024), bytes(1_677_721_600)),
+            ("1023 B".into(), "1.0 KiB".into(), "1.6 GiB".into())
+        );
+        assert_eq!(
+            (grouped(999), grouped(64_488), grouped(1_000_000)),
+            ("999".into(), "64,488".into(), "1,000,000".into())
+        );
         assert_eq!(count(1, "entry", "entries"), "1 entry");
     }
 

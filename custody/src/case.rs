@@ -102,10 +102,13 @@ impl Case {
             authority: escape(&new.authority),
             created: rfc3339(now),
         };
-        let value = serde_json::to_value(&file).map_err(|error| Error::malformed("case.json", error.to_string()))?;
+        let value =
+            serde_json::to_value(&file).map_err(|error| Error::malformed("case.json", error.to_string()))?;
         let line = strict_json::to_line(&value)? + "\n";
         write_new(&case_layout::case_file(folder), line.as_bytes())?;
-        for path in [case_layout::exhibits(folder), case_layout::timeline(folder), case_layout::reports(folder)] {
+        for path in
+            [case_layout::exhibits(folder), case_layout::timeline(folder), case_layout::reports(folder)]
+        {
             std::fs::create_dir(&path).map_err(|source| Error::Write { path, source })?;
         }
         let genesis = NewEntry::new(EntryType::LOG_GENESIS)
@@ -171,7 +174,8 @@ impl Case {
         std::fs::create_dir_all(&all).map_err(|source| Error::Write { path: all.clone(), source })?;
         std::fs::create_dir(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
         sync_folder(&all)?;
-        let entry = NewEntry::new(EntryType::EXHIBIT_ADDED).exhibit(&id).how("folder", folder_name).how("name", name);
+        let entry =
+            NewEntry::new(EntryType::EXHIBIT_ADDED).exhibit(&id).how("folder", folder_name).how("name", name);
         self.append(entry, writer)?;
         Ok(Exhibit { id, folder })
     }
@@ -224,11 +228,15 @@ impl Case {
 }
 
 pub(crate) fn parse_case_file(bytes: &[u8]) -> Result<CaseFile> {
-    let line = bytes.strip_suffix(b"\n").ok_or_else(|| Error::malformed("case.json", "no final line feed"))?;
+    let line =
+        bytes.strip_suffix(b"\n").ok_or_else(|| Error::malformed("case.json", "no final line feed"))?;
     let file: CaseFile = serde_json::from_value(strict_json::parse(line)?)
         .map_err(|error| Error::malformed("case.json", error.to_string()))?;
     if file.format != FORMAT {
-        return Err(Error::malformed("case.json", format!("its format is {:?}, not {FORMAT:?}", file.format)));
+        return Err(Error::malformed(
+            "case.json",
+            format!("its format is {:?}, not {FORMAT:?}", file.format),
+        ));
     }
     Ok(file)
 }
@@ -239,7 +247,7 @@ pub(crate) fn exhibits_in(case: &Path) -> Result<Vec<Exhibit>> {
     let mut found = Vec::new();
     let listing = match std::fs::read_dir(&path) {
         Ok(listing) => listing,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(fault(error)),
     };
     for item in listing {

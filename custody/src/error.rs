@@ -86,6 +86,12 @@ pub enum Error {
         /// The kind of file system.
         kind: &'static str,
     },
+    /// Another process is at work in the case.
+    #[error("{path:?} is in use by another process")]
+    InUse {
+        /// What it holds.
+        path: PathBuf,
+    },
     /// The system gave no random bytes.
     #[error("failed to get random bytes from the system: {why}")]
     Random {

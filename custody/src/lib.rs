@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+mod case;
 pub mod case_layout;
+mod case_lock;
 pub mod checkpoint;
 pub mod clock;
 mod custody_log;
@@ -20,8 +22,12 @@ mod log_head;
 mod log_keys;
 mod log_walk;
 pub mod merkle;
+pub mod report;
 pub mod strict_json;
+pub mod verify;
 
+pub use case::{Case, CaseFile, Exhibit, Logged, NewCase};
+pub use case_lock::TimelineLock;
 pub use checkpoint::{Checkpoint, SignedCheckpoint, SignedNote};
 pub use clock::{Clock, FixedClock, Moment, SystemClock};
 pub use custody_log::{Appended, CustodyLog, HOW_SINGLE_WRITER, LogContents, Writer};

@@ -113,7 +113,7 @@ pub(crate) fn walk(mut log: impl BufRead, wanted: &BTreeSet<u64>) -> Result<LogW
         }
         walk.look_at(&entry, &last_wall);
         last_wall = entry.time.wall.clone();
-        if is_landmark(&entry.kind) {
+        if is_landmark(&entry) {
             walk.landmarks.push(entry);
         }
     }
@@ -169,12 +169,9 @@ impl LogWalk {
 }
 
 /// Whether verifying or writing needs to see this entry again.
-fn is_landmark(kind: &EntryType) -> bool {
-    let more = [
-        EntryType::LOG_GENESIS,
-        EntryType::EXHIBIT_ADDED,
-        EntryType::ITEM_DISPOSED,
-        EntryType::VERIFY_RESULT,
-    ];
-    kind.keeps_checkpoint() || more.contains(kind)
+fn is_landmark(entry: &Entry) -> bool {
+    let more = [EntryType::LOG_GENESIS, EntryType::EXHIBIT_ADDED, EntryType::ITEM_DISPOSED];
+    entry.kind.keeps_checkpoint()
+        || more.contains(&entry.kind)
+        || entry.about.subject.iter().any(|subject| subject.id == "manifest.json")
 }

@@ -50,6 +50,9 @@ pub enum Error {
     /// The bundle or case could not be opened or changed.
     #[error("failed to use the case")]
     Custody(#[from] custody::Error),
+    /// The bundle could not be read.
+    #[error("failed to read the bundle")]
+    Bundle(#[from] custody::bundle::Error),
     /// A file of the timeline could not be read or written.
     #[error("failed to {action} {path:?}")]
     File {

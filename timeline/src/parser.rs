@@ -298,7 +298,8 @@ impl<'a> Input<'a> {
         }
         self.consume(passed);
         let mut bytes = self.buffer.get(from..from + length).unwrap_or(&[]);
-        if let Some(stripped) = bytes.strip_suffix(b"\r") {
+        // A CR without LF is text: else a record read alone would lose it.
+        if let Some(stripped) = bytes.strip_suffix(b"\r").filter(|_| ended_by_lf) {
             bytes = stripped;
             self.line_ends += 1;
         }

@@ -9,6 +9,7 @@ use super::frame::{LARGEST_CHUNK, SMALLEST_CHUNK};
 use super::store::is_bundle_path;
 use super::tables::segment_name;
 use crate::digest::Digest;
+use crate::entry::{Host, Tool};
 use crate::strict_json;
 
 /// The format that this build writes and reads.
@@ -60,20 +61,6 @@ pub struct Examiner {
     pub name: String,
 }
 
-/// The machine that acquired a bundle.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Host {
-    /// Machine id, if known.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub machine: Option<String>,
-    /// Host name, if known.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub name: Option<String>,
-    /// Operating system, if known.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub os: Option<String>,
-}
-
 /// The log that tells a bundle's custody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogOrigin {
@@ -106,18 +93,6 @@ pub struct Source {
     /// Whatever else the source tells of itself.
     #[serde(flatten)]
     pub more: Map<String, Value>,
-}
-
-/// The program that wrote a bundle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tool {
-    /// SHA-256 of the program file, if it could be read.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub build_sha256: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
 }
 
 /// A file of the bundle, as stored.
@@ -206,6 +181,12 @@ impl Manifest {
 }
 
 impl Stream {
+    /// All files that hold the stream.
+    pub fn files(&self) -> impl Iterator<Item = &StoredFile> {
+        let tables = [Some(&self.chunks), Some(&self.extents), self.catalog.as_ref(), self.ranges.as_ref()];
+        tables.into_iter().flatten().chain(&self.segments)
+    }
+
     fn check(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::manifest(format!("stream {:?}: {what}", self.name)));
         if !is_stream_name(&self.name) {
@@ -263,7 +244,7 @@ pub(crate) mod tests {
             exhibit: "E001".into(),
             examiner: Examiner { key: "SHA256:x".into(), name: "J. Doe".into() },
             format: FORMAT.into(),
-            host: Host { name: Some("web01".into()), ..Host::default() },
+            host: Host { name: "web01".into(), ..Host::default() },
             id: "019aa0d5-0000-7000-8000-000000000000".into(),
             log: LogOrigin { origin: "exhibit/00".into(), vkey: "v".into() },
             name: "web01-disk".into(),

@@ -59,7 +59,7 @@ impl ChunkRow {
         );
     }
 
-    fn parse(line: &str) -> std::result::Result<Self, String> {
+    pub(super) fn parse(line: &str) -> std::result::Result<Self, String> {
         let mut cells = line.split('\t');
         let mut cell = |name: &'static str| cells.next().ok_or_else(|| format!("no {name}"));
         let row = Self {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use super::error::{Error, Result};
 use super::extent::{ExtentJoiner, Gap, State, StateBytes};
@@ -156,7 +157,10 @@ pub struct StreamWriter {
     kind: String,
     cut: Cut,
     segment: Option<Segment>,
+    /// Segments whose frames are written, in order; the last may still be on its way to the disk.
     segments: Vec<StoredFile>,
+    settling: Option<JoinHandle<Result<StoredFile>>>,
+    segment_number: u32,
     chunks: HashedFile,
     extents: HashedFile,
     joiner: ExtentJoiner,
@@ -198,6 +202,8 @@ impl StreamWriter {
             cut,
             segment: None,
             segments: Vec::new(),
+            settling: None,
+            segment_number: 0,
             chunks,
             extents,
             joiner: ExtentJoiner::default(),
@@ -238,7 +244,7 @@ impl StreamWriter {
         let frame = chunk.frame.as_ref();
         let frame_length = u32::try_from(frame.len())
             .map_err(|_| Error::Refused { reason: format!("frame of chunk {} is too long", self.index) })?;
-        let number = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
+        let number = self.segment_number;
         let segment = match self.segment.as_mut() {
             Some(segment) => segment,
             None => {
@@ -319,11 +325,39 @@ impl StreamWriter {
         self.extents.append(self.line.as_bytes())
     }
 
+    /// Ends the current segment. Waiting for the disk is left to a thread, so that the next segment can begin.
     fn end_segment(&mut self) -> Result<()> {
         let Some(Segment { mut file, seek_table, .. }) = self.segment.take() else { return Ok(()) };
         file.append(&seek_table.to_frame())?;
-        self.segments.push(file.finish()?);
+        // Written here and not by the thread: no later segment may exist while bytes of this one are in memory only.
+        file.flush()?;
+        self.settle()?;
+        self.segment_number = self.segment_number.saturating_add(1);
+        self.settling = Some(thread::spawn(move || file.finish()));
         Ok(())
+    }
+
+    /// Waits for the segment that is on its way to the disk.
+    fn settle(&mut self) -> Result<()> {
+        let Some(settling) = self.settling.take() else { return Ok(()) };
+        let path = || format!("data/{}", self.name);
+        let stored =
+            settling.join().map_err(|_| Error::write(&path(), std::io::ErrorKind::Other.into()))??;
+        self.segments.push(stored);
+        Ok(())
+    }
+
+    /// Gives the stream up: what was gathered is written as far as it can be, under names that end in `.part`.
+    pub fn abandon(mut self) {
+        let last = self.joiner.finish();
+        // The cause is known already, and a full disk refuses this too.
+        let _ = self.write_extent(last);
+        let _ = self.chunks.flush();
+        let _ = self.extents.flush();
+        if let Some(segment) = self.segment.as_mut() {
+            let _ = segment.file.flush();
+        }
+        let _ = self.settle();
     }
 
     /// Ends the stream: its last segment and its tables get their names.
@@ -340,6 +374,7 @@ impl StreamWriter {
         catalog: Option<StoredFile>,
     ) -> Result<Stream> {
         self.end_segment()?;
+        self.settle()?;
         let last = self.joiner.finish();
         self.write_extent(last)?;
         Ok(Stream {

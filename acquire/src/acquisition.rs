@@ -1,0 +1,366 @@
+//! One acquisition from its first entry in the log to the seal: plan, run, report.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use custody::bundle::{
+    BundleStore, Examiner, FORMAT, HashedFile, LocalFolder, LogOrigin, Manifest, Source as SourceFacts,
+    StateBytes, Stream, seal,
+};
+use custody::strict_json::escape_text;
+use custody::{Case, CustodyLog, Digest, EntryType, NewEntry, Writer, uuid_v7};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::pipeline::{PipelineOptions, Written, store_stream};
+use crate::progress::{NoProgress, Progress};
+use crate::source::{Issue, Issues, Source, read_source};
+use crate::sources::files::{FileCounts, FilesSource};
+
+/// Issues named in the log; all of them are in the bundle's tables.
+const NAMED_ISSUES: usize = 20;
+
+/// Where a bundle is made, and what it is called. The folder must be there, without a log in it.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// The bundle's folder: `CASE/exhibits/E001-web01-disk`.
+    pub folder: PathBuf,
+    /// Id of the exhibit: `E001`.
+    pub exhibit: String,
+    /// Name of the exhibit: `web01-disk`.
+    pub name: String,
+    /// Name of the case, escaped as `case.json` has it, if there is one.
+    pub case: Option<String>,
+}
+
+impl Destination {
+    /// Takes the next exhibit id of a case, and makes the bundle's folder there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Custody`] if the case cannot be written.
+    pub fn in_case(case: &Case, name: &str, writer: &Writer<'_>) -> Result<Self> {
+        let exhibit = case.add_exhibit(name, writer)?;
+        Ok(Self {
+            folder: exhibit.folder,
+            exhibit: exhibit.id,
+            name: name.to_owned(),
+            case: Some(case.file().name.clone()),
+        })
+    }
+}
+
+/// What is acquired.
+enum From {
+    Disk(Box<dyn Source>),
+    Files(FilesSource),
+}
+
+/// An acquisition that can be shown before it is run.
+pub struct Acquisition<'a> {
+    from: From,
+    destination: Destination,
+    options: PipelineOptions,
+    told: Map<String, Value>,
+    progress: &'a dyn Progress,
+    store: Option<Arc<dyn BundleStore>>,
+}
+
+impl std::fmt::Debug for Acquisition<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Acquisition").field("destination", &self.destination).finish_non_exhaustive()
+    }
+}
+
+/// What an acquisition did.
+#[derive(Debug)]
+pub struct Report {
+    /// The bundle, sealed.
+    pub bundle: PathBuf,
+    /// Its stream.
+    pub stream: Stream,
+    /// SHA-256 of its manifest.
+    pub manifest_sha256: Digest,
+    /// What was packed, of an acquisition of files.
+    pub files: Option<FileCounts>,
+    /// What went wrong at single places, the first 10,000 of them.
+    pub issues: Vec<Issue>,
+    /// How many there were.
+    pub issue_count: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Report {
+    /// Bytes of the stream by state.
+    #[must_use]
+    pub fn states(&self) -> StateBytes {
+        self.stream.states
+    }
+}
+
+static SILENT: NoProgress = NoProgress;
+
+impl<'a> Acquisition<'a> {
+    /// Plans to acquire a disk, an image or a stream of bytes.
+    #[must_use]
+    pub fn disk(source: Box<dyn Source>, destination: Destination) -> Self {
+        Self::new(From::Disk(source), destination)
+    }
+
+    /// Plans to acquire files and folders.
+    #[must_use]
+    pub fn files(source: FilesSource, destination: Destination) -> Self {
+        Self::new(From::Files(source), destination)
+    }
+
+    fn new(from: From, destination: Destination) -> Self {
+        let (options, told) = (PipelineOptions::default(), Map::new());
+        Self { from, destination, options, told, progress: &SILENT, store: None }
+    }
+
+    /// Sets chunk size, level and threads.
+    #[must_use]
+    pub fn options(mut self, options: PipelineOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Adds an option to the manifest and the log: what the caller was told to do.
+    #[must_use]
+    pub fn told(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.told.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Tells somebody how far it is.
+    #[must_use]
+    pub fn progress(mut self, progress: &'a dyn Progress) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Puts the bundle's files into another store than the destination's folder, which then holds the log alone.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn BundleStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// What is known of the source before anything is read.
+    #[must_use]
+    pub fn source_facts(&self) -> SourceFacts {
+        match &self.from {
+            From::Disk(source) => source.facts(),
+            From::Files(source) => source.facts(),
+        }
+    }
+
+    /// Bytes that will be read, if that is known.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        match &self.from {
+            From::Disk(source) => source.size(),
+            From::Files(_) => None,
+        }
+    }
+
+    /// Acquires: the log's first entries, the data, the tables, the log's last entries, the seal.
+    ///
+    /// Stopped at any moment, it leaves an open bundle whose log holds and whose stored chunks can be read with zstd.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`], [`Error::SourceLost`], [`Error::Bundle`], [`Error::Custody`]. The log says why, where it can
+    /// still be written.
+    pub fn run(mut self, writer: &Writer<'_>) -> Result<Report> {
+        let writer = writer.clone().for_exhibit(&self.destination.exhibit);
+        let started = writer.clock().now();
+        let folder = self.destination.folder.clone();
+        let store = self.store.clone().unwrap_or_else(|| Arc::new(LocalFolder::new(&folder)));
+        let facts = self.source_facts();
+        let options = self.option_values();
+        let genesis =
+            NewEntry::new(EntryType::LOG_GENESIS).how("name", escape_text(self.destination.name.as_bytes()));
+        let log = CustodyLog::create(&folder, genesis, &writer)?;
+        let start = NewEntry::new(EntryType::ACQUIRE_START)
+            .how("command", format!("acquire {}", facts.kind))
+            .how("options", Value::Object(options.clone()))
+            .how("source", serde_json::to_value(&facts).unwrap_or_default());
+        let start = log.append(&start, &writer)?;
+        let mut issues = Issues::default();
+        let acquired = self.acquire(&store, &mut issues);
+        let seconds =
+            |now: u64| std::time::Duration::from_nanos(now.saturating_sub(started.mono_ns)).as_secs_f64();
+        let (stream, files) = match acquired {
+            Ok(acquired) => acquired,
+            Err(error) => {
+                let entry = NewEntry::new(EntryType::ACQUIRE_ERROR)
+                    .error("stopped_by", escape_text(chain(&error).as_bytes()))
+                    .error("issues", issues.count())
+                    .refers_to(start.seq);
+                // A full disk takes no entry either; the error itself says what happened.
+                let _ = log.append(&entry, &writer);
+                return Err(error);
+            }
+        };
+        if issues.count() > 0 {
+            log.append(&issues_entry(&issues, &stream, start.seq), &writer)?;
+        }
+        log.append(&end_entry(&stream, &issues, files, start.seq), &writer)?;
+        let identity = writer.identity();
+        let escape = |text: &str| escape_text(text.as_bytes());
+        let manifest = Manifest {
+            case: self.destination.case.clone(),
+            created: started.rfc3339(),
+            exhibit: self.destination.exhibit.clone(),
+            examiner: Examiner {
+                key: writer.key().verifying_key().fingerprint(),
+                name: escape(&identity.actor.name),
+            },
+            format: FORMAT.to_owned(),
+            host: custody::Host {
+                name: escape(&identity.host.name),
+                machine: escape(&identity.host.machine),
+                os: escape(&identity.host.os),
+            },
+            id: uuid_v7(started.wall_ns)?,
+            log: LogOrigin { origin: log.origin().to_owned(), vkey: log.genesis_key().to_vkey(log.origin()) },
+            name: escape(&self.destination.name),
+            options,
+            source: facts,
+            streams: vec![stream.clone()],
+            tool: custody::Tool {
+                name: escape(&identity.tool.name),
+                version: escape(&identity.tool.version),
+                build_sha256: identity.tool.build_sha256,
+            },
+        };
+        let sealed = seal(&store, &manifest, writer.key())?;
+        log.append(&sealed.entry().refers_to(start.seq), &writer)?;
+        Ok(Report {
+            bundle: folder,
+            stream,
+            manifest_sha256: sealed.manifest.sha256,
+            files,
+            issue_count: issues.count(),
+            issues: issues.into_kept(),
+            seconds: seconds(writer.clock().now().mono_ns),
+        })
+    }
+
+    fn option_values(&self) -> Map<String, Value> {
+        let mut options = self.told.clone();
+        options.insert("chunk_size".to_owned(), self.options.cut.chunk_size.into());
+        options.insert("level".to_owned(), self.options.level.into());
+        if let From::Files(source) = &self.from {
+            options.insert("context".to_owned(), source.context().into());
+        }
+        options
+    }
+
+    fn acquire(
+        &mut self,
+        store: &Arc<dyn BundleStore>,
+        issues: &mut Issues,
+    ) -> Result<(Stream, Option<FileCounts>)> {
+        let (options, progress) = (self.options, self.progress);
+        let acquired = match &mut self.from {
+            From::Disk(source) => {
+                progress.started("disk", source.size());
+                let name = source.facts().path.unwrap_or_default();
+                let ((), written) =
+                    store_stream(Arc::clone(store), "disk", "disk", options, progress, |feed| {
+                        read_source(&mut **source, &name, feed, issues)
+                    })?;
+                (finish(written, None)?, None)
+            }
+            From::Files(source) => {
+                progress.started("files", None);
+                let folder: &Path = &self.destination.folder;
+                let mut catalog = HashedFile::begin(&**store, "data/files.catalog.jsonl")?;
+                let (counts, written) =
+                    store_stream(Arc::clone(store), "files", "files", options, progress, |feed| {
+                        let mut enter = |entry: &custody::bundle::CatalogEntry| {
+                            catalog.append(entry.to_line()?.as_bytes()).map_err(Error::from)
+                        };
+                        source.pack(feed, &mut enter, Some(folder), issues)
+                    })?;
+                (finish(written, Some(catalog))?, Some(counts))
+            }
+        };
+        progress.finished();
+        Ok(acquired)
+    }
+}
+
+fn finish(written: Written, catalog: Option<HashedFile>) -> Result<Stream> {
+    let catalog = catalog.map(HashedFile::finish).transpose()?;
+    Ok(written.writer.finish(written.sha256, written.sha256_data, catalog)?)
+}
+
+fn issues_entry(issues: &Issues, stream: &Stream, start: u64) -> NewEntry {
+    let named: Vec<Value> = issues
+        .kept()
+        .iter()
+        .take(NAMED_ISSUES)
+        .map(|issue| {
+            let mut named = Map::new();
+            // Paths may be 4 KiB, and an entry 64 KiB at most.
+            named.insert("path".to_owned(), cut(&issue.path, 1000).into());
+            named.insert("what".to_owned(), cut(&issue.what, 300).into());
+            if let Some(offset) = issue.offset {
+                named.insert("offset".to_owned(), offset.into());
+            }
+            if let Some(length) = issue.length {
+                named.insert("length".to_owned(), length.into());
+            }
+            Value::Object(named)
+        })
+        .collect();
+    let tables = [Some(&stream.extents), stream.catalog.as_ref()];
+    let entry = NewEntry::new(EntryType::ACQUIRE_ERROR)
+        .error("issues", issues.count())
+        .error("first", named)
+        .error("unreadable_bytes", stream.states.unreadable)
+        .error("absent_bytes", stream.states.absent)
+        .refers_to(start);
+    tables.into_iter().flatten().fold(entry, |entry, file| entry.subject(&file.path, file.size, file.sha256))
+}
+
+fn end_entry(stream: &Stream, issues: &Issues, files: Option<FileCounts>, start: u64) -> NewEntry {
+    let entry = NewEntry::new(EntryType::ACQUIRE_END)
+        .subject(&stream.name, stream.size, stream.sha256)
+        .result("bytes", stream.size)
+        .result("sha256", stream.sha256.to_string())
+        .result("sha256_data", stream.sha256_data.to_string())
+        .result("states", serde_json::to_value(stream.states).unwrap_or_default())
+        .result("issues", issues.count())
+        .refers_to(start);
+    match files {
+        Some(counts) => entry.result("entries", counts.entries).result("files", counts.files),
+        None => entry,
+    }
+}
+
+/// The first characters of an escaped text, never within an escape.
+fn cut(text: &str, longest: usize) -> String {
+    if text.len() <= longest {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(longest / 4).collect();
+    if let Some(at) = short.rfind('\\').filter(|at| short.len() - at < 4) {
+        short.truncate(at);
+    }
+    short + "…"
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,279 @@
+//! Read → hash and compress → write: one pass over a stream, all cores at work, memory bounded.
+//!
+//! The caller feeds chunks. One thread hashes the whole stream in order, workers hash and compress chunks, and one
+//! thread writes the frames in order. Chunks in flight are bounded by the buffers that go round, so a slow store
+//! holds up the source instead of filling the memory.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use custody::bundle::{BundleStore, Cut, EncodedChunk, Encoder, Gap, State, StreamWriter};
+use custody::{Digest, Hasher};
+
+use crate::buffers::{Buffer, Buffers};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// How a stream is stored.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct PipelineOptions {
+    /// How the stream is cut into chunks and segments.
+    pub cut: Cut,
+    /// zstd level.
+    pub level: i32,
+    /// Threads that hash and compress; 0 for one a core.
+    pub workers: usize,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self { cut: Cut::default(), level: 1, workers: 0 }
+    }
+}
+
+/// A stream that is written but not yet finished: its catalogue may still follow.
+#[derive(Debug)]
+pub struct Written {
+    /// Ends the stream.
+    pub writer: StreamWriter,
+    /// SHA-256 of the whole stream.
+    pub sha256: Digest,
+    /// SHA-256 of its `data` and `zero` extents.
+    pub sha256_data: Digest,
+}
+
+struct Chunk {
+    index: u64,
+    buffer: Arc<Buffer>,
+    gaps: Arc<[Gap]>,
+}
+
+struct Encoded {
+    chunk: EncodedChunk,
+    gaps: Arc<[Gap]>,
+    /// Kept until the frame is written, so that frames are bounded as well.
+    _buffer: Arc<Buffer>,
+}
+
+/// Stores what `produce` feeds as one stream of a bundle.
+///
+/// # Errors
+///
+/// What `produce` gives, [`Error::NoSpace`], [`Error::Bundle`], [`Error::Compress`], [`Error::Thread`]. The first cause
+/// is given, and what was stored stays.
+pub fn store_stream<T>(
+    store: Arc<dyn BundleStore>,
+    name: &str,
+    kind: &str,
+    options: PipelineOptions,
+    progress: &dyn Progress,
+    produce: impl FnOnce(&mut Feed) -> Result<T>,
+) -> Result<(T, Written)> {
+    let writer = StreamWriter::begin(store, name, kind, options.cut)?;
+    let workers = match options.workers {
+        0 => thread::available_parallelism().map_or(2, usize::from),
+        workers => workers,
+    };
+    let (to_hash, hash_queue) = unbounded::<Chunk>();
+    let (to_work, work_queue) = unbounded::<Chunk>();
+    let (to_write, write_queue) = unbounded::<(u64, Result<Encoded>)>();
+    let buffers = Buffers::new(options.cut.chunk_size as usize);
+    let mut encoders = Vec::new();
+    for _ in 0..workers {
+        encoders.push(Encoder::new(options.level).map_err(Error::Compress)?);
+    }
+    thread::scope(|scope| {
+        let spawn = |name: &str| thread::Builder::new().name(name.to_owned());
+        let hashing = spawn("hash").spawn_scoped(scope, move || hash(&hash_queue)).map_err(Error::Thread)?;
+        for encoder in encoders {
+            let (queue, out) = (work_queue.clone(), to_write.clone());
+            spawn("encode")
+                .spawn_scoped(scope, move || encode(encoder, &queue, &out))
+                .map_err(Error::Thread)?;
+        }
+        drop((work_queue, to_write));
+        let writing = spawn("write")
+            .spawn_scoped(scope, move || write(writer, &write_queue, progress))
+            .map_err(Error::Thread)?;
+        let mut feed = Feed { buffers, current: None, gaps: Vec::new(), index: 0, size: 0, to_hash, to_work };
+        let produced = produce(&mut feed).and_then(|made| feed.submit().map(|()| made));
+        drop(feed);
+        let hashes = hashing.join().map_err(|_| Error::Stopped);
+        // A cause in the writer is why the producer was stopped, so it comes first.
+        let writer = writing.join().map_err(|_| Error::Stopped)??;
+        match (produced, hashes) {
+            (Ok(produced), Ok((sha256, sha256_data))) => {
+                Ok((produced, Written { writer, sha256, sha256_data }))
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                writer.abandon();
+                Err(error)
+            }
+        }
+    })
+}
+
+fn hash(queue: &Receiver<Chunk>) -> (Digest, Digest) {
+    let mut whole = Hasher::new();
+    // Only once the two differ is the second one kept.
+    let mut data: Option<Hasher> = None;
+    for chunk in queue {
+        let bytes = chunk.buffer.bytes();
+        if !chunk.gaps.is_empty() && data.is_none() {
+            data = Some(whole.clone());
+        }
+        whole.update(bytes);
+        let Some(data) = data.as_mut() else { continue };
+        let mut at = 0usize;
+        for gap in chunk.gaps.iter() {
+            data.update(bytes.get(at..gap.start as usize).unwrap_or_default());
+            at = (gap.start as usize).saturating_add(gap.length as usize);
+        }
+        data.update(bytes.get(at..).unwrap_or_default());
+    }
+    let sha256 = whole.finish();
+    (sha256, data.map_or(sha256, Hasher::finish))
+}
+
+fn encode(mut encoder: Encoder, queue: &Receiver<Chunk>, out: &Sender<(u64, Result<Encoded>)>) {
+    for Chunk { index, buffer, gaps } in queue {
+        let encoded = encoder
+            .encode(buffer.bytes())
+            .map(|chunk| Encoded { chunk, gaps, _buffer: buffer })
+            .map_err(Error::Compress);
+        if out.send((index, encoded)).is_err() {
+            return;
+        }
+    }
+}
+
+fn write(
+    mut writer: StreamWriter,
+    queue: &Receiver<(u64, Result<Encoded>)>,
+    progress: &dyn Progress,
+) -> Result<StreamWriter> {
+    let mut early = BTreeMap::new();
+    let mut next = 0u64;
+    for (index, encoded) in queue {
+        early.insert(index, encoded);
+        while let Some(encoded) = early.remove(&next) {
+            let Encoded { chunk, gaps, .. } = encoded?;
+            writer.push(&chunk, &gaps)?;
+            progress.advanced(u64::from(chunk.length));
+            next += 1;
+        }
+    }
+    Ok(writer)
+}
+
+/// Where a producer puts the bytes of a stream: a whole chunk at a time, or as a [`io::Write`].
+#[derive(Debug)]
+pub struct Feed {
+    buffers: Buffers,
+    current: Option<Buffer>,
+    gaps: Vec<Gap>,
+    index: u64,
+    size: u64,
+    to_hash: Sender<Chunk>,
+    to_work: Sender<Chunk>,
+}
+
+impl std::fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chunk").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+impl Feed {
+    /// Bytes of the stream so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Lets `read` fill room of the current chunk, and takes as many bytes as it says. Gives that number.
+    ///
+    /// What it marks is counted from the start of the room, and must lie within what it fills.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] if the bundle can take no more, or what `read` gives.
+    pub fn fill(&mut self, read: impl FnOnce(&mut [u8], &mut Marks<'_>) -> Result<usize>) -> Result<usize> {
+        let buffer = self.current.get_or_insert_with(|| self.buffers.take());
+        let mut marks = Marks { start: buffer.len(), gaps: &mut self.gaps };
+        let filled = read(buffer.room(), &mut marks)?.min(buffer.room().len());
+        buffer.grow(filled);
+        let full = buffer.is_full();
+        self.size = self.size.saturating_add(filled as u64);
+        if full {
+            self.submit()?;
+        }
+        Ok(filled)
+    }
+
+    /// Appends bytes that were read from the source.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] if the bundle can take no more.
+    pub fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let taken = self.fill(|room, _| {
+                let take = room.len().min(bytes.len());
+                if let (Some(room), Some(bytes)) = (room.get_mut(..take), bytes.get(..take)) {
+                    room.copy_from_slice(bytes);
+                }
+                Ok(take)
+            })?;
+            bytes = bytes.get(taken..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self) -> Result<()> {
+        let Some(buffer) = self.current.take().filter(|buffer| buffer.len() > 0) else { return Ok(()) };
+        let (buffer, gaps) = (Arc::new(buffer), Arc::from(std::mem::take(&mut self.gaps)));
+        let chunk = || Chunk { index: self.index, buffer: Arc::clone(&buffer), gaps: Arc::clone(&gaps) };
+        self.to_hash.send(chunk()).map_err(|_| Error::Stopped)?;
+        self.to_work.send(chunk()).map_err(|_| Error::Stopped)?;
+        self.index += 1;
+        Ok(())
+    }
+}
+
+/// Takes note of ranges that hold zeros instead of what the source holds.
+#[derive(Debug)]
+pub struct Marks<'a> {
+    start: usize,
+    gaps: &'a mut Vec<Gap>,
+}
+
+impl Marks<'_> {
+    /// Notes a range, counted from where these marks start. Ranges must come in order.
+    pub fn add(&mut self, start: usize, length: usize, state: State, detail: &str) {
+        let start = self.start.saturating_add(start);
+        if let (Ok(start), Ok(length)) = (u32::try_from(start), u32::try_from(length)) {
+            self.gaps.push(Gap { start, length, state, detail: detail.to_owned() });
+        }
+    }
+
+    /// Marks that start `bytes` further on.
+    pub fn from(&mut self, bytes: usize) -> Marks<'_> {
+        Marks { start: self.start.saturating_add(bytes), gaps: self.gaps }
+    }
+}
+
+impl io::Write for Feed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.append(bytes).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

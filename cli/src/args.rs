@@ -1,0 +1,102 @@
+//! The command line: global options and the table of commands.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::failure::{Failure, Outcome};
+use crate::session::Session;
+
+/// Captures evidence into signed bundles with a custody log, and reads them into one timeline
+///
+/// Start with `exhibit demo`, or with `exhibit init CASE --name NAME --examiner YOU`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "exhibit",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// Print one JSON document, or JSON Lines, on stdout
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) json: bool,
+    /// Say nothing but warnings and errors
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub(crate) quiet: bool,
+    /// Say more of what is done
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub(crate) verbose: bool,
+    /// Draw no progress bars
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) no_progress: bool,
+    /// Sign with this private key (PKCS#8 PEM) instead of the default one
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// The table of commands, in the order of the help. Each one's help is the documentation of its `Args`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Init(commands::init::Args),
+    Acquire(commands::acquire::Args),
+    List(commands::list::Args),
+    Verify(commands::verify::Args),
+    #[cfg(feature = "timeline")]
+    Timeline(commands::timeline::Args),
+    #[cfg(feature = "timeline")]
+    Parsers(commands::parsers::Args),
+    #[cfg(feature = "timeline")]
+    Query(commands::query::Args),
+    #[cfg(feature = "timeline")]
+    Sql(commands::sql::Args),
+    #[cfg(feature = "timeline")]
+    Show(commands::show::Args),
+    Custody(commands::custody::Args),
+    Report(commands::report::Args),
+    Key(commands::key::Args),
+    #[cfg(feature = "timeline")]
+    Demo(commands::demo::Args),
+    Completions(commands::completions::Args),
+    Man(commands::man::Args),
+}
+
+impl Command {
+    /// Runs the command.
+    pub(crate) fn run(&self, session: &Session) -> Result<Outcome, Failure> {
+        match self {
+            Command::Init(args) => commands::init::run(args, session),
+            Command::Acquire(args) => commands::acquire::run(args, session),
+            Command::List(args) => commands::list::run(args, session),
+            Command::Verify(args) => commands::verify::run(args, session),
+            #[cfg(feature = "timeline")]
+            Command::Timeline(args) => commands::timeline::run(args, session),
+            #[cfg(feature = "timeline")]
+            Command::Parsers(args) => commands::parsers::run(args, session),
+            #[cfg(feature = "timeline")]
+            Command::Query(args) => commands::query::run(args, session),
+            #[cfg(feature = "timeline")]
+            Command::Sql(args) => commands::sql::run(args, session),
+            #[cfg(feature = "timeline")]
+            Command::Show(args) => commands::show::run(args, session),
+            Command::Custody(args) => commands::custody::run(args, session),
+            Command::Report(args) => commands::report::run(args, session),
+            Command::Key(args) => commands::key::run(args, session),
+            #[cfg(feature = "timeline")]
+            Command::Demo(args) => commands::demo::run(args, session),
+            Command::Completions(args) => commands::completions::run(args, session),
+            Command::Man(args) => commands::man::run(args, session),
+        }
+    }
+}

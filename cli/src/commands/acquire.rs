@@ -1,0 +1,236 @@
+//! `exhibit acquire`: reads a source into a new, signed bundle of a case.
+
+use std::path::{Path, PathBuf};
+
+use acquire::sources::disk;
+use acquire::sources::files::FilesSource;
+use acquire::{Acquisition, Destination, PipelineOptions, Report};
+use clap::builder::TypedValueParser;
+use custody::bundle::State;
+use serde_json::json;
+
+use crate::failure::{Failure, Outcome};
+use crate::progress_bar::{Bars, Unit};
+use crate::session::Session;
+use crate::target;
+use crate::ui::{self, Ui};
+
+/// Acquire evidence into a signed bundle of a case
+///
+/// Example: exhibit acquire disk /dev/nvme1n1 --case ir-2026-017 --name web01-disk
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// A block device, an image, or any file; `-` is standard input
+    ///
+    /// Example: exhibit acquire disk web01.raw --case ir-2026-017
+    Disk {
+        /// What to read; it is opened for reading only
+        source: PathBuf,
+        #[command(flatten)]
+        into: Into,
+    },
+    /// Files and folders, with every inode field, as a PAX tar
+    ///
+    /// Below a root with etc/ and var/, the files that name the host and its time zone are taken too.
+    ///
+    /// Example: exhibit acquire logs /var/log --case ir-2026-017
+    Logs {
+        /// Files and folders
+        #[arg(required = true)]
+        path: Vec<PathBuf>,
+        #[command(flatten)]
+        into: Into,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Into {
+    /// The case it becomes an exhibit of
+    #[arg(long)]
+    case: PathBuf,
+    /// The exhibit's name [default: the source's]
+    #[arg(long)]
+    name: Option<String>,
+    /// Bytes that are hashed and compressed together: 64KiB to 16MiB, a power of two
+    #[arg(long, default_value = "512KiB", value_name = "SIZE", value_parser = chunk_size)]
+    chunk_size: u32,
+    /// zstd level
+    #[arg(long, default_value_t = 1, value_name = "N",
+          value_parser = clap::value_parser!(i64).range(-7..=19).map(|level| level as i32))]
+    level: i32,
+}
+
+pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
+    let (report, ui) = match &args.what {
+        What::Disk { source, into } => {
+            let opened = disk::open(source)?;
+            let name = into.name.clone().unwrap_or_else(|| default_name(source, "disk"));
+            (acquire_into(into, &name, session, |to| Acquisition::disk(opened, to))?, session.ui)
+        }
+        What::Logs { path, into } => {
+            let files = FilesSource::new(path)?;
+            let name = into.name.clone().unwrap_or_else(|| {
+                path.first().map_or_else(|| "logs".to_owned(), |first| default_name(first, "logs"))
+            });
+            (acquire_into(into, &name, session, |to| Acquisition::files(files, to))?, session.ui)
+        }
+    };
+    show(&report, ui)
+}
+
+/// Acquires a disk image with the defaults; what `demo` does.
+#[cfg(feature = "timeline")]
+pub(crate) fn image(source: &Path, case: &Path, name: &str, session: &Session) -> Result<Report, Failure> {
+    let opened = disk::open(source)?;
+    acquire_into(&Into::with_defaults(case), name, session, |to| Acquisition::disk(opened, to))
+}
+
+/// Acquires files with the defaults; what `demo` does.
+#[cfg(feature = "timeline")]
+pub(crate) fn logs(path: &Path, case: &Path, name: &str, session: &Session) -> Result<Report, Failure> {
+    let files = FilesSource::new(&[path.to_owned()])?;
+    acquire_into(&Into::with_defaults(case), name, session, |to| Acquisition::files(files, to))
+}
+
+impl Into {
+    #[cfg(feature = "timeline")]
+    fn with_defaults(case: &Path) -> Into {
+        Into { case: case.to_owned(), name: None, chunk_size: 512 << 10, level: 1 }
+    }
+}
+
+fn acquire_into(
+    into: &Into,
+    name: &str,
+    session: &Session,
+    plan: impl FnOnce(Destination) -> Acquisition<'static>,
+) -> Result<Report, Failure> {
+    let case = target::open_case(&into.case)?;
+    let key = session.key()?;
+    let writer = session.writer(&key, Some(&case));
+    let exhibit = case.add_exhibit(name, &writer)?;
+    let destination = Destination {
+        folder: exhibit.folder.clone(),
+        exhibit: exhibit.id.clone(),
+        name: name.to_owned(),
+        case: Some(case.file().id.clone()),
+    };
+    let mut options = PipelineOptions::default();
+    (options.cut.chunk_size, options.level) = (into.chunk_size, into.level);
+    let bars = Bars::new(session.ui, Unit::Bytes);
+    let plan: Acquisition<'_> = plan(destination);
+    let report = plan.options(options).progress(&bars).run(&writer);
+    drop(bars);
+    report.map_err(|error| {
+        Failure::new(error)
+            .hint(format!("what was read is kept in {}, which stays OPEN", exhibit.folder.display()))
+    })
+}
+
+/// Prints the closing summary, and the bundle's path last on stdout.
+fn show(report: &Report, ui: Ui) -> Result<Outcome, Failure> {
+    let stream = &report.stream;
+    if ui.is_json() {
+        let issues: Vec<_> = report
+            .issues
+            .iter()
+            .map(|issue| json!({"path": issue.path, "offset": issue.offset, "length": issue.length, "what": issue.what}))
+            .collect();
+        ui.document(&json!({
+            "bundle": report.bundle.display().to_string(), "stream": stream.name, "size": stream.size,
+            "sha256": stream.sha256.to_string(), "states": stream.states, "issues": issues,
+            "issue_count": report.issue_count, "manifest_sha256": report.manifest_sha256.to_string(),
+            "seconds": report.seconds,
+        }))?;
+    } else {
+        say(report, ui);
+        ui.data(&report.bundle.display().to_string())?;
+    }
+    Ok(if report.issue_count > 0 { Outcome::WithIssues } else { Outcome::Done })
+}
+
+/// The closing summary in plain words.
+pub(crate) fn say(report: &Report, ui: Ui) {
+    const SHOWN: usize = 5;
+    let stream = &report.stream;
+    let stored: u64 = stream.segments.iter().map(|segment| segment.size).sum();
+    let rate = if report.seconds > 0.0 { (stream.size as f64 / report.seconds) as u64 } else { 0 };
+    let files = report
+        .files
+        .as_ref()
+        .map_or_else(String::new, |counts| format!(" from {}", ui::count(counts.files, "file", "files")));
+    ui.say(&format!(
+        "acquired {}{files} in {:.1} s ({}/s), stored in {}",
+        ui::bytes(stream.size),
+        report.seconds,
+        ui::bytes(rate),
+        ui::bytes(stored)
+    ));
+    let states: Vec<String> =
+        [State::Data, State::Zero, State::Absent, State::Unreadable, State::Skipped, State::Base]
+            .into_iter()
+            .filter(|state| stream.states.of(*state) > 0)
+            .map(|state| format!("{} {}", ui::bytes(stream.states.of(state)), state.word()))
+            .collect();
+    if !states.is_empty() {
+        ui.say(&format!("every byte is accounted for: {}", states.join(", ")));
+    }
+    ui.say(&format!("SHA-256 {}", stream.sha256));
+    for issue in report.issues.iter().take(SHOWN) {
+        let place = issue.offset.map_or_else(String::new, |offset| format!(" at byte {offset}"));
+        ui.warn(&format!("{}{place}: {}", issue.path, issue.what));
+    }
+    if report.issue_count > SHOWN as u64 {
+        ui.warn(&format!(
+            "{} more are in the bundle's tables",
+            ui::count(report.issue_count - SHOWN as u64, "issue", "issues")
+        ));
+    }
+}
+
+fn default_name(source: &Path, what: &str) -> String {
+    let stem = source.file_stem().map(|stem| stem.to_string_lossy().into_owned()).filter(|stem| stem != "-");
+    stem.map_or_else(
+        || what.to_owned(),
+        |stem| if stem.contains(what) { stem } else { format!("{stem}-{what}") },
+    )
+}
+
+/// `512KiB`, `1MiB` or a number of bytes.
+fn chunk_size(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        _ => return Err("write it like 512KiB or 1MiB".to_owned()),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).unwrap_or(0);
+    match u32::try_from(bytes) {
+        Ok(size) if size.is_power_of_two() && ((64 << 10)..=(16 << 20)).contains(&size) => Ok(size),
+        _ => Err("it must be a power of two from 64KiB to 16MiB".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunk_sizes_are_powers_of_two_within_their_bounds() {
+        assert_eq!(chunk_size("512KiB"), Ok(512 << 10));
+        assert_eq!(chunk_size("65536"), Ok(65536));
+        for bad in ["32KiB", "3MiB", "32MiB", "x", "18446744073709551615M", ""] {
+            assert!(chunk_size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `exhibit report`: writes the custody report of a case.
+
+use std::path::{Path, PathBuf};
+
+use custody::digest::sha256;
+use custody::report::Report;
+use custody::verify::{self, Level, Options, Verification};
+use custody::{Case, EntryType, NewEntry};
+
+use crate::failure::{Failure, Outcome};
+use crate::session::Session;
+use crate::target;
+
+/// Write the custody report of a case
+///
+/// Everything is verified first, and the report says what was found. The report is made from the heads of the logs
+/// before its own entry: the same heads give the same bytes.
+///
+/// Example: exhibit report ir-2026-017 -o report
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The case
+    case: PathBuf,
+    /// The folder to write to; it is made if it is not there
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// What to write, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Format::Html])]
+    format: Vec<Format>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// report.html: one file, no script
+    Html,
+    /// report.json: the same for programs
+    Json,
+}
+
+pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
+    let case = target::open_case(&args.case)?;
+    let verification = verify::verify_case(case.folder(), &Options::default())?;
+    let written = write(&case, &verification, &args.output, &args.format, session)?;
+    if session.ui.is_json() {
+        let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+        session.ui.document(&serde_json::json!({"verdict": verification.verdict, "files": files}))?;
+    } else {
+        session.ui.say(&format!("verdict: {}. {}", verification.verdict, verification.sentence));
+        for path in &written {
+            session.ui.data(&path.display().to_string())?;
+        }
+    }
+    Ok(match verification.verdict.level {
+        Level::Broken => Outcome::NotVerified,
+        Level::Open => Outcome::WithIssues,
+        _ => Outcome::Done,
+    })
+}
+
+/// Writes `report.html` into a folder; what `demo` does.
+#[cfg(feature = "timeline")]
+pub(crate) fn html(
+    case: &Case,
+    verification: &Verification,
+    output: &Path,
+    session: &Session,
+) -> Result<PathBuf, Failure> {
+    write(case, verification, output, &[Format::Html], session)?;
+    Ok(output.join("report.html"))
+}
+
+fn write(
+    case: &Case,
+    verification: &Verification,
+    output: &Path,
+    formats: &[Format],
+    session: &Session,
+) -> Result<Vec<PathBuf>, Failure> {
+    let report = Report::of_case(case, verification)?;
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error: std::io::Error| Failure::new(format!("failed to write {path:?}: {error}"))
+    };
+    std::fs::create_dir_all(output).map_err(failed(output))?;
+    let mut entry = NewEntry::new(EntryType::REPORT_ISSUED)
+        .how("command", "report")
+        .result("verdict", verification.verdict.to_string());
+    let mut written = Vec::new();
+    for format in formats {
+        let (name, text) = match format {
+            Format::Html => ("report.html", report.to_html()?),
+            Format::Json => ("report.json", report.to_json()?),
+        };
+        let path = output.join(name);
+        std::fs::write(&path, &text).map_err(failed(&path))?;
+        entry = entry.subject(name, text.len() as u64, sha256(text.as_bytes()));
+        written.push(path);
+    }
+    session.record_reading(Some(case), entry);
+    Ok(written)
+}

@@ -1,0 +1,135 @@
+//! `exhibit verify`: checks a case or bundle from its bytes up.
+
+use std::path::PathBuf;
+
+use custody::verify::{self, Level, Memory, Options, OutsideAnchors, TrustedKey, Verification};
+use custody::{EntryType, NewEntry};
+
+use crate::failure::{Failure, Outcome};
+use crate::session::Session;
+use crate::target::Target;
+use crate::ui::{self, Ui};
+
+/// Check a case or bundle from its bytes up, and give a verdict
+///
+/// The verdict is BROKEN, OPEN (not sealed), CONSISTENT (it fits together), SIGNED (by a key you trust), ANCHORED(n)
+/// (n parties outside the presenter's hands vouch for it) or COMPLETE. Nothing outside the case is read but what you
+/// name here. Exit code 3 for BROKEN or an unmet --at-least, 1 for OPEN and for an unsigned tail.
+///
+/// Example: exhibit verify ir-2026-017 --trust SHA256:… --at-least SIGNED
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// CASE, a bundle's folder, or CASE:E001
+    #[arg(value_name = "CASE|BUNDLE")]
+    target: String,
+    /// A folder with checkpoints that were kept elsewhere
+    #[arg(long, value_name = "DIR")]
+    anchors: Option<PathBuf>,
+    /// A key you trust: a fingerprint, a C2SP vkey, a PEM file or its text; may be given again
+    #[arg(long, value_name = "KEY")]
+    trust: Vec<String>,
+    /// Fail unless the verdict is at least this
+    #[arg(long, value_name = "LEVEL")]
+    at_least: Option<Level>,
+    /// Remember the largest size and root of each log in this file, and compare with what it remembers
+    #[arg(long, value_name = "FILE")]
+    memory: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
+    let target = Target::open(&args.target)?;
+    let mut options = Options::default();
+    for key in &args.trust {
+        options.trust.push(trusted(key)?);
+    }
+    if let Some(folder) = &args.anchors {
+        options.outside = OutsideAnchors::read(folder)?;
+    }
+    if let Some(file) = &args.memory {
+        options.memory = Memory::load(file)?;
+    }
+    let verification = verify::verify(target.folder(), &options)?;
+    if let Some(file) = &args.memory {
+        let mut memory = options.memory.clone();
+        verification.remember(&mut memory);
+        memory.save(file)?;
+    }
+    let unmet = args.at_least.filter(|level| !verification.meets(*level));
+    if session.ui.is_json() {
+        session.ui.document(&serde_json::to_value(&verification)?)?;
+    } else {
+        print(&verification, session.ui)?;
+        if let Some(level) = unmet {
+            session.ui.warn(&format!("the verdict is below {}", level.word()));
+        }
+    }
+    record(&target, &verification, session);
+    Ok(if verification.verdict.level == Level::Broken || unmet.is_some() {
+        Outcome::NotVerified
+    } else if verification.verdict.level == Level::Open || verification.unsigned_tail {
+        Outcome::WithIssues
+    } else {
+        Outcome::Done
+    })
+}
+
+/// Prints verdict, faults and notes.
+pub(crate) fn print(verification: &Verification, ui: Ui) -> Result<(), Failure> {
+    ui.data(&format!("{}  {}", verification.verdict, ui::printable(&verification.path, false)))?;
+    ui.data(&verification.sentence)?;
+    for fault in &verification.faults {
+        ui.data(&ui::printable(&format!("  FAULT  {fault}"), false))?;
+    }
+    let more = verification.fault_count.saturating_sub(verification.faults.len() as u64);
+    if more > 0 {
+        ui.data(&format!("  and {}", ui::count(more, "fault more", "faults more")))?;
+    }
+    for exhibit in &verification.exhibits {
+        ui.data(&ui::printable(
+            &format!("  {}  {}  {}", exhibit.id, exhibit.verdict, exhibit.folder),
+            false,
+        ))?;
+    }
+    for note in &verification.notes {
+        ui.data(&ui::printable(&format!("  note: {note}"), false))?;
+    }
+    let counts = &verification.counts;
+    ui.say(&format!(
+        "checked {}, {}, {} of streams, {}",
+        ui::count(counts.files, "file", "files"),
+        ui::count(counts.chunks, "chunk", "chunks"),
+        ui::bytes(counts.stream_bytes),
+        ui::count(counts.entries, "entry", "entries"),
+    ));
+    Ok(())
+}
+
+fn record(target: &Target, verification: &Verification, session: &Session) {
+    let mut entry = NewEntry::new(EntryType::VERIFY_RESULT)
+        .how("command", "verify")
+        .result("verdict", verification.verdict.to_string())
+        .result("faults", verification.fault_count)
+        .result("chunks", verification.counts.chunks)
+        .result("stream_bytes", verification.counts.stream_bytes);
+    if let (Target::Bundle { folder, .. }, Some(_)) = (target, target.case())
+        && let Some(name) = folder.file_name().and_then(|name| name.to_str())
+    {
+        entry = entry.how("bundle", name);
+    }
+    session.record_reading(target.case(), entry);
+}
+
+/// A key by its text, or by the file that holds it.
+fn trusted(key: &str) -> Result<TrustedKey, Failure> {
+    let path = std::path::Path::new(key);
+    let text = if path.is_file() {
+        std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("failed to read the key {path:?}: {error}")))?
+    } else {
+        key.to_owned()
+    };
+    TrustedKey::parse(text.trim()).map_err(|error| {
+        Failure::usage(format!("--trust {key:?}: {error}"))
+            .hint("give a fingerprint (SHA256:…), a C2SP vkey, or a PEM public key")
+    })
+}

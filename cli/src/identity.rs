@@ -1,0 +1,58 @@
+//! Who is acting, with which program, on which machine: the same for every entry of a run.
+
+use std::path::Path;
+
+use custody::digest::{Digest, Hasher};
+use custody::{Actor, Host, Identity, Tool};
+
+/// The identity of this run. `name` and `org` are the examiner's, from the case.
+pub(crate) fn of_this_run(name: &str, org: Option<&str>) -> Identity {
+    Identity {
+        actor: Actor {
+            name: name.to_owned(),
+            role: "examiner".to_owned(),
+            org: org.unwrap_or_default().to_owned(),
+            ..Actor::default()
+        },
+        tool: tool(),
+        host: host(),
+        ..Identity::default()
+    }
+}
+
+/// This program: name, version, and the SHA-256 of the very file that runs.
+pub(crate) fn tool() -> Tool {
+    Tool {
+        name: "exhibit".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        build_sha256: sha256_of(Path::new("/proc/self/exe")),
+    }
+}
+
+/// This machine, as far as it says so itself.
+pub(crate) fn host() -> Host {
+    let system = rustix::system::uname();
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let pretty = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .map(|name| name.trim_matches('"').to_owned());
+    let kernel = format!("{} {}", system.sysname().to_string_lossy(), system.release().to_string_lossy());
+    Host {
+        name: system.nodename().to_string_lossy().into_owned(),
+        machine: std::fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned(),
+        os: pretty.map_or_else(|| kernel.clone(), |pretty| format!("{pretty}, {kernel}")),
+    }
+}
+
+fn sha256_of(path: &Path) -> Option<Digest> {
+    let mut file = std::fs::File::open(path).ok()?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match std::io::Read::read(&mut file, &mut buffer).ok()? {
+            0 => return Some(hasher.finish()),
+            n => hasher.update(buffer.get(..n)?),
+        }
+    }
+}

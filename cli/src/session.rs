@@ -1,0 +1,153 @@
+//! What every command needs: output, the signing key, the clock, and the few settings from the environment.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use custody::clock::SystemClock;
+use custody::keys::SigningKey;
+use custody::{Case, Logged, NewEntry, Writer};
+
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::identity;
+use crate::ui::Ui;
+
+/// The variable that holds the key's passphrase where nobody can type it.
+pub(crate) const PASSPHRASE_VARIABLE: &str = "EXHIBIT_KEY_PASSPHRASE";
+
+/// One run of the command.
+pub(crate) struct Session {
+    /// Where output goes.
+    pub(crate) ui: Ui,
+    /// The clock of this host.
+    pub(crate) clock: SystemClock,
+    key: Option<PathBuf>,
+}
+
+impl Session {
+    /// A session as the global options say.
+    pub(crate) fn new(global: &Global) -> Session {
+        let ui = Ui::new(global.json, global.quiet, global.verbose, global.no_progress);
+        Session { ui, clock: SystemClock, key: global.key.clone() }
+    }
+
+    /// The same session with another key.
+    #[cfg(feature = "timeline")]
+    pub(crate) fn with_key(&self, key: &Path) -> Session {
+        Session { ui: self.ui, clock: SystemClock, key: Some(key.to_owned()) }
+    }
+
+    /// Where the signing key lies: `--key`, or the user's data folder.
+    pub(crate) fn key_path(&self) -> Result<PathBuf, Failure> {
+        match &self.key {
+            Some(path) => Ok(path.clone()),
+            None => Ok(keys_folder()?.join("default.pem")),
+        }
+    }
+
+    /// The signing key.
+    pub(crate) fn key(&self) -> Result<SigningKey, Failure> {
+        let path = self.key_path()?;
+        if !path.exists() {
+            return Err(Failure::new(format!("there is no signing key at {path:?}"))
+                .hint("make one with `exhibit key new`, or name another with --key FILE"));
+        }
+        load_key(&path)
+    }
+
+    /// A writer of entries that acts for the case's examiner.
+    pub(crate) fn writer<'a>(&'a self, key: &'a SigningKey, case: Option<&Case>) -> Writer<'a> {
+        let (name, org) = case.map_or(("", ""), |case| (&case.file().examiner, &case.file().organisation));
+        Writer::new(key, &self.clock, identity::of_this_run(name, Some(org)))
+    }
+
+    /// Records an act that only reads in the case it is done from; where that cannot be, it says `not logged`.
+    ///
+    /// Gives the number of the entry.
+    pub(crate) fn record_reading(&self, case: Option<&Case>, entry: NewEntry) -> Option<u64> {
+        let Some(case) = case else {
+            self.ui.say("not logged: this is done outside a case");
+            return None;
+        };
+        let logged = match self.key() {
+            Ok(key) => case.record_reading(entry, &self.writer(&key, Some(case))),
+            Err(failure) => Logged::No(failure.words()),
+        };
+        match logged {
+            Logged::Yes(appended) => {
+                self.ui.detail(&format!("logged as entry {} of the case", appended.seq));
+                Some(appended.seq)
+            }
+            Logged::No(why) => {
+                self.ui.say(&format!("not logged: {why}"));
+                None
+            }
+        }
+    }
+
+    /// The signing key, made now if there is none at the default place. Says whether it was made.
+    pub(crate) fn key_or_new(&self) -> Result<(SigningKey, bool), Failure> {
+        let path = self.key_path()?;
+        if path.exists() || self.key.is_some() {
+            return Ok((self.key()?, false));
+        }
+        self.new_key()
+    }
+
+    /// A new signing key, kept where this session looks for it.
+    pub(crate) fn new_key(&self) -> Result<(SigningKey, bool), Failure> {
+        let path = self.key_path()?;
+        make_key_folder(&path)?;
+        let key = SigningKey::generate()?;
+        key.save(&path, passphrase_from_environment().as_deref())?;
+        Ok((key, true))
+    }
+}
+
+/// Makes the folder that a new key goes to, for its owner only.
+pub(crate) fn make_key_folder(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+            Failure::new(error).hint(format!("the key folder {folder:?} could not be made"))
+        })?;
+    }
+    Ok(())
+}
+
+fn load_key(path: &Path) -> Result<SigningKey, Failure> {
+    let pem = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("failed to read the key {path:?}: {error}")))?;
+    if !SigningKey::is_encrypted(&pem) {
+        return Ok(SigningKey::load(path, None)?);
+    }
+    let passphrase = match passphrase_from_environment() {
+        Some(passphrase) => passphrase,
+        None if std::io::stdin().is_terminal() => {
+            rpassword::prompt_password(format!("Passphrase of {}: ", path.display()))?
+        }
+        None => {
+            return Err(Failure::new(format!("the key {path:?} needs a passphrase"))
+                .hint(format!("set {PASSPHRASE_VARIABLE}, or run in a terminal")));
+        }
+    };
+    SigningKey::load(path, Some(&passphrase))
+        .map_err(|error| Failure::new(error).hint("is the passphrase right?"))
+}
+
+/// The passphrase for unattended runs.
+#[allow(clippy::disallowed_methods, reason = "cli is where settings enter")]
+pub(crate) fn passphrase_from_environment() -> Option<String> {
+    std::env::var(PASSPHRASE_VARIABLE).ok().filter(|passphrase| !passphrase.is_empty())
+}
+
+/// `$XDG_DATA_HOME/exhibit/keys`, or `~/.local/share/exhibit/keys`.
+#[allow(clippy::disallowed_methods, reason = "cli is where settings enter")]
+fn keys_folder() -> Result<PathBuf, Failure> {
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    data.or_else(home).map(|data| data.join("exhibit/keys")).ok_or_else(|| {
+        Failure::usage("neither XDG_DATA_HOME nor HOME says where keys are kept")
+            .hint("name the key with --key FILE")
+    })
+}

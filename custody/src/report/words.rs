@@ -1,0 +1,77 @@
+//! Says in plain words what an entry of a custody log records.
+
+use serde_json::{Map, Value};
+
+use crate::entry::Entry;
+
+/// One sentence for an entry: its result, how it was done, what it was done to, and what went wrong.
+pub(super) fn what(entry: &Entry) -> String {
+    let about = &entry.about;
+    let mut parts = Vec::new();
+    if let Some(text) = entry.how_text("text") {
+        parts.push(text.to_owned());
+    }
+    if let Some(command) = entry.how_text("command") {
+        parts.push(command.to_owned());
+    }
+    let result = facts(&about.result, &[]);
+    if !result.is_empty() {
+        parts.push(result);
+    }
+    let how = facts(&about.how, &["command", "text"]);
+    if !how.is_empty() {
+        parts.push(how);
+    }
+    for subject in &about.subject {
+        let size = subject.size.map(|size| format!(", {size} bytes")).unwrap_or_default();
+        let hash = subject.sha256.map(|hash| format!(", SHA-256 {hash}")).unwrap_or_default();
+        parts.push(format!("{}{size}{hash}", subject.id));
+    }
+    if let Some(why) = &about.why {
+        let why: Vec<&str> = [why.authority.as_str(), why.purpose.as_str()]
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .collect();
+        if !why.is_empty() {
+            parts.push(format!("because: {}", why.join(", ")));
+        }
+    }
+    if !about.errors.is_empty() {
+        parts.push(format!("errors: {}", facts(&about.errors, &[])));
+    }
+    if !about.refs.is_empty() {
+        let refs: Vec<String> = about.refs.iter().map(u64::to_string).collect();
+        parts.push(format!("refers to entry {}", refs.join(", ")));
+    }
+    parts.join("; ")
+}
+
+/// Who acted: name, role and organisation, and the key where nobody is named.
+pub(super) fn by(entry: &Entry) -> String {
+    let actor = &entry.actor;
+    let mut who = if actor.name.is_empty() { actor.key.clone() } else { actor.name.clone() };
+    for more in [&actor.role, &actor.org] {
+        if !more.is_empty() {
+            who = format!("{who}, {more}");
+        }
+    }
+    who
+}
+
+fn facts(map: &Map<String, Value>, but: &[&str]) -> String {
+    let facts: Vec<String> = map
+        .iter()
+        .filter(|(key, _)| !but.contains(&key.as_str()))
+        .map(|(key, value)| format!("{}: {}", key.replace('_', " "), plain(value)))
+        .collect();
+    facts.join(", ")
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => format!("({})", facts(map, &[])),
+        other => other.to_string(),
+    }
+}

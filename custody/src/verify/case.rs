@@ -1,0 +1,177 @@
+//! The check of a whole case: its own log, every exhibit, and that they belong together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::findings::{FaultKind, Findings, Place};
+use super::log::{self, LogCheck};
+use super::log_files::names_in;
+use super::verdict::Level;
+use super::{Counts, ExhibitVerdict, Kind, Options, Verification, bundle, covering_anchors, verdict_of};
+use crate::case::{exhibits_in, parse_case_file};
+use crate::case_layout;
+use crate::digest::sha256;
+use crate::durable_file::read_small;
+use crate::entry::EntryType;
+use crate::error::Result;
+
+/// Verifies the case in `folder` with all its exhibits.
+pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
+    let mut findings = Findings::default();
+    let log = log::verify(folder, options, &mut findings)?;
+    case_file(folder, &log, &mut findings)?;
+    only_known_files(folder, &mut findings)?;
+    let mut counts = Counts { entries: log.summary.size, files: 1, ..Counts::default() };
+    let mut exhibits = Vec::new();
+    let mut present = BTreeMap::new();
+    for exhibit in exhibits_in(folder)? {
+        let name = exhibit.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut bundle = bundle::verify(&exhibit.folder, options)?;
+        bound_by_case(&exhibit.id, &name, &log, options, &mut bundle);
+        counts.add(&bundle.counts);
+        findings.fault_count += bundle.fault_count;
+        let prefix = format!("{}/{name}", case_layout::EXHIBITS);
+        for mut fault in bundle.faults {
+            fault.place.file = format!("{prefix}/{}", fault.place.file);
+            findings.faults.push(fault);
+        }
+        findings.notes.extend(bundle.notes.into_iter().map(|note| format!("{}: {note}", exhibit.id)));
+        exhibits.push(ExhibitVerdict {
+            id: exhibit.id.clone(),
+            folder: prefix,
+            verdict: bundle.verdict,
+            fault_count: bundle.fault_count,
+            unsigned_tail: bundle.unsigned_tail,
+            log: bundle.log,
+        });
+        present.insert(name, exhibit.id);
+    }
+    exhibits_and_log(&log, &present, &mut findings);
+    // An anchor of a case must cover every exhibit that it got.
+    let last = log.entries_of(&EntryType::EXHIBIT_ADDED).map(|entry| entry.seq).max().unwrap_or(0);
+    let mut verdict = verdict_of(&log, options, &findings, Some(last), false);
+    for exhibit in &exhibits {
+        if exhibit.verdict.level < verdict.level && exhibit.verdict.level > Level::Broken {
+            // A case is complete by its own close, when all its exhibits are anchored.
+            let enough = verdict.level == Level::Complete && exhibit.verdict.level == Level::Anchored;
+            if !enough {
+                verdict = exhibit.verdict;
+            }
+        } else if exhibit.verdict.level >= Level::Anchored {
+            verdict.anchors = verdict.anchors.min(exhibit.verdict.anchors);
+        }
+    }
+    if !options.trust.is_empty() && !log.trusted {
+        findings.note("no trusted key signed the case's log");
+    }
+    let mut done = Verification::new(Kind::Case, folder, verdict, findings, counts, &log);
+    done.unsigned_tail |= exhibits.iter().any(|exhibit| exhibit.unsigned_tail);
+    done.exhibits = exhibits;
+    Ok(done)
+}
+
+/// `case.json` must be the file that the first entry names.
+fn case_file(folder: &Path, log: &LogCheck, findings: &mut Findings) -> Result<()> {
+    let place = || Place::file(case_layout::CASE);
+    let Some(bytes) = read_small(&case_layout::case_file(folder), 1 << 20)? else {
+        findings.fault(place(), FaultKind::Missing, "the case's own file is not there");
+        return Ok(());
+    };
+    let genesis = log.entries_of(&EntryType::LOG_GENESIS).next();
+    let named =
+        genesis.and_then(|entry| entry.about.subject.iter().find(|subject| subject.id == case_layout::CASE));
+    match named.and_then(|subject| subject.sha256) {
+        Some(sealed) if sealed != sha256(&bytes) => {
+            findings.fault(
+                place(),
+                FaultKind::Changed,
+                "it is not the file that the log's first entry names",
+            );
+        }
+        Some(_) => {
+            if let Err(error) = parse_case_file(&bytes) {
+                findings.fault(place(), FaultKind::Changed, error.to_string());
+            }
+        }
+        None => findings.fault(Place::entry(0), FaultKind::Entry, "the first entry does not name case.json"),
+    }
+    Ok(())
+}
+
+/// Nothing but a case's own files may lie in its folder; `timeline/` and `reports/` are not looked into.
+fn only_known_files(folder: &Path, findings: &mut Findings) -> Result<()> {
+    let known = [
+        case_layout::CASE,
+        case_layout::LOG,
+        case_layout::FRONTIER,
+        case_layout::CHECKPOINT,
+        case_layout::CHECKPOINTS,
+        case_layout::ANCHORS,
+        "keys",
+        case_layout::EXHIBITS,
+        case_layout::TIMELINE,
+        case_layout::REPORTS,
+    ];
+    for name in names_in(folder, "")? {
+        if case_layout::LEFTOVERS.contains(&name.as_str()) {
+            findings.note(format!("{name} was left over when a writer was interrupted; it is no evidence"));
+        } else if !known.contains(&name.as_str()) && !name.starts_with(case_layout::TORN_PREFIX) {
+            findings.fault(Place::file(name), FaultKind::Unlisted, "it is no file of a case");
+        }
+    }
+    for name in names_in(folder, "keys")?.iter().filter(|name| *name != "log.vkey") {
+        let file = format!("keys/{name}");
+        findings.fault(Place::file(file), FaultKind::Unlisted, "it is no file of a case");
+    }
+    let exhibits = exhibits_in(folder)?;
+    let known: BTreeSet<_> = exhibits
+        .iter()
+        .map(|exhibit| exhibit.folder.file_name().unwrap_or_default().to_string_lossy())
+        .collect();
+    for name in names_in(folder, case_layout::EXHIBITS)?.iter().filter(|name| !known.contains(name.as_str()))
+    {
+        let file = format!("{}/{name}", case_layout::EXHIBITS);
+        findings.fault(Place::file(file), FaultKind::Unlisted, "it is no exhibit");
+    }
+    Ok(())
+}
+
+/// Every exhibit that was added must be there unless disposed of, and no other.
+fn exhibits_and_log(log: &LogCheck, present: &BTreeMap<String, String>, findings: &mut Findings) {
+    let mut added = BTreeSet::new();
+    for entry in log.entries_of(&EntryType::EXHIBIT_ADDED) {
+        let Some(folder) = entry.how_text("folder") else { continue };
+        added.insert(folder);
+        let disposed = log
+            .entries_of(&EntryType::ITEM_DISPOSED)
+            .any(|gone| gone.seq > entry.seq && gone.about.exhibit == entry.about.exhibit);
+        if !present.contains_key(folder) && !disposed {
+            let file = format!("{}/{folder}", case_layout::EXHIBITS);
+            let words = format!("entry {} added this exhibit and it is not there", entry.seq);
+            findings.fault(Place::file(file), FaultKind::Missing, words);
+        }
+    }
+    for folder in present.keys().filter(|folder| !added.contains(folder.as_str())) {
+        let file = format!("{}/{folder}", case_layout::EXHIBITS);
+        findings.fault(Place::file(file), FaultKind::Unlisted, "no exhibit.added entry of the case names it");
+    }
+}
+
+/// Compares a bundle with what the case's log says of it; an anchored word of the case anchors the bundle too.
+fn bound_by_case(id: &str, folder: &str, log: &LogCheck, options: &Options, bundle: &mut Verification) {
+    let Some(manifest) = bundle.manifest_sha256 else { return };
+    for entry in log.landmarks.iter().filter(|entry| entry.about.exhibit.as_deref() == Some(id)) {
+        for subject in entry.about.subject.iter().filter(|subject| subject.id == "manifest.json") {
+            if subject.sha256 != Some(manifest) {
+                let words = format!("entry {} of the case names another manifest of {folder}", entry.seq);
+                bundle.add_fault(Place::file("manifest.json"), FaultKind::Changed, words);
+            } else if bundle.verdict.level >= Level::Consistent {
+                let anchors = covering_anchors(log, options, entry.seq);
+                bundle.verdict.anchors = bundle.verdict.anchors.max(anchors);
+                if anchors > 0 {
+                    bundle.verdict.level = bundle.verdict.level.max(Level::Anchored);
+                }
+            }
+        }
+    }
+}

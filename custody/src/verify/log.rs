@@ -1,0 +1,515 @@
+//! The check of a custody log: chain, tree, every checkpoint and anchor, keys, and what was kept aside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Options;
+use super::findings::{FaultKind, Findings, Place};
+use super::log_files::{self, LogFiles};
+use crate::case_layout;
+use crate::checkpoint::SignedCheckpoint;
+use crate::digest::Digest;
+use crate::entry::{Entry, EntryType};
+use crate::error::Result;
+use crate::keys::VerifyingKey;
+use crate::log_keys::{HOW_ORIGIN, HOW_VKEY, LogKeys};
+use crate::log_walk::{LineFault, LineFaultKind};
+
+/// What was found out about a log.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LogSummary {
+    /// Its random name.
+    pub origin: String,
+    /// Entries that a signed checkpoint covers.
+    pub size: u64,
+    /// The root over them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<Digest>,
+    /// Whole entries after those, signed by nobody.
+    pub unsigned_entries: u64,
+    /// Bytes of a torn line after the last whole entry.
+    pub torn_bytes: u64,
+    /// Fingerprints of the keys that signed its newest checkpoint and may.
+    pub signed_by: Vec<String>,
+    /// Checkpoints verified, the newest included.
+    pub checkpoints: u64,
+    /// The anchors that count, in words.
+    pub anchors: Vec<String>,
+}
+
+/// What the checks of a bundle or case need to know about its log.
+#[derive(Debug, Default)]
+pub(super) struct LogCheck {
+    pub(super) summary: LogSummary,
+    /// Entries that matter, of those that are signed for.
+    pub(super) landmarks: Vec<Entry>,
+    pub(super) keys: Option<LogKeys>,
+    pub(super) genesis_vkey: String,
+    /// Whether a trusted key stands behind it.
+    pub(super) trusted: bool,
+    /// For each independent anchor: how many entries it covers, and whether a trusted foreign key made it.
+    pub(super) anchored: Vec<(u64, bool)>,
+}
+
+impl LogCheck {
+    pub(super) fn unsigned_tail(&self) -> bool {
+        self.summary.unsigned_entries > 0 || self.summary.torn_bytes > 0
+    }
+
+    pub(super) fn entries_of<'a>(&'a self, kind: &'a EntryType) -> impl Iterator<Item = &'a Entry> {
+        self.landmarks.iter().filter(move |entry| entry.kind == *kind)
+    }
+}
+
+/// Verifies the log in `folder`.
+pub(super) fn verify(folder: &Path, options: &Options, findings: &mut Findings) -> Result<LogCheck> {
+    let outside = options.outside.notes.iter().map(|(_, note)| note.checkpoint.size);
+    let remembered = options.memory.sizes();
+    let more: BTreeSet<u64> = outside.chain(remembered).collect();
+    let Some(files) = log_files::read(folder, &more, findings)? else { return Ok(LogCheck::default()) };
+    let mut check = Check {
+        files,
+        options,
+        findings,
+        origin: String::new(),
+        vkey: String::new(),
+        wrong_roots: Vec::new(),
+    };
+    Ok(check.run())
+}
+
+struct Check<'a> {
+    files: LogFiles,
+    options: &'a Options,
+    findings: &'a mut Findings,
+    origin: String,
+    vkey: String,
+    /// Checkpoints that a key of the log signed, and whose root the log does not give.
+    wrong_roots: Vec<(u64, String)>,
+}
+
+impl Check<'_> {
+    fn run(&mut self) -> LogCheck {
+        let Some(genesis) = self.genesis() else {
+            let place = Place::entry(0);
+            self.findings.fault(
+                place,
+                FaultKind::Key,
+                "neither the first entry nor keys/log.vkey holds a log key",
+            );
+            return LogCheck::default();
+        };
+        let keys = self.keys(genesis);
+        let head = self.checkpoints(&keys);
+        let size = head.as_ref().map_or(0, |head| head.checkpoint.size);
+        for key in keys.all().iter().filter(|key| !key.accepted && key.introduced < size) {
+            let words = format!("no earlier key vouches for the key {} that it adds", key.key.fingerprint());
+            self.findings.fault(Place::entry(key.introduced), FaultKind::Key, words);
+        }
+        self.lines(head.as_ref());
+        self.frontier(size);
+        self.kept_rule(size);
+        self.torn_files(size);
+        let anchored = self.anchors(&keys);
+        self.memory();
+        self.findings.notes.append(&mut self.files.walk.notes);
+        let whole = self.files.walk.frontier.size();
+        let mut landmarks = std::mem::take(&mut self.files.walk.landmarks);
+        // Without any good checkpoint the verdict is settled; the entries still help to say what is wrong.
+        landmarks.retain(|entry| entry.seq < size || head.is_none());
+        let signers: Vec<VerifyingKey> = head.as_ref().map_or_else(Vec::new, |head| {
+            keys.valid_at(size).filter(|key| head.is_signed_by(key)).copied().collect()
+        });
+        let trust = |key: &VerifyingKey| self.options.trust.iter().any(|trusted| trusted.is(key));
+        // All later keys were vouched for by a chain that the genesis key began.
+        let trusted = signers.iter().any(trust) || (!signers.is_empty() && trust(&genesis));
+        let summary = LogSummary {
+            origin: self.origin.clone(),
+            size,
+            root: head.as_ref().map(|head| head.checkpoint.root),
+            unsigned_entries: whole.saturating_sub(size),
+            torn_bytes: self.files.walk.torn_bytes,
+            signed_by: signers.iter().map(VerifyingKey::fingerprint).collect(),
+            checkpoints: self.files.kept.len() as u64 + u64::from(self.files.checkpoint.is_some()),
+            anchors: anchored.values().map(|(_, words)| words.clone()).collect(),
+        };
+        if summary.unsigned_entries > 0 || summary.torn_bytes > 0 {
+            self.findings.note(format!(
+                "UNSIGNED TAIL: {} whole entries and {} torn bytes follow what the newest checkpoint covers; the \
+                 next append records them",
+                summary.unsigned_entries, summary.torn_bytes
+            ));
+        }
+        LogCheck {
+            summary,
+            landmarks,
+            keys: Some(keys),
+            genesis_vkey: self.vkey.clone(),
+            trusted,
+            anchored: anchored.into_iter().map(|(who, (size, _))| (size, !who.is_empty())).collect(),
+        }
+    }
+
+    /// The log's first key: of the first entry and of `keys/log.vkey`, which must be the same.
+    fn genesis(&mut self) -> Option<VerifyingKey> {
+        let first = self.files.walk.landmarks.first().filter(|entry| entry.kind == EntryType::LOG_GENESIS);
+        let said = first.and_then(|entry| entry.how_text(HOW_VKEY)).map(str::to_owned);
+        let of_entry = said.as_deref().and_then(|vkey| VerifyingKey::from_vkey(vkey).ok());
+        if let (Some(entry), Some((origin, _))) = (first, &of_entry)
+            && entry.how_text(HOW_ORIGIN) != Some(origin)
+        {
+            let words = "its origin and the name of its key differ";
+            self.findings.fault(Place::entry(0), FaultKind::Entry, words);
+        }
+        let file = self.files.vkey.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let file = file.and_then(|text| text.strip_suffix('\n'));
+        let of_file = file.and_then(|vkey| VerifyingKey::from_vkey(vkey).ok());
+        let signs = |found: &&(String, VerifyingKey)| {
+            self.files
+                .checkpoint
+                .iter()
+                .chain(self.files.kept.values())
+                .any(|note| note.is_signed_by(&found.1))
+        };
+        // Where they differ, the one that signed is right.
+        let chosen = match (&of_entry, &of_file) {
+            (Some(entry), Some(file)) if entry != file => {
+                [file, entry].into_iter().find(signs).unwrap_or(entry)
+            }
+            (Some(found), _) | (None, Some(found)) => found,
+            (None, None) => return None,
+        }
+        .clone();
+        if of_entry.as_ref() != Some(&chosen) {
+            self.findings.fault(
+                Place::entry(0),
+                FaultKind::Key,
+                "the first entry does not hold the log's first key",
+            );
+        }
+        if of_file.as_ref() != Some(&chosen) && self.files.vkey.is_some() {
+            let words = "it is not the key that the first entry names";
+            self.findings.fault(Place::file(case_layout::LOG_VKEY), FaultKind::Changed, words);
+        }
+        let (origin, key) = chosen;
+        self.vkey = key.to_vkey(&origin);
+        self.origin = origin;
+        Some(key)
+    }
+
+    fn root_fits(&self, signed: &SignedCheckpoint) -> bool {
+        signed.checkpoint.origin == self.origin
+            && self
+                .files
+                .walk
+                .at
+                .get(&signed.checkpoint.size)
+                .is_some_and(|mark| mark.frontier.root() == signed.checkpoint.root)
+    }
+
+    fn keys(&self, genesis: VerifyingKey) -> LogKeys {
+        let signed: Vec<_> = self
+            .files
+            .checkpoint
+            .iter()
+            .chain(self.files.kept.values())
+            .filter(|note| self.root_fits(note))
+            .collect();
+        LogKeys::gather(&self.origin, genesis, &self.files.walk.landmarks, &signed)
+    }
+
+    /// Verifies `checkpoint` and all that were kept; gives the one that covers most.
+    fn checkpoints(&mut self, keys: &LogKeys) -> Option<SignedCheckpoint> {
+        let mut all: Vec<(String, SignedCheckpoint)> = Vec::new();
+        all.extend(self.files.checkpoint.clone().map(|signed| (case_layout::CHECKPOINT.to_owned(), signed)));
+        let kept = self.files.kept.iter();
+        all.extend(
+            kept.map(|(name, signed)| (format!("{}/{name}", case_layout::CHECKPOINTS), signed.clone())),
+        );
+        let mut head: Option<SignedCheckpoint> = None;
+        for (file, signed) in all {
+            if self.checkpoint_holds(&file, &signed, keys)
+                && head.as_ref().is_none_or(|head| head.checkpoint.size < signed.checkpoint.size)
+            {
+                head = Some(signed);
+            }
+        }
+        head
+    }
+
+    fn checkpoint_holds(&mut self, file: &str, signed: &SignedCheckpoint, keys: &LogKeys) -> bool {
+        let size = signed.checkpoint.size;
+        let entries = self.files.walk.frontier.size();
+        let place = || Place::file(file);
+        if signed.checkpoint.origin != self.origin {
+            let words = format!("it is of the log {:?}, not of {:?}", signed.checkpoint.origin, self.origin);
+            self.findings.fault(place(), FaultKind::Fork, words);
+            return false;
+        }
+        let forged = keys.all().iter().any(|key| signed.note.is_forged_for(&self.origin, &key.key));
+        if forged || !keys.accept(signed) {
+            let known = keys.all().iter().any(|key| signed.is_signed_by(&key.key));
+            let (kind, words) = if forged || !known {
+                (FaultKind::Signature, "no signature on it verifies under a key of the log")
+            } else {
+                (FaultKind::Key, "signed by a key outside the entries it may sign for")
+            };
+            self.findings.fault(place(), kind, words);
+            return false;
+        }
+        // From here on the checkpoint is what was signed, so the log is at fault.
+        if size > entries {
+            let words = format!("TRUNCATED: the log has {entries} entries and {file} says {size}");
+            self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
+            return false;
+        }
+        if !self.root_fits(signed) {
+            self.wrong_roots.push((size, file.to_owned()));
+            return false;
+        }
+        true
+    }
+
+    /// Faults of single lines, then of the roots that they do not explain.
+    ///
+    /// Lines that nothing signed covers are an unsigned tail and no fault.
+    fn lines(&mut self, head: Option<&SignedCheckpoint>) {
+        let good = head.map_or(0, |head| head.checkpoint.size);
+        let wrong = std::mem::take(&mut self.wrong_roots);
+        let covered = wrong.iter().map(|(size, _)| *size).max().unwrap_or(0).max(good);
+        let covered = if head.is_none() { u64::MAX } else { covered };
+        // A chain fault is between its line and the next.
+        let reach =
+            |fault: &LineFault| fault.line.saturating_add(u64::from(fault.kind == LineFaultKind::Chain));
+        let mut faults = std::mem::take(&mut self.files.walk.faults);
+        faults.retain(|fault| reach(fault) < covered);
+        for fault in &faults {
+            let kind = match fault.kind {
+                LineFaultKind::Chain => FaultKind::Chain,
+                LineFaultKind::Spelling | LineFaultKind::Order => FaultKind::Entry,
+            };
+            self.findings.fault(Place::entry(fault.line), kind, fault.words.as_str());
+        }
+        // The smallest root that fails says most: what fits a smaller one was not changed.
+        let Some((size, file)) = wrong.into_iter().min() else { return };
+        let last = size.saturating_sub(1);
+        let said = format!("the first {size} entries do not give the root signed in {file}");
+        if faults.iter().any(|fault| reach(fault) < last) {
+            self.findings.fault(Place::file(case_layout::LOG), FaultKind::Root, said);
+        } else {
+            // The chain up to here is whole, so its last entry was changed, or more were and written anew.
+            let from = if good < last {
+                format!(", or others from {good} on with all after them")
+            } else {
+                String::new()
+            };
+            let words = format!("{said}: entry {last} was changed{from}");
+            self.findings.fault(Place::entry(last), FaultKind::Root, words);
+        }
+    }
+
+    fn frontier(&mut self, size: u64) {
+        let Some(frontier) = &self.files.frontier else { return };
+        let mark = self.files.walk.at.get(&frontier.size());
+        if mark.is_none_or(|mark| mark.frontier != *frontier) {
+            let words = "its hashes are not those of the log";
+            self.findings.fault(Place::file(case_layout::FRONTIER), FaultKind::Frontier, words);
+        } else if frontier.size() != size {
+            let words = format!("custody.frontier is of size {}, the checkpoint of {size}", frontier.size());
+            self.findings.note(words);
+        }
+    }
+
+    /// After each seal, handover, anchor and close a checkpoint must have been kept.
+    fn kept_rule(&mut self, size: u64) {
+        let kept: BTreeSet<u64> = self.files.kept.values().map(|signed| signed.checkpoint.size).collect();
+        let by_seq: BTreeMap<u64, &Entry> =
+            self.files.walk.landmarks.iter().map(|entry| (entry.seq, entry)).collect();
+        let mut missing = Vec::new();
+        for entry in
+            self.files.walk.landmarks.iter().filter(|entry| entry.kind.keeps_checkpoint() && entry.seq < size)
+        {
+            // An interrupted writer left it to the recovery after it; see `CustodyLog::append`.
+            let mut last = entry;
+            while !kept.contains(&(last.seq + 1)) {
+                let next = by_seq.get(&(last.seq + 1)).filter(|next| {
+                    next.kind == EntryType::LOG_RECOVERED
+                        || (last.kind == EntryType::LOG_RECOVERED && next.kind == EntryType::KEY_ADDED)
+                });
+                match next {
+                    Some(next) => last = next,
+                    None => {
+                        missing.push((entry.seq + 1, entry.kind.clone()));
+                        break;
+                    }
+                }
+            }
+        }
+        for (size, kind) in missing {
+            let file = format!("{}/{}", case_layout::CHECKPOINTS, case_layout::kept_checkpoint_name(size));
+            if !self.findings.names(&file) {
+                let words = format!("the checkpoint kept after {kind} is not there");
+                self.findings.fault(Place::file(file), FaultKind::Missing, words);
+            }
+        }
+    }
+
+    /// Torn bytes that a recovery kept aside must be there, and no others.
+    fn torn_files(&mut self, size: u64) {
+        let mut known = BTreeSet::new();
+        for entry in self.files.walk.landmarks.iter().filter(|entry| entry.kind == EntryType::LOG_RECOVERED) {
+            for subject in &entry.about.subject {
+                known.insert(subject.id.clone());
+                let words = format!("not the torn bytes that entry {} recorded", entry.seq);
+                match self.files.torn.get(&subject.id) {
+                    Some((size, sha256))
+                        if subject.size == Some(*size) && subject.sha256 == Some(*sha256) => {}
+                    Some(_) => self.findings.fault(Place::file(&subject.id), FaultKind::Changed, words),
+                    None => self.findings.fault(Place::file(&subject.id), FaultKind::Missing, words),
+                }
+            }
+        }
+        let due = case_layout::torn_name(self.files.walk.frontier.size(), 0);
+        let due = due.strip_suffix('0').unwrap_or(&due).to_owned();
+        for name in self.files.torn.keys().filter(|name| !known.contains(*name)) {
+            if name.starts_with(&due) && self.files.walk.frontier.size() >= size {
+                self.findings.notes.push(format!("{name} holds torn bytes that the next append will record"));
+            } else {
+                self.findings.fault(
+                    Place::file(name),
+                    FaultKind::Unlisted,
+                    "no log.recovered entry names it",
+                );
+            }
+        }
+    }
+
+    /// Which anchors count, each with the size it covers, by who vouches.
+    fn anchors(&mut self, keys: &LogKeys) -> BTreeMap<String, (u64, String)> {
+        self.anchor_files();
+        let mut found: BTreeMap<String, (u64, String)> = BTreeMap::new();
+        let mut add = |who: String, size: u64, words: String| {
+            let known = found.entry(who).or_insert_with(|| (size, words.clone()));
+            if known.0 < size {
+                *known = (size, words);
+            }
+        };
+        let inside: Vec<SignedCheckpoint> = self
+            .files
+            .checkpoint
+            .iter()
+            .chain(self.files.kept.values())
+            .cloned()
+            .chain(self.files.anchors.values().filter_map(|anchor| anchor.note.clone()))
+            .filter(|note| self.root_fits(note))
+            .collect();
+        let foreign: Vec<_> = self
+            .options
+            .trust
+            .iter()
+            .filter(|trusted| !keys.all().iter().any(|key| trusted.is(&key.key)))
+            .collect();
+        for note in &inside {
+            for trusted in foreign.iter().filter(|trusted| trusted.signed(&note.note)) {
+                let size = note.checkpoint.size;
+                let who = trusted.fingerprint();
+                add(
+                    who.clone(),
+                    size,
+                    format!("the first {size} entries, cosigned by the trusted key {who}"),
+                );
+            }
+        }
+        for (name, note) in &self.options.outside.notes {
+            if note.checkpoint.origin != self.origin {
+                continue;
+            }
+            let size = note.checkpoint.size;
+            let by_log =
+                keys.accept(note) || keys.all().iter().any(|key| key.accepted && note.is_signed_by(&key.key));
+            let witness = foreign.iter().find(|trusted| trusted.signed(&note.note));
+            let damaged = keys.all().iter().any(|key| note.note.is_forged_for(&self.origin, &key.key));
+            if damaged && witness.is_none() {
+                self.findings.note(format!(
+                    "the anchor {name} is damaged: its signature does not verify; not counted"
+                ));
+            } else if self.root_fits(note) {
+                match witness {
+                    Some(trusted) => {
+                        let who = trusted.fingerprint();
+                        let words =
+                            format!("the first {size} entries, cosigned by the trusted key {who} in {name}");
+                        add(who, size, words);
+                    }
+                    None if by_log => {
+                        let words =
+                            format!("the first {size} entries, by the checkpoint kept elsewhere in {name}");
+                        add(String::new(), size, words);
+                    }
+                    None => self
+                        .findings
+                        .note(format!("the anchor {name} is signed by no known key; not counted")),
+                }
+            } else if size > self.files.walk.frontier.size() {
+                let entries = self.files.walk.frontier.size();
+                let words =
+                    format!("TRUNCATED: the log has {entries} entries and the anchor {name} says {size}");
+                self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
+            } else {
+                let words = format!("FORK: the anchor {name} has another root for the first {size} entries");
+                self.findings.fault(Place::entry(size.saturating_sub(1)), FaultKind::Fork, words);
+            }
+        }
+        for name in &self.options.outside.unchecked {
+            self.findings.note(format!("the anchor {name} is not checked by this version; not counted"));
+        }
+        found
+    }
+
+    /// Every file in `anchors/` must be one that an `anchor.made` entry names, and the other way round.
+    fn anchor_files(&mut self) {
+        let mut known = BTreeSet::new();
+        for entry in self.files.walk.landmarks.iter().filter(|entry| entry.kind == EntryType::ANCHOR_MADE) {
+            for subject in entry.about.subject.iter().filter(|subject| subject.id.starts_with("anchors/")) {
+                known.insert(subject.id.clone());
+                match self.files.anchors.get(&subject.id) {
+                    Some(anchor)
+                        if subject.sha256 == Some(anchor.sha256)
+                            && subject.size.is_none_or(|size| size == anchor.size) => {}
+                    Some(_) => {
+                        let words = format!("not the anchor that entry {} recorded", entry.seq);
+                        self.findings.fault(Place::file(&subject.id), FaultKind::Changed, words);
+                    }
+                    None if self.findings.names(&subject.id) => {}
+                    None => {
+                        let words = format!("the anchor that entry {} recorded is not there", entry.seq);
+                        self.findings.fault(Place::file(&subject.id), FaultKind::Missing, words);
+                    }
+                }
+            }
+        }
+        for (path, anchor) in &self.files.anchors {
+            if !known.contains(path) {
+                self.findings.fault(Place::file(path), FaultKind::Unlisted, "no anchor.made entry names it");
+            } else if anchor.note.is_none() {
+                self.findings.note(format!("{path} is not checked by this version; not counted"));
+            }
+        }
+    }
+
+    fn memory(&mut self) {
+        let Some(seen) = self.options.memory.of(&self.origin) else { return };
+        let entries = self.files.walk.frontier.size();
+        if entries < seen.size {
+            let words =
+                format!("ROLLED BACK: {} entries were seen before, now there are {entries}", seen.size);
+            self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
+        } else if self.files.walk.at.get(&seen.size).is_none_or(|mark| mark.frontier.root() != seen.root) {
+            let words =
+                format!("FORK: the first {} entries had another root when they were seen before", seen.size);
+            self.findings.fault(Place::entry(seen.size.saturating_sub(1)), FaultKind::Fork, words);
+        }
+    }
+}

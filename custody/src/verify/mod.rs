@@ -1,0 +1,271 @@
+//! The check of everything, from its files alone: no network, no clock, no settings.
+//!
+//! Recomputed from bytes up: frames, chunks, streams, tables, manifest, signature, SHA256SUMS, log, checkpoints,
+//! anchors. What is wrong is a [`Fault`] with its place, never an error; an [`crate::Error`] means that something
+//! could not be read at all.
+
+mod bundle;
+mod case;
+mod findings;
+mod log;
+mod log_files;
+mod stream;
+mod trust;
+mod verdict;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+pub use findings::{Fault, FaultKind, Place};
+pub use log::LogSummary;
+pub use trust::{Memory, OutsideAnchors, Remembered, TrustedKey};
+pub use verdict::{Level, Verdict};
+
+use crate::case_layout;
+use crate::digest::Digest;
+use crate::entry::EntryType;
+use crate::error::Result;
+use findings::Findings;
+use log::LogCheck;
+
+/// What the person who verifies brings along.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Keys that are trusted: of examiners, of laboratories, of witnesses.
+    pub trust: Vec<TrustedKey>,
+    /// Checkpoints that were kept elsewhere.
+    pub outside: OutsideAnchors,
+    /// What was seen before; see [`Verification::remember`].
+    pub memory: Memory,
+}
+
+/// What was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A case with its exhibits.
+    Case,
+    /// One bundle.
+    Bundle,
+    /// A custody log alone.
+    Log,
+}
+
+/// How much was checked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Files read through, those of the logs aside.
+    pub files: u64,
+    /// Chunks decoded and hashed.
+    pub chunks: u64,
+    /// Bytes of streams in them.
+    pub stream_bytes: u64,
+    /// Entries of logs.
+    pub entries: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.files = self.files.saturating_add(other.files);
+        self.chunks = self.chunks.saturating_add(other.chunks);
+        self.stream_bytes = self.stream_bytes.saturating_add(other.stream_bytes);
+        self.entries = self.entries.saturating_add(other.entries);
+    }
+}
+
+/// The verdict on one exhibit of a case. Its faults are listed with the case's.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExhibitVerdict {
+    /// Such as `E001`.
+    pub id: String,
+    /// Its folder, from the case.
+    pub folder: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// How many faults it has.
+    pub fault_count: u64,
+    /// Whether its log ends in something unsigned.
+    pub unsigned_tail: bool,
+    /// Its log.
+    pub log: LogSummary,
+}
+
+/// What a check found. The same files and options give the same value.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verification {
+    /// What was verified.
+    pub kind: Kind,
+    /// Where it lies, as it was given.
+    pub path: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// How many anchors that the presenter does not control vouch for it.
+    pub anchors: u32,
+    /// The verdict in plain words.
+    pub sentence: String,
+    /// What is wrong, at most 1000 of each log or bundle.
+    pub faults: Vec<Fault>,
+    /// How many faults there are.
+    pub fault_count: u64,
+    /// What is worth saying and is no fault.
+    pub notes: Vec<String>,
+    /// Whether a log ends in something that nobody signed.
+    pub unsigned_tail: bool,
+    /// How much was checked.
+    pub counts: Counts,
+    /// The log of the case or bundle.
+    pub log: LogSummary,
+    /// SHA-256 of the manifest of a sealed bundle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_sha256: Option<Digest>,
+    /// Each exhibit of a case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exhibits: Vec<ExhibitVerdict>,
+}
+
+impl Verification {
+    fn new(
+        kind: Kind,
+        path: &Path,
+        verdict: Verdict,
+        findings: Findings,
+        counts: Counts,
+        log: &LogCheck,
+    ) -> Self {
+        let Findings { faults, fault_count, notes } = findings;
+        Self {
+            kind,
+            path: path.display().to_string(),
+            verdict,
+            anchors: verdict.anchors,
+            sentence: verdict.sentence(),
+            faults,
+            fault_count,
+            notes,
+            unsigned_tail: log.unsigned_tail(),
+            counts,
+            log: log.summary.clone(),
+            manifest_sha256: None,
+            exhibits: Vec::new(),
+        }
+    }
+
+    fn add_fault(&mut self, place: Place, kind: FaultKind, words: String) {
+        self.fault_count += 1;
+        self.faults.push(Fault { place, kind, words });
+        self.verdict = Verdict { level: Level::Broken, anchors: 0 };
+        self.anchors = 0;
+        self.sentence = self.verdict.sentence();
+    }
+
+    /// Whether nothing is wrong, as far as can be seen from the inside.
+    pub fn is_intact(&self) -> bool {
+        self.verdict.level > Level::Broken
+    }
+
+    /// Whether at least this much is proved.
+    pub fn meets(&self, level: Level) -> bool {
+        self.verdict.level >= level
+    }
+
+    /// Remembers the sizes and roots of all logs that were verified; nothing when anything is broken.
+    pub fn remember(&self, memory: &mut Memory) {
+        if !self.is_intact() {
+            return;
+        }
+        for log in std::iter::once(&self.log).chain(self.exhibits.iter().map(|exhibit| &exhibit.log)) {
+            if let Some(root) = log.root {
+                memory.remember(&log.origin, log.size, root);
+            }
+        }
+    }
+}
+
+/// Verifies whatever lies in `folder`: a case when it holds `case.json` or `exhibits/`, else a bundle.
+///
+/// # Errors
+///
+/// [`crate::Error::Read`] when something could not be read at all.
+pub fn verify(folder: &Path, options: &Options) -> Result<Verification> {
+    if case_layout::case_file(folder).exists() || case_layout::exhibits(folder).exists() {
+        case::verify(folder, options)
+    } else {
+        bundle::verify(folder, options)
+    }
+}
+
+/// Verifies a bundle.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_bundle(folder: &Path, options: &Options) -> Result<Verification> {
+    bundle::verify(folder, options)
+}
+
+/// Verifies a case and all its exhibits.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_case(folder: &Path, options: &Options) -> Result<Verification> {
+    case::verify(folder, options)
+}
+
+/// Verifies a custody log alone, and not what it tells of.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_log(folder: &Path, options: &Options) -> Result<Verification> {
+    let mut findings = Findings::default();
+    let log = log::verify(folder, options, &mut findings)?;
+    let last = log.summary.size.saturating_sub(1);
+    let verdict = verdict_of(&log, options, &findings, Some(last), false);
+    let counts = Counts { entries: log.summary.size, ..Counts::default() };
+    Ok(Verification::new(Kind::Log, folder, verdict, findings, counts, &log))
+}
+
+/// The first fault of a log, in words; `None` when it verifies.
+pub(crate) fn log_is_intact(folder: &Path) -> Result<Option<String>> {
+    let done = verify_log(folder, &Options::default())?;
+    Ok(done.faults.first().map(ToString::to_string))
+}
+
+/// The verdict on a log, and on what it tells of: `must_cover` is the entry that an anchor must reach.
+fn verdict_of(
+    log: &LogCheck,
+    options: &Options,
+    findings: &Findings,
+    must_cover: Option<u64>,
+    open: bool,
+) -> Verdict {
+    if findings.fault_count > 0 {
+        return Verdict { level: Level::Broken, anchors: 0 };
+    }
+    if open {
+        return Verdict { level: Level::Open, anchors: 0 };
+    }
+    let anchors = must_cover.map_or(0, |seq| covering_anchors(log, options, seq));
+    let closed = log.entries_of(&EntryType::CASE_CLOSED).next();
+    let level = if closed.is_some_and(|entry| covering_anchors(log, options, entry.seq) > 0) && anchors > 0 {
+        Level::Complete
+    } else if anchors > 0 {
+        Level::Anchored
+    } else if log.trusted {
+        Level::Signed
+    } else {
+        Level::Consistent
+    };
+    Verdict { level, anchors }
+}
+
+/// How many independent anchors cover entry `seq`.
+///
+/// When trusted keys were given and none of them stands behind the log, only their own cosignatures count.
+fn covering_anchors(log: &LogCheck, options: &Options, seq: u64) -> u32 {
+    let any = options.trust.is_empty() || log.trusted;
+    let counts = log.anchored.iter().filter(|(size, foreign)| *size > seq && (any || *foreign)).count();
+    u32::try_from(counts).unwrap_or(u32::MAX)
+}

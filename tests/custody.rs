@@ -1,0 +1,19 @@
+//! Custody as others meet it: whole logs, cases and bundles, damaged in every way we could think of, and checked by
+//! tools that are not ours.
+
+#![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
+
+#[path = "custody/appending.rs"]
+mod appending;
+#[path = "custody/cases.rs"]
+mod cases;
+#[path = "custody/damage.rs"]
+mod damage;
+#[path = "custody/keys_of_a_log.rs"]
+mod keys_of_a_log;
+#[path = "custody/other_tools.rs"]
+mod other_tools;
+#[path = "custody/support.rs"]
+mod support;
+#[path = "custody/truncation.rs"]
+mod truncation;
