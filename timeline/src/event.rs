@@ -203,17 +203,13 @@ impl Attrs {
 
     /// The JSON object, on one line; `{}` when empty.
     pub fn to_json(&self) -> String {
-        let mut out = String::from("{");
-        for (i, (key, value)) in self.0.iter().enumerate() {
-            if i > 0 {
-                out.push(',');
-            }
-            out.push_str(&serde_json::Value::from(&**key).to_string());
-            out.push(':');
-            out.push_str(&value.to_string());
-        }
-        out.push('}');
-        out
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".into())
+    }
+}
+
+impl Serialize for Attrs {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
     }
 }
 

@@ -23,3 +23,5 @@ pub use timeline::{DEFAULT_COLUMNS, Timeline};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_at_size;

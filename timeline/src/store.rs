@@ -11,11 +11,12 @@
 //! Parts and ledgers are named by their content and never change. A build that stops half-way leaves the old
 //! manifest, and with it the old timeline, as it was.
 
+mod column_builders;
 pub mod columns;
 mod files;
 pub mod ledger;
 pub mod manifest;
-pub mod parquet;
+mod parquet;
 pub mod row;
 pub mod runs;
 mod stored_row;

@@ -112,14 +112,14 @@ fn in_plain_words(error: &PolarsError) -> Error {
     let said = error.to_string();
     // The engine adds the plan it had so far, or lists all columns in a form of its own.
     let first = said.split("\n\n").next().unwrap_or(&said).trim();
-    let unknown = match error {
-        PolarsError::ColumnNotFound(_) => true,
-        _ => first.contains("unable to find column") || first.contains("not found"),
-    };
-    let reason = if unknown {
+    let first = first.strip_prefix("not found: ").unwrap_or(first);
+    let column = matches!(error, PolarsError::ColumnNotFound(_)) || first.contains("find column");
+    let reason = if column {
         let names: Vec<&str> = COLUMNS.iter().map(|c| c.name).collect();
         let first = first.split("; valid columns").next().unwrap_or(first);
         format!("{first}\nthe columns are: {}", names.join(", "))
+    } else if first.starts_with("relation ") {
+        format!("{first}\nthe one table is events")
     } else {
         first.to_owned()
     };

@@ -152,9 +152,8 @@ impl Deduplicated {
             self.release();
             self.time = Some(time);
         }
-        let key = match column(&row.batch.frame, "dup_key")?.get(row.row) {
-            Ok(AnyValue::Int64(key)) => key,
-            _ => return Err(Error::Query { reason: "a row has no dup_key".into() }),
+        let Ok(AnyValue::Int64(key)) = column(&row.batch.frame, "dup_key")?.get(row.row) else {
+            return Err(Error::Query { reason: "a row has no dup_key".into() });
         };
         let place = *self.by_key.entry(key).or_insert(self.held.len());
         match self.held.get_mut(place) {

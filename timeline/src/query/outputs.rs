@@ -135,3 +135,6 @@ fn positions<const N: usize>(answer: &Answer, names: [&str; N]) -> [usize; N] {
     // A column that is not there gets a number that no row has: its value is then nothing.
     names.map(|name| answer.columns().iter().position(|c| c.name == name).unwrap_or(usize::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! The columns of the table `events`: their names, types, meaning, and how a row fills them.
 
 use polars::prelude::{
-    ChunkedBuilder, DataType, Field, Int16Type, Int32Type, Int64Type, IntoSeries, PrimitiveChunkedBuilder,
+    DataType, Field, Int16Type, Int32Type, Int64Type, IntoSeries, PolarsResult, PrimitiveChunkedBuilder,
     Schema, StringChunkedBuilder, TimeUnit, TimeZone,
 };
 use serde_json::{Map, Value};
 
+use super::column_builders::{Late, Words};
 use super::row::Row;
 use super::stored_row::{Key, StoredRow};
 use crate::event::Timestamp;
@@ -57,7 +58,7 @@ pub struct EventColumn {
 
 macro_rules! builder {
     (Text) => { StringChunkedBuilder };
-    (Words) => { StringChunkedBuilder };
+    (Words) => { Words };
     (Time) => { PrimitiveChunkedBuilder<Int64Type> };
     (Int16) => { PrimitiveChunkedBuilder<Int16Type> };
     (Int32) => { PrimitiveChunkedBuilder<Int32Type> };
@@ -65,11 +66,12 @@ macro_rules! builder {
 }
 
 macro_rules! series {
-    (Time, $builder:expr) => {
-        $builder.finish().into_datetime(TimeUnit::Microseconds, Some(TimeZone::UTC)).into_series()
-    };
+    (Time, $builder:expr) => {{
+        let micros = $builder.finish(&DataType::Int64)?;
+        micros.i64()?.clone().into_datetime(TimeUnit::Microseconds, Some(TimeZone::UTC)).into_series()
+    }};
     ($kind:ident, $builder:expr) => {
-        $builder.finish().into_series()
+        $builder.finish(&Kind::$kind.data_type())?
     };
 }
 
@@ -81,12 +83,12 @@ macro_rules! columns {
 
         /// One row group in the making: a builder a column.
         pub(super) struct Builders {
-            $($name: builder!($kind),)*
+            $($name: Late<builder!($kind)>,)*
         }
 
         impl Builders {
-            pub(super) fn new(rows: usize) -> Builders {
-                Builders { $($name: <builder!($kind)>::new(stringify!($name).into(), rows),)* }
+            pub(super) fn new() -> Builders {
+                Builders { $($name: Late::new(stringify!($name)),)* }
             }
 
             pub(super) fn push(&mut self, $key: &Key, $row: &StoredRow<'_>) {
@@ -95,8 +97,8 @@ macro_rules! columns {
                 $(self.$name.append_option($value);)*
             }
 
-            pub(super) fn finish(self) -> Vec<polars::prelude::Column> {
-                vec![$(series!($kind, self.$name).into()),*]
+            pub(super) fn finish(self) -> PolarsResult<Vec<polars::prelude::Column>> {
+                Ok(vec![$(series!($kind, self.$name).into()),*])
             }
         }
 
@@ -131,8 +133,8 @@ columns! { |key, hex, row|
     outcome: Words = row.outcome, "ECS event.outcome";
     severity: Int16 = row.severity, "OCSF severity_id, 0 to 6";
     message: Text = Some(row.message), "one line that a person can read alone";
-    user_name: Text = row.user_name, "user the event is about";
-    process: Text = row.process, "process that did or wrote it";
+    user_name: Words = row.user_name, "user the event is about";
+    process: Words = row.process, "process that did or wrote it";
     pid: Int64 = row.pid, "its process id";
     command: Text = row.command, "command line";
     src_ip: Text = row.src_ip, "where a connection came from";
@@ -151,7 +153,7 @@ columns! { |key, hex, row|
     record_no: Int64 = row.record_no, "record number or cursor";
     attrs: Text = Some(row.attrs), "everything else that the record says, a JSON object";
     exhibit: Words = Some(row.exhibit), "exhibit";
-    locator: Text = Some(row.locator), "way from the stream to the decoded bytes";
+    locator: Words = Some(row.locator), "way from the stream to the decoded bytes";
     byte_offset: Int64 = Some(row.byte_offset), "first byte of the record in the bytes that locator names";
     byte_length: Int64 = Some(row.byte_length), "length of the record in bytes";
     pieces: Text = row.pieces, "further pieces of the record: offset+length[>codec]";

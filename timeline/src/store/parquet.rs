@@ -19,14 +19,22 @@ use super::runs::Merge;
 use crate::Error;
 use crate::event::Timestamp;
 
-/// Rows of a row group.
-pub const GROUP_ROWS: usize = 128 << 10;
+/// Where row groups and parts are cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cuts {
+    /// Rows of a row group.
+    pub(super) group_rows: usize,
+    /// Bytes after which a row group is closed early, so that huge rows cannot fill the memory.
+    pub(super) group_bytes: usize,
+    /// Row groups of a part.
+    pub(super) part_groups: usize,
+}
 
-/// Row groups of a part: 4 Mi rows.
-const PART_GROUPS: usize = 32;
-
-/// Bytes after which a row group is closed early, so that huge rows cannot fill the memory.
-const GROUP_BYTES: usize = 256 << 20;
+impl Default for Cuts {
+    fn default() -> Cuts {
+        Cuts { group_rows: 128 << 10, group_bytes: 256 << 20, part_groups: 32 }
+    }
+}
 
 /// A full row group on its way to the file.
 struct Group {
@@ -41,12 +49,16 @@ pub(super) fn write_parts(
     timeline: &Path,
     temporary: &Path,
     exhibit: &str,
+    cuts: Cuts,
 ) -> Result<Vec<Part>, Error> {
     make_folder(temporary)?;
     let (send, receive) = sync_channel::<Group>(1);
     std::thread::scope(|scope| {
-        let writer = scope.spawn(move || write_groups(&receive, timeline, temporary, exhibit));
-        let merged = send_groups(&mut merge, &send);
+        let writer = std::thread::Builder::new()
+            .name("parquet".into())
+            .spawn_scoped(scope, move || write_groups(&receive, timeline, temporary, exhibit, cuts))
+            .map_err(failed("start a thread for", timeline))?;
+        let merged = send_groups(&mut merge, &send, cuts);
         drop(send);
         // The writer's own error comes first: it is why the merge could not go on.
         let parts = writer
@@ -56,12 +68,12 @@ pub(super) fn write_parts(
     })
 }
 
-fn send_groups(merge: &mut Merge, send: &SyncSender<Group>) -> Result<(), Error> {
+fn send_groups(merge: &mut Merge, send: &SyncSender<Group>, cuts: Cuts) -> Result<(), Error> {
     loop {
-        let mut builders = Builders::new(GROUP_ROWS.min(16 << 10));
+        let mut builders = Builders::new();
         let (mut rows, mut bytes) = (0usize, 0usize);
         let (mut first, mut last) = (None, None);
-        while rows < GROUP_ROWS && bytes < GROUP_BYTES {
+        while rows < cuts.group_rows && bytes < cuts.group_bytes {
             let more = merge.next(|key, row, size| {
                 builders.push(key, row);
                 bytes += size;
@@ -78,7 +90,7 @@ fn send_groups(merge: &mut Merge, send: &SyncSender<Group>) -> Result<(), Error>
         if rows == 0 {
             return Ok(());
         }
-        let columns = builders.finish();
+        let columns = builders.finish().map_err(engine)?;
         let group = Group { rows: DataFrame::new(rows, columns).map_err(engine)?, first, last };
         if send.send(group).is_err() {
             return Ok(());
@@ -91,10 +103,11 @@ fn write_groups(
     timeline: &Path,
     temporary: &Path,
     exhibit: &str,
+    cuts: Cuts,
 ) -> Result<Vec<Part>, Error> {
     let mut parts = Vec::new();
     while let Ok(group) = groups.recv() {
-        parts.push(write_part(group, groups, timeline, temporary, exhibit)?);
+        parts.push(write_part(group, groups, timeline, temporary, exhibit, cuts)?);
     }
     Ok(parts)
 }
@@ -105,6 +118,7 @@ fn write_part(
     timeline: &Path,
     temporary: &Path,
     exhibit: &str,
+    cuts: Cuts,
 ) -> Result<Part, Error> {
     let unfinished = temporary.join("part.unfinished");
     let mut out = HashedFile::create(&unfinished)?;
@@ -131,7 +145,7 @@ fn write_part(
         first = first.or(group.first);
         last = group.last.or(last);
         count += 1;
-        next = if count < PART_GROUPS { groups.recv().ok() } else { None };
+        next = if count < cuts.part_groups { groups.recv().ok() } else { None };
     }
     writer.finish().map_err(engine)?;
     drop(writer);

@@ -4,6 +4,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::made_rows::{event, listed, maker, rows, write_timeline};
+use super::parquet::Cuts;
 use super::runs::{SortLimits, Sorter};
 use super::stored_row::Key;
 use super::*;
@@ -61,6 +62,24 @@ fn the_same_rows_give_the_same_files_whatever_the_order_the_threads_and_the_limi
         assert_eq!(build(folder.path(), &made, threads, TIGHT), parts);
         assert_eq!(files(folder.path()), expected, "{threads} threads");
     }
+}
+
+#[test]
+fn many_rows_become_several_parts_one_after_the_other_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = TimelineWriter::new(folder.path(), "E001", 1).unwrap();
+    writer.cuts = Cuts { group_rows: 64, part_groups: 4, ..Cuts::default() };
+    writer.push(rows("E001", 0..1000)).unwrap();
+    let parts = writer.finish().unwrap();
+    assert_eq!(parts.iter().map(|p| p.rows).collect::<Vec<_>>(), [256, 256, 256, 232]);
+    assert!(parts.windows(2).all(|pair| pair[0].last <= pair[1].first));
+
+    // Huge rows close a row group early, and the same way every time.
+    let mut writer = TimelineWriter::new(folder.path(), "E001", 1).unwrap();
+    writer.cuts = Cuts { group_bytes: 4096, part_groups: 1, ..Cuts::default() };
+    writer.push(rows("E001", 0..100)).unwrap();
+    let parts = writer.finish().unwrap();
+    assert!(parts.len() > 3 && parts.iter().map(|p| p.rows).sum::<u64>() == 100);
 }
 
 #[test]

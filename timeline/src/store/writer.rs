@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::manifest::{Part, check_exhibit};
-use super::parquet::write_parts;
+use super::parquet::{Cuts, write_parts};
 use super::row::Row;
 use super::runs::{RowSink, SortLimits, Sorter};
 use crate::Error;
@@ -22,6 +22,7 @@ pub struct TimelineWriter {
     exhibit: String,
     sorter: Arc<Sorter>,
     own: Mutex<Option<RowSink>>,
+    pub(super) cuts: Cuts,
 }
 
 impl TimelineWriter {
@@ -48,6 +49,7 @@ impl TimelineWriter {
             exhibit: exhibit.to_owned(),
             sorter,
             own: Mutex::new(None),
+            cuts: Cuts::default(),
         })
     }
 
@@ -77,7 +79,7 @@ impl TimelineWriter {
             own.finish()?;
         }
         let merge = self.sorter.merge()?;
-        let parts = write_parts(merge, &self.timeline, &self.timeline.join("tmp"), &self.exhibit);
+        let parts = write_parts(merge, &self.timeline, &self.timeline.join("tmp"), &self.exhibit, self.cuts);
         self.sorter.clear()?;
         parts
     }
