@@ -194,6 +194,12 @@ impl<'a> Shared<'a> {
                 *bytes = bytes.saturating_add(file.source.len());
                 Ok(())
             }
+            Ok(Look::Endless { stored }) => {
+                let length = file.source.len();
+                let reason = format!("not read: it claims {length} bytes, of which {stored} are stored");
+                lock(&self.report).issues.push(Issue::new(&file.locator, reason));
+                Ok(())
+            }
             Err(error) => {
                 lock(&self.report).issues.push(Issue::new(&file.locator, error));
                 Ok(())

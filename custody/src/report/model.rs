@@ -178,7 +178,9 @@ fn verdict_part(verification: &Verification) -> VerdictPart {
     let tone = match verdict.level {
         Level::Broken => "bad",
         Level::Open => "open",
-        _ => "good",
+        // It only fits together: nobody but its maker stands for it.
+        Level::Consistent => "plain",
+        Level::Signed | Level::Anchored | Level::Complete => "good",
     };
     let sentence = verdict.sentence();
     let (sentence, anchors) = match sentence.split_once(". ") {
@@ -437,7 +439,7 @@ fn share(bytes: u64, of: u64) -> String {
     if of == 0 {
         return "0 %".to_owned();
     }
-    let tenths = u128::from(bytes) * 1000 / u128::from(of);
+    let tenths = (u128::from(bytes) * 1000 + u128::from(of) / 2) / u128::from(of);
     if tenths == 0 && bytes > 0 { "< 0.1 %".to_owned() } else { format!("{}.{} %", tenths / 10, tenths % 10) }
 }
 

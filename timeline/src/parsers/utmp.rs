@@ -45,7 +45,9 @@ impl Parser for Utmp {
     }
 
     fn claims(&self, probe: &Probe<'_>) -> bool {
-        let named = probe.name().contains("tmp");
+        // Programs have such names too (`utmpdump`), and enough zeros in them to look like records.
+        let is_program = probe.head.starts_with(b"\x7fELF") || probe.head.starts_with(b"#!");
+        let named = !is_program && ["utmp", "wtmp", "btmp"].iter().any(|name| probe.name().contains(name));
         Layout::detect(probe.head, probe.size).is_some_and(|(layout, score)| {
             let even = probe.size.is_none_or(|size| size % layout.size() as u64 == 0);
             if named {
