@@ -24,7 +24,10 @@ use acquire::{Acquisition, Destination, Error, PipelineOptions, Report, Source};
 use custody::bundle::{
     self, Bundle, BundleStore, CatalogEntry, Cut, LocalFolder, MemberKind, NewFile, SMALLEST_CHUNK, State,
 };
-use custody::{Actor, CustodyLog, EntryType, FixedClock, Identity, SigningKey, Tool, Writer, sha256};
+use custody::verify::{Level, Options, verify};
+use custody::{
+    Actor, Case, CustodyLog, EntryType, FixedClock, Identity, NewCase, SigningKey, Tool, Writer, sha256,
+};
 use proptest::prelude::*;
 
 const CHUNK: usize = SMALLEST_CHUNK as usize;
@@ -421,6 +424,19 @@ fn without_space_left_what_was_written_stays_open_and_readable() {
         assert_eq!(last.kind, EntryType::ACQUIRE_ERROR);
         assert!(last.about.errors["stopped_by"].as_str().unwrap().contains("no space left"));
     }
+}
+
+#[test]
+fn a_full_disk_stops_a_source_that_would_go_on_for_long() {
+    let place = tempfile::tempdir().unwrap();
+    let room = Arc::new(std::sync::atomic::AtomicI64::new(0));
+    let store = FullStore { inner: LocalFolder::new(place.path()), room };
+    // More than all buffers hold, so that the reader must be woken up to be told.
+    let source = Box::new(StreamSource::new("-", io::repeat(7).take(1 << 40)));
+    let refused = with_writer(|writer| {
+        Acquisition::disk(source, destination(place.path())).store(Arc::new(store)).run(writer)
+    });
+    assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
 }
 
 /// What can be read of a bundle that was cut short: its segments, and as many frames of the last as are whole.
@@ -887,6 +903,43 @@ fn openssl_has_rawin() -> bool {
         eprintln!("skipped: openssl is older than 3.0");
     }
     has
+}
+
+#[test]
+fn what_was_acquired_in_a_case_verifies_and_what_was_cut_short_does_not() {
+    let place = tempfile::tempdir().unwrap();
+    let case_folder = place.path().join("case");
+    with_writer(|writer| {
+        let new = NewCase { name: "ir-2026-017".into(), examiner: "J. Doe".into(), ..NewCase::default() };
+        let case = Case::create(&case_folder, &new, writer).unwrap();
+        let destination = Destination::in_case(&case, "web01-disk", writer).unwrap();
+        let source = Box::new(FaultSource::new(content(3 * SEGMENT + 10), &[5, 6, 700]));
+        let report = Acquisition::disk(source, destination).options(options()).run(writer).unwrap();
+        assert_eq!(report.bundle, case_folder.join("exhibits/E001-web01-disk"));
+        let found = verify(&report.bundle, &Options::default()).unwrap();
+        assert_eq!(found.verdict.level, Level::Consistent, "{:?}", found.faults);
+
+        let root = place.path().join("root");
+        make_tree(&root);
+        let destination = Destination::in_case(&case, "web01-logs", writer).unwrap();
+        let source = FilesSource::new(&[root.join("var/log")]).unwrap();
+        let report = Acquisition::files(source, destination).options(options()).run(writer).unwrap();
+        assert_eq!(report.bundle, case_folder.join("exhibits/E002-web01-logs"));
+        let found = verify(&case_folder, &Options::default()).unwrap();
+        assert!(found.faults.is_empty(), "{:?}", found.faults);
+
+        let destination = Destination::in_case(&case, "broken", writer).unwrap();
+        let folder = destination.folder.clone();
+        struct Breaks;
+        impl Read for Breaks {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::from_raw_os_error(5))
+            }
+        }
+        Acquisition::disk(Box::new(StreamSource::new("-", Breaks)), destination).run(writer).unwrap_err();
+        let found = verify(&folder, &Options::default()).unwrap();
+        assert_eq!(found.verdict.level, Level::Open, "{:?}", found.faults);
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use custody::bundle::{
     StateBytes, Stream, seal,
 };
 use custody::strict_json::escape_text;
-use custody::{CustodyLog, Digest, EntryType, NewEntry, Writer, uuid_v7};
+use custody::{Case, CustodyLog, Digest, EntryType, NewEntry, Writer, uuid_v7};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -29,8 +29,25 @@ pub struct Destination {
     pub exhibit: String,
     /// Name of the exhibit: `web01-disk`.
     pub name: String,
-    /// Name of the case, if there is one.
+    /// Name of the case, escaped as `case.json` has it, if there is one.
     pub case: Option<String>,
+}
+
+impl Destination {
+    /// Takes the next exhibit id of a case, and makes the bundle's folder there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Custody`] if the case cannot be written.
+    pub fn in_case(case: &Case, name: &str, writer: &Writer<'_>) -> Result<Self> {
+        let exhibit = case.add_exhibit(name, writer)?;
+        Ok(Self {
+            folder: exhibit.folder,
+            exhibit: exhibit.id,
+            name: name.to_owned(),
+            case: Some(case.file().name.clone()),
+        })
+    }
 }
 
 /// What is acquired.
@@ -194,7 +211,7 @@ impl<'a> Acquisition<'a> {
         let identity = writer.identity();
         let escape = |text: &str| escape_text(text.as_bytes());
         let manifest = Manifest {
-            case: self.destination.case.as_deref().map(escape),
+            case: self.destination.case.clone(),
             created: started.rfc3339(),
             exhibit: self.destination.exhibit.clone(),
             examiner: Examiner {

@@ -101,11 +101,17 @@ pub fn store_stream<T>(
             .map_err(Error::Thread)?;
         let mut feed = Feed { buffers, current: None, gaps: Vec::new(), index: 0, size: 0, to_hash, to_work };
         let produced = produce(&mut feed).and_then(|made| feed.submit().map(|()| made));
+        let fed = feed.size();
         drop(feed);
         let hashes = hashing.join().map_err(|_| Error::Stopped);
         // A cause in the writer is why the producer was stopped, so it comes first.
         let writer = writing.join().map_err(|_| Error::Stopped)??;
         match (produced, hashes) {
+            // A worker that died leaves a hole at the end: never take such a stream for a whole one.
+            (Ok(_), Ok(_)) if writer.size() != fed => {
+                writer.abandon();
+                Err(Error::Stopped)
+            }
             (Ok(produced), Ok((sha256, sha256_data))) => {
                 Ok((produced, Written { writer, sha256, sha256_data }))
             }

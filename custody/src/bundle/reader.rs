@@ -242,6 +242,7 @@ impl StreamReader {
                 stream.name
             )));
         }
+        check_zeros(&stream, &chunks, &extents)?;
         let segments = stream.segments.iter().map(|segment| segment.path.clone()).collect();
         let decompressors = Mutex::default();
         Ok(Self {
@@ -446,6 +447,31 @@ impl StreamReader {
     }
 }
 
+/// Ranges that the table calls `zero` are answered without reading, so their chunks must have the hash of zeros.
+fn check_zeros(stream: &Stream, chunks: &ChunkTable, extents: &[Extent]) -> Result<()> {
+    let mut zeros: Option<(u32, Digest)> = None;
+    for (line, extent) in (2u64..).zip(extents).filter(|(_, extent)| extent.state == State::Zero) {
+        let wrong = |reason: &str| Error::table(&stream.extents.path, line, reason);
+        let size = u64::from(stream.chunk_size);
+        let is_edge = |at: u64| at.is_multiple_of(size) || at == stream.size;
+        if !is_edge(extent.start) || !is_edge(extent.end()) {
+            return Err(wrong("a zero extent is not of whole chunks"));
+        }
+        for index in extent.start / size..extent.end().div_ceil(size) {
+            let row = chunks.row(index).ok_or_else(|| wrong("a zero extent is behind the last chunk"))?;
+            let expected = match zeros {
+                Some((length, hash)) if length == row.length => hash,
+                _ => sha256(&vec![0; row.length as usize]),
+            };
+            zeros = Some((row.length, expected));
+            if row.sha256 != expected {
+                return Err(wrong("a chunk in a zero extent does not have the hash of zeros"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Reads a table through, and compares the file with what the manifest says of it.
 fn read_table<T>(
     store: &Arc<dyn BundleStore>,
@@ -640,6 +666,21 @@ mod tests {
         fs::write(&path, table.replace(&hash, &sha256(b"other").to_string())).unwrap();
         let refused = Bundle::open(folder.path()).unwrap().stream("disk").unwrap_err();
         assert!(matches!(refused, Error::Altered { .. }), "{refused}");
+    }
+
+    #[test]
+    fn zeros_are_believed_only_where_the_chunk_has_the_hash_of_zeros() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut stream = write(folder.path(), &content(6 * CHUNK), &[]);
+        let path = folder.path().join("data/disk.extents.tsv");
+        let table = fs::read_to_string(&path).unwrap();
+        let moved = table.replace("zero", "x").replace("data", "zero").replacen('x', "data", 2);
+        fs::write(&path, &moved).unwrap();
+        stream.extents.sha256 = sha256(moved.as_bytes());
+        std::mem::swap(&mut stream.states.data, &mut stream.states.zero);
+        seal(folder.path(), vec![stream]);
+        let refused = Bundle::open(folder.path()).unwrap().stream("disk").unwrap_err();
+        assert!(matches!(&refused, Error::Table { line: 2, .. }), "{refused}");
     }
 
     #[test]

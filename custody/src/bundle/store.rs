@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, openat, renameat_with};
 
@@ -48,6 +49,9 @@ pub trait NewFile: Write + Send {
     /// What the system says; [`io::ErrorKind::AlreadyExists`] if another writer took the name.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
+
+/// After so many bytes a file is synced while it is written on.
+const SYNC_EVERY: usize = 32 << 20;
 
 /// Files kept open by one store: a bundle of 64 GiB has 64 segments.
 const OPEN_FILES: usize = 64;
@@ -152,7 +156,8 @@ impl BundleStore for LocalFolder {
         unfinished.push(".part");
         let unfinished = PathBuf::from(unfinished);
         let file = File::options().write(true).create_new(true).open(&unfinished)?;
-        Ok(Box::new(LocalFile { file, unfinished, place }))
+        let root = self.root.clone();
+        Ok(Box::new(LocalFile { file, unfinished, place, root, unsynced: 0, syncing: None }))
     }
 }
 
@@ -160,11 +165,40 @@ struct LocalFile {
     file: File,
     unfinished: PathBuf,
     place: PathBuf,
+    root: PathBuf,
+    unsynced: usize,
+    syncing: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl LocalFile {
+    /// Lets a thread bring to the disk what is written so far, so that little is left to wait for at the end.
+    fn sync_behind(&mut self) -> io::Result<()> {
+        if self.unsynced < SYNC_EVERY || self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+            return Ok(());
+        }
+        self.end_syncing()?;
+        self.unsynced = 0;
+        let file = self.file.try_clone()?;
+        self.syncing = Some(thread::Builder::new().name("sync".to_owned()).spawn(move || file.sync_data())?);
+        Ok(())
+    }
+
+    fn end_syncing(&mut self) -> io::Result<()> {
+        match self.syncing.take() {
+            Some(syncing) => {
+                syncing.join().map_err(|_| io::Error::other("the thread that syncs the file failed"))?
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Write for LocalFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.file.write(buf)
+        let written = self.file.write(buf)?;
+        self.unsynced = self.unsynced.saturating_add(written);
+        self.sync_behind()?;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -173,7 +207,9 @@ impl Write for LocalFile {
 }
 
 impl NewFile for LocalFile {
-    fn finish(self: Box<Self>) -> io::Result<()> {
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
+        // An error of the file is told to one sync only, and that may have been the thread's.
+        self.end_syncing()?;
         self.file.sync_all()?;
         match renameat_with(CWD, &self.unfinished, CWD, &self.place, RenameFlags::NOREPLACE) {
             Ok(()) => {}
@@ -186,12 +222,12 @@ impl NewFile for LocalFile {
             }
             Err(error) => return Err(error.into()),
         }
-        // The name is durable only when its folder is, and a new folder only when its own parent is.
-        let mut folder = self.place.parent();
-        for _ in 0..2 {
-            let Some(found) = folder else { break };
-            File::open(found)?.sync_all()?;
-            folder = found.parent();
+        // A name is durable only when its folder is, and a new folder only when the folder above it is.
+        for folder in self.place.ancestors().skip(1) {
+            File::open(folder)?.sync_all()?;
+            if folder == self.root {
+                break;
+            }
         }
         Ok(())
     }

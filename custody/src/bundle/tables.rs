@@ -94,11 +94,19 @@ impl Extent {
             state: cell("state")?.parse::<State>().map_err(|error| error.to_string())?,
             detail: cell("detail")?.to_owned(),
         };
+        if !is_detail(&extent.detail) {
+            return Err("detail is not printable ASCII of at most 200 characters".to_owned());
+        }
         match cells.next() {
             Some(_) => Err("more than 4 cells".to_owned()),
             None => Ok(extent),
         }
     }
+}
+
+/// Whether a text can be the detail of an extent.
+pub(super) fn is_detail(text: &str) -> bool {
+    text.len() <= 200 && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// A decimal number as the writer writes it: no sign, no leading zero.
@@ -409,6 +417,7 @@ mod tests {
             ("0\t0\tdata\t\n", 0),
             ("0\t6\tgone\t\n", 6),
             ("0\t6\tdata\n", 6),
+            ("0\t6\tdata\t\u{1b}[2J\n", 6),
             ("0\t18446744073709551615\tdata\t\n1\t1\tdata\t\n", 6),
             ("0\t18446744073709551616\tdata\t\n", 6),
         ] {

@@ -9,7 +9,7 @@ use super::extent::{ExtentJoiner, Gap, State, StateBytes};
 use super::frame::{EncodedChunk, LARGEST_CHUNK, SMALLEST_CHUNK, SeekTable};
 use super::manifest::{StoredFile, Stream, is_stream_name};
 use super::store::{BundleStore, NewFile};
-use super::tables::{CHUNKS_HEADER, ChunkRow, EXTENTS_HEADER, segment_name};
+use super::tables::{CHUNKS_HEADER, ChunkRow, EXTENTS_HEADER, is_detail, segment_name};
 use crate::digest::{Digest, Hasher};
 use crate::merkle::Frontier;
 
@@ -300,7 +300,7 @@ impl StreamWriter {
             if matches!(gap.state, State::Data | State::Zero) {
                 return Err(Error::Refused { reason: format!("a gap cannot be {}", gap.state) });
             }
-            if gap.detail.len() > 200 || !gap.detail.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            if !is_detail(&gap.detail) {
                 return Err(Error::Refused {
                     reason: format!("gap detail {:?} does not fit a table", gap.detail),
                 });
