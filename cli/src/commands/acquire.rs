@@ -7,6 +7,7 @@ use acquire::sources::files::FilesSource;
 use acquire::{Acquisition, Destination, PipelineOptions, Report};
 use clap::builder::TypedValueParser;
 use custody::bundle::State;
+use custody::{EntryType, NewEntry};
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
