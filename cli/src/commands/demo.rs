@@ -66,7 +66,7 @@ const STORY: [(&str, &str); 10] = [
     (
         "traces removed",
         "SELECT ts, message AS what FROM events WHERE exhibit = 'E001' AND source = 'fs:stat' \
-         AND ts_desc = 'Content Deletion Time' ORDER BY ts LIMIT 1",
+         AND ts_desc = 'Content Deletion Time' ORDER BY ts, path LIMIT 1",
     ),
 ];
 
