@@ -15,7 +15,7 @@ use crate::case_layout;
 use crate::checkpoint::{Checkpoint, MAX_NOTE, SignedCheckpoint, SignedNote};
 use crate::clock::Clock;
 use crate::digest::{Digest, sha256};
-use crate::durable_file::{read_small, replace, sync_folder, write_new};
+use crate::durable_file::{is_plain_file, plain_folder, read_small, replace, sync_folder, write_new};
 use crate::entry::{Entry, EntryType, Identity, MAX_ENTRY, NewEntry, line_of};
 use crate::error::{Error, Result};
 use crate::keys::{SigningKey, VerifyingKey, random};
@@ -25,6 +25,9 @@ use crate::merkle::Frontier;
 
 /// In `how` of an entry that was written where locks cannot be relied on: the kind of file system.
 pub const HOW_SINGLE_WRITER: &str = "single_writer";
+
+/// Larger anchors are no anchors.
+pub(crate) const MOST_ANCHOR: u64 = 16 << 20;
 
 /// Who appends, with which key and clock.
 #[derive(Clone)]
@@ -123,8 +126,7 @@ impl CustodyLog {
             return Err(Error::WouldOverwrite { path });
         }
         for name in [case_layout::CHECKPOINTS, case_layout::ANCHORS, "keys"] {
-            let path = folder.join(name);
-            std::fs::create_dir_all(&path).map_err(|source| Error::Write { path, source })?;
+            plain_folder(&folder.join(name))?;
         }
         let origin = format!("exhibit/{}", hex::encode(random::<16>()?));
         let key = writer.key.verifying_key();
@@ -183,6 +185,16 @@ impl CustodyLog {
     /// written, [`Error::Read`] and [`Error::Write`]. Nothing is appended then, except that a failing disk may
     /// leave an unsigned tail.
     pub fn append(&self, new: &NewEntry, writer: &Writer<'_>) -> Result<Appended> {
+        self.append_after(new, writer, |_| Ok(()))
+    }
+
+    /// Appends after `before` has done its work in the folder, under the lock.
+    fn append_after(
+        &self,
+        new: &NewEntry,
+        writer: &Writer<'_>,
+        before: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Appended> {
         let own = writer.key.verifying_key().fingerprint();
         if new.kind == EntryType::KEY_REVOKED
             && new.about.how.get(HOW_FINGERPRINT).and_then(|value| value.as_str()) == Some(&own)
@@ -201,12 +213,45 @@ impl CustodyLog {
         let signers: Vec<_> =
             std::iter::once(writer.key).chain(introduction.as_ref().and_then(|(_, by)| *by)).collect();
         // Before its introduction a new key may sign nothing, so a recovery then goes with it.
-        let before: Vec<_> = recovery.into_iter().chain(introduction.map(|(entry, _)| entry)).collect();
-        if !before.is_empty() {
-            held.write(&mut end, &before, &signers, writer)?;
+        let first: Vec<_> = recovery.into_iter().chain(introduction.map(|(entry, _)| entry)).collect();
+        if !first.is_empty() {
+            held.write(&mut end, &first, &signers, writer)?;
         }
+        before(&self.folder)?;
         let checkpoint = held.write(&mut end, std::slice::from_ref(new), &[writer.key], writer)?;
         Ok(Appended { seq: checkpoint.checkpoint.size.saturating_sub(1), checkpoint, recovered })
+    }
+
+    /// Stores a file in `anchors/` and appends the entry that names it, under one lock.
+    ///
+    /// A file of that name with the same bytes, which an interrupted call left, is taken as stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldOverwrite`] when other bytes are there, [`Error::Malformed`] for a name that is not of
+    /// `A–Z a–z 0–9 . _ -`, and those of [`CustodyLog::append`].
+    pub fn append_anchor(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        new: NewEntry,
+        writer: &Writer<'_>,
+    ) -> Result<Appended> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+            return Err(Error::malformed("anchor name", format!("{name:?}")));
+        }
+        let id = format!("{}/{name}", case_layout::ANCHORS);
+        let entry = new.subject(&id, bytes.len() as u64, sha256(bytes));
+        self.append_after(&entry, writer, |folder| {
+            let path = folder.join(&id);
+            let into = folder.join(case_layout::ANCHORS);
+            plain_folder(&into)?;
+            if read_small(&path, MOST_ANCHOR)?.is_none_or(|there| there != bytes) {
+                write_new(&path, bytes)?;
+            }
+            sync_folder(&into)
+        })
     }
 
     /// Reads all entries. Waits while somebody appends; never changes anything.
@@ -243,6 +288,7 @@ impl CustodyLog {
 
 /// Opens a log for reading, under a shared lock where locks can be had.
 pub(crate) fn lock_shared(path: &Path) -> Result<File> {
+    is_plain_file(path)?;
     let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     // A read-only or foreign file system may not lock; then nobody appends there either.
     let _ = rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockShared));
@@ -267,6 +313,7 @@ impl<'a> HeldLog<'a> {
     fn lock(log: &'a CustodyLog, writer: &Writer<'_>) -> Result<Self> {
         let path = case_layout::log(&log.folder);
         let fault = |source| Error::Write { path: path.clone(), source };
+        is_plain_file(&path)?;
         let file = OpenOptions::new().read(true).append(true).open(&path).map_err(fault)?;
         let shared = shared_filesystem(&file);
         if let (Some(kind), false) = (shared, writer.single_writer) {
@@ -410,7 +457,7 @@ impl<'a> HeldLog<'a> {
             |nth: usize| folder.join(case_layout::LEFTOVERS.get(nth).copied().unwrap_or_default());
         if keep {
             let into = folder.join(case_layout::CHECKPOINTS);
-            std::fs::create_dir_all(&into).map_err(|source| Error::Write { path: into.clone(), source })?;
+            plain_folder(&into)?;
             replace(&kept, &temporary(2), note.as_bytes())?;
             sync_folder(&into)?;
         }
@@ -462,5 +509,21 @@ fn shared_kind(magic: u64) -> Option<&'static str> {
         0x0102_1997 => Some("9p"),
         0x6573_5546 => Some("FUSE"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_other_machines_are_known() {
+        let known = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x6573_5546];
+        let names: Vec<_> = known.into_iter().map(shared_kind).collect();
+        assert_eq!(names, ["NFS", "SMB", "SMB", "SMB", "9p", "FUSE"].map(Some));
+        // ext4, XFS, Btrfs, tmpfs, overlayfs, ZFS.
+        for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x2fc1_2fc1] {
+            assert_eq!(shared_kind(local), None);
+        }
     }
 }

@@ -241,3 +241,37 @@ fn a_second_log_is_never_begun_in_the_same_place() {
     let again = CustodyLog::create(folder.path(), NewEntry::new(EntryType::LOG_GENESIS), &writer());
     assert!(matches!(again, Err(Error::WouldOverwrite { .. })));
 }
+
+#[test]
+fn verifying_while_others_append_raises_no_false_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    log_with(folder.path(), 0);
+    let mut child = start_child(folder.path(), 200, Stdio::null());
+    let mut checks = 0;
+    while child.try_wait().unwrap().is_none() {
+        let done = custody::verify::verify_log(folder.path(), &Default::default()).unwrap();
+        assert!(done.is_intact() && !done.unsigned_tail, "{}", faults(&done));
+        checks += 1;
+    }
+    assert!(checks > 0 && check(folder.path()).log.size == 201);
+}
+
+#[test]
+fn an_anchor_is_stored_once_and_never_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_with(folder.path(), 0);
+    let entry = || NewEntry::new(EntryType::ANCHOR_MADE);
+    std::fs::write(folder.path().join("anchors/a.tsr"), b"token").unwrap();
+    assert!(!check(folder.path()).is_intact(), "an anchor that no entry names");
+    log.append_anchor("a.tsr", b"token", entry(), &writer()).unwrap();
+    let done = check(folder.path());
+    assert!(done.is_intact(), "{}", faults(&done));
+    assert!(done.notes.iter().any(|note| note.contains("not checked by this version")), "{:?}", done.notes);
+    assert!(matches!(
+        log.append_anchor("a.tsr", b"other", entry(), &writer()),
+        Err(Error::WouldOverwrite { .. })
+    ));
+    for name in ["", "../x", "a/b", ".x"] {
+        assert!(log.append_anchor(name, b"x", entry(), &writer()).is_err());
+    }
+}

@@ -75,7 +75,7 @@ fn harm_to_a_case_is_found_and_named() {
         }),
         ("stray file", "notes.txt", |case| std::fs::write(case.join("notes.txt"), "x").unwrap()),
         ("stray file among exhibits", "exhibits/x", |case| {
-            std::fs::write(case.join("exhibits/x"), "x").unwrap()
+            std::fs::write(case.join("exhibits/x"), "x").unwrap();
         }),
         ("exhibit's data gone", "exhibits/E001-disk/data/disk/000000.zst", |case| {
             std::fs::remove_file(case.join("exhibits/E001-disk/data/disk/000000.zst")).unwrap();

@@ -165,13 +165,8 @@ pub(crate) fn anchor_with_witness(log: &CustodyLog) {
     let mut newest = log.read().unwrap().checkpoint.unwrap();
     newest.note.add_signature("witness.example/w1", &WITNESS).unwrap();
     let bytes = newest.note.to_text();
-    std::fs::write(log.folder().join("anchors/witness-1"), &bytes).unwrap();
-    let entry = NewEntry::new(EntryType::ANCHOR_MADE).subject(
-        "anchors/witness-1",
-        bytes.len() as u64,
-        custody::sha256(bytes.as_bytes()),
-    );
-    log.append(&entry, &writer()).unwrap();
+    let entry = NewEntry::new(EntryType::ANCHOR_MADE);
+    log.append_anchor("witness-1", bytes.as_bytes(), entry, &writer()).unwrap();
 }
 
 /// Every file below a folder, as relative paths.

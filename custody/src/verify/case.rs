@@ -26,6 +26,12 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     let mut present = BTreeMap::new();
     for exhibit in exhibits_in(folder)? {
         let name = exhibit.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let added =
+            log.entries_of(&EntryType::EXHIBIT_ADDED).any(|entry| entry.how_text("folder") == Some(&name));
+        if !added && names_in(&exhibit.folder, "")?.is_empty() {
+            findings.note(format!("{name} is empty and was never recorded: adding it was interrupted"));
+            continue;
+        }
         let mut bundle = bundle::verify(&exhibit.folder, options)?;
         bound_by_case(&exhibit.id, &name, &log, options, &mut bundle);
         counts.add(&bundle.counts);
@@ -73,9 +79,16 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
 /// `case.json` must be the file that the first entry names.
 fn case_file(folder: &Path, log: &LogCheck, findings: &mut Findings) -> Result<()> {
     let place = || Place::file(case_layout::CASE);
-    let Some(bytes) = read_small(&case_layout::case_file(folder), 1 << 20)? else {
-        findings.fault(place(), FaultKind::Missing, "the case's own file is not there");
-        return Ok(());
+    let bytes = match read_small(&case_layout::case_file(folder), 1 << 20) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            findings.fault(place(), FaultKind::Missing, "the case's own file is not there");
+            return Ok(());
+        }
+        Err(error) => {
+            findings.fault(place(), FaultKind::Unreadable, error.to_string());
+            return Ok(());
+        }
     };
     let genesis = log.entries_of(&EntryType::LOG_GENESIS).next();
     let named =

@@ -108,7 +108,7 @@ impl Check<'_> {
             let words = format!("no earlier key vouches for the key {} that it adds", key.key.fingerprint());
             self.findings.fault(Place::entry(key.introduced), FaultKind::Key, words);
         }
-        self.lines(head.as_ref());
+        let covered = self.lines(head.as_ref());
         self.frontier(size);
         self.kept_rule(size);
         self.torn_files(size);
@@ -129,7 +129,7 @@ impl Check<'_> {
             origin: self.origin.clone(),
             size,
             root: head.as_ref().map(|head| head.checkpoint.root),
-            unsigned_entries: whole.saturating_sub(size),
+            unsigned_entries: whole.saturating_sub(covered),
             torn_bytes: self.files.walk.torn_bytes,
             signed_by: signers.iter().map(VerifyingKey::fingerprint).collect(),
             checkpoints: self.files.kept.len() as u64 + u64::from(self.files.checkpoint.is_some()),
@@ -274,8 +274,8 @@ impl Check<'_> {
 
     /// Faults of single lines, then of the roots that they do not explain.
     ///
-    /// Lines that nothing signed covers are an unsigned tail and no fault.
-    fn lines(&mut self, head: Option<&SignedCheckpoint>) {
+    /// Lines that nothing signed covers are an unsigned tail and no fault. Gives how many entries are covered.
+    fn lines(&mut self, head: Option<&SignedCheckpoint>) -> u64 {
         let good = head.map_or(0, |head| head.checkpoint.size);
         let wrong = std::mem::take(&mut self.wrong_roots);
         let covered = wrong.iter().map(|(size, _)| *size).max().unwrap_or(0).max(good);
@@ -293,7 +293,7 @@ impl Check<'_> {
             self.findings.fault(Place::entry(fault.line), kind, fault.words.as_str());
         }
         // The smallest root that fails says most: what fits a smaller one was not changed.
-        let Some((size, file)) = wrong.into_iter().min() else { return };
+        let Some((size, file)) = wrong.into_iter().min() else { return covered };
         let last = size.saturating_sub(1);
         let said = format!("the first {size} entries do not give the root signed in {file}");
         if faults.iter().any(|fault| reach(fault) < last) {
@@ -308,11 +308,19 @@ impl Check<'_> {
             let words = format!("{said}: entry {last} was changed{from}");
             self.findings.fault(Place::entry(last), FaultKind::Root, words);
         }
+        covered
     }
 
     fn frontier(&mut self, size: u64) {
         let Some(frontier) = &self.files.frontier else { return };
         let mark = self.files.walk.at.get(&frontier.size());
+        let signed = |signed: &SignedCheckpoint| {
+            signed.checkpoint.size == frontier.size() && signed.checkpoint.root == frontier.root()
+        };
+        // Where it gives a signed root, it is the log that was changed.
+        if self.files.checkpoint.as_ref().is_some_and(signed) {
+            return;
+        }
         if mark.is_none_or(|mark| mark.frontier != *frontier) {
             let words = "its hashes are not those of the log";
             self.findings.fault(Place::file(case_layout::FRONTIER), FaultKind::Frontier, words);

@@ -169,6 +169,18 @@ impl Verification {
         self.verdict.level >= level
     }
 
+    /// The exit code of a program: 3 when it is broken or less than `at_least`, 1 when it is open or ends in
+    /// something unsigned, else 0.
+    pub fn exit_code(&self, at_least: Option<Level>) -> u8 {
+        if !self.is_intact() || at_least.is_some_and(|level| !self.meets(level)) {
+            3
+        } else if self.verdict.level == Level::Open || self.unsigned_tail {
+            1
+        } else {
+            0
+        }
+    }
+
     /// Remembers the sizes and roots of all logs that were verified; nothing when anything is broken.
     pub fn remember(&self, memory: &mut Memory) {
         if !self.is_intact() {
@@ -245,7 +257,7 @@ fn verdict_of(
         return Verdict { level: Level::Broken, anchors: 0 };
     }
     if open {
-        return Verdict { level: Level::Open, anchors: 0 };
+        return Verdict { level: Level::Open, anchors: covering_anchors(log, options, 0) };
     }
     let anchors = must_cover.map_or(0, |seq| covering_anchors(log, options, seq));
     let closed = log.entries_of(&EntryType::CASE_CLOSED).next();
