@@ -12,6 +12,10 @@
 mod crate_graph;
 #[path = "support/exhibit.rs"]
 mod exhibit;
+#[path = "support/web01.rs"]
+mod web01;
+#[path = "web01_counts.rs"]
+mod web01_counts;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
