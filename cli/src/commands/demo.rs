@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     ui.say("\n$ exhibit acquire logs web01/var/log");
     acquire::say(&acquire::logs(&logs, &case_folder, "web01-logs", &session)?, ui);
     ui.say("\n$ exhibit timeline case");
-    build::build(&case, &build::Args::for_case(case_folder.clone()), &session)?;
+    build::build(&case, &build::Args::for_case(case_folder), &session)?;
 
     ui.say("\n$ exhibit verify case");
     let verification = verify::verify_case(case.folder(), &Options::default())?;

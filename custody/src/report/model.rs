@@ -369,9 +369,9 @@ fn log_part(title: &str, log: &CustodyLog, faults: Vec<FaultPart>) -> Result<Log
 
 fn head(log: &CustodyLog, name: &str) -> Result<HeadPart> {
     let checkpoint = log.read()?.checkpoint;
-    let (size, root) = checkpoint
-        .map(|signed| (signed.checkpoint.size, signed.checkpoint.root.to_string()))
-        .unwrap_or((0, "no checkpoint".to_owned()));
+    let (size, root) = checkpoint.map_or((0, "no checkpoint".to_owned()), |signed| {
+        (signed.checkpoint.size, signed.checkpoint.root.to_string())
+    });
     Ok(HeadPart { log: name.to_owned(), size, root, origin: log.origin().to_owned() })
 }
 
@@ -446,7 +446,7 @@ fn share(bytes: u64, of: u64) -> String {
 fn size_words(bytes: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes >> shift > 0 {
-            let tenths = u128::from(bytes) * 10 >> shift;
+            let tenths = (u128::from(bytes) * 10) >> shift;
             return format!("{}.{} {unit}", tenths / 10, tenths % 10);
         }
     }
