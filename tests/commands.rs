@@ -12,6 +12,8 @@
 mod crate_graph;
 #[path = "support/exhibit.rs"]
 mod exhibit;
+#[path = "proofs.rs"]
+mod proofs;
 #[path = "support/web01.rs"]
 mod web01;
 #[path = "web01_counts.rs"]
