@@ -140,7 +140,7 @@ fn rows_of_every_parser_and_kind_are_proved_and_a_changed_proof_is_refused() {
         let proofs = proofs(&desk, ids);
         for proof in &proofs {
             assert_eq!(proof["same_row"], true, "its bytes alone give another row: {}", proof["event"]);
-            assert_eq!(proof["chunks"].as_array().unwrap().is_empty(), false, "{proof}");
+            assert!(!proof["chunks"].as_array().unwrap().is_empty(), "{proof}");
         }
         if !script_can_run() {
             continue;
@@ -150,15 +150,17 @@ fn rows_of_every_parser_and_kind_are_proved_and_a_changed_proof_is_refused() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert_eq!(said, format!("{} proofs hold\n", proofs.len()), "{exhibit}: {complaint}");
-        changed_proofs_are_refused(&bundle, &proofs);
+        if exhibit == "E001" {
+            changed_proofs_are_refused(&bundle, &proofs);
+        }
     }
 }
 
-/// One digit, or one bit of a byte, is another in each of these.
+/// In each of these, one digit is another.
 fn changed_proofs_are_refused(bundle: &Path, proofs: &[Value]) {
-    let of_a_file = proofs.iter().find(|proof| !proof["map_chunks"].as_array().unwrap().is_empty());
+    let of_a_file = proofs.iter().find(|proof| !proof["map_chunks"].as_array().unwrap().is_empty()).unwrap();
+    let in_pieces = proofs.iter().find(|proof| !proof["pieces"].as_array().unwrap().is_empty()).unwrap();
     let compressed = proofs.iter().find(|proof| text(&proof["event"], "locator").contains('>')).unwrap();
-    let in_pieces = proofs.iter().find(|proof| !proof["pieces"].as_array().unwrap().is_empty());
     let changes = [
         (&proofs[0], "/bytes_b64"),
         (&proofs[0], "/chunks/0/path/0"),
@@ -166,10 +168,10 @@ fn changed_proofs_are_refused(bundle: &Path, proofs: &[Value]) {
         (&proofs[0], "/chunk_root"),
         (&proofs[0], "/manifest_sha256"),
         (compressed, "/bytes_b64"),
+        (in_pieces, "/pieces/0/bytes_b64"),
+        (of_a_file, "/map_chunks/0/path/1"),
     ];
-    let pieces = in_pieces.map(|proof| (proof, "/pieces/0/bytes_b64"));
-    let map = of_a_file.map(|proof| (proof, "/map_chunks/0/path/1"));
-    for (proof, place) in changes.into_iter().chain(pieces).chain(map) {
+    for (proof, place) in changes {
         let mut changed = proof.clone();
         let value = changed.pointer_mut(place).unwrap();
         let mut letters = value.as_str().unwrap().to_owned().into_bytes();
