@@ -59,6 +59,11 @@ impl Parser for ZshHistory {
             if let Some(entry) = open.take_if(full) {
                 finish(Some(entry), &user, out);
             }
+            // An empty line ends a command and adds nothing to it; its backslash stays.
+            if line.bytes.is_empty() {
+                finish(open.take(), &user, out);
+                continue;
+            }
             let mut entry = match open.take() {
                 Some(mut entry) => {
                     // What was a backslash is the end of a line of the command.
@@ -69,9 +74,7 @@ impl Parser for ZshHistory {
                     entry
                 }
                 None if line.bytes.trim_ascii().is_empty() => {
-                    if !line.bytes.is_empty() {
-                        out.filler(line.span);
-                    }
+                    out.filler(line.span);
                     continue;
                 }
                 None => match Entry::begin(line.bytes, line.span) {
@@ -212,7 +215,7 @@ mod tests {
             rows,
             [
                 "2026-11-17T08:02:11Z 0 echo x \\\n& touch y",
-                "undated  ls\n",
+                "undated  ls\\",
                 "2026-11-17T08:02:11Z 0 a\\",
                 "undated  end\\"
             ]
