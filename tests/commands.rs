@@ -12,6 +12,10 @@
 mod crate_graph;
 #[path = "support/exhibit.rs"]
 mod exhibit;
+#[path = "support/web01.rs"]
+mod web01;
+#[path = "web01_counts.rs"]
+mod web01_counts;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -55,7 +59,10 @@ fn a_case_goes_from_init_to_report_and_each_step_is_an_entry() {
             serde_json::from_str::<serde_json::Value>(line).unwrap()["type"].as_str().unwrap().to_owned()
         })
         .collect();
-    assert_eq!(types, ["log.genesis", "exhibit.added", "note", "verify.result", "report.issued"]);
+    assert_eq!(
+        types,
+        ["log.genesis", "exhibit.added", "bundle.sealed", "note", "verify.result", "report.issued"]
+    );
     let list = desk.ok(&["list", "case", "--json"]).stdout;
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     assert_eq!((list[0]["id"].as_str(), list[0]["size"].as_u64()), (Some("E001"), Some(3_000_000)));

@@ -20,9 +20,9 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
 fn dependencies(folder: &str) -> Vec<String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder).join("Cargo.toml");
     let text = std::fs::read_to_string(&manifest).unwrap_or_else(|e| panic!("{}: {e}", manifest.display()));
-    let start = text.find("\n[dependencies]").expect("every crate has dependencies");
-    let section = text[start + 1..].split("\n[").next().unwrap_or_default();
-    section.lines().skip(1).filter_map(|line| line.split(['.', ' ', '=']).next()).map(str::to_owned).collect()
+    let (_, after) = text.split_once("\n[dependencies]\n").expect("every crate has dependencies");
+    let section = after.split("\n[").next().unwrap_or_default();
+    section.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).map(str::to_owned).collect()
 }
 
 #[test]

@@ -21,12 +21,21 @@ pub(crate) enum Unit {
     Bytes,
     /// Files.
     Files,
+    /// Nothing: only the time is shown.
+    Time,
 }
 
 impl Bars {
     /// A bar that counts `unit`, silent where progress is not drawn.
     pub(crate) fn new(ui: Ui, unit: Unit) -> Bars {
         Bars { draw: ui.draws_progress(), unit, bar: Mutex::new(None) }
+    }
+
+    /// Shows that something goes on, until this is dropped.
+    pub(crate) fn waiting(ui: Ui, what: &str) -> Bars {
+        let bars = Bars::new(ui, Unit::Time);
+        bars.start(what, None);
+        bars
     }
 
     fn start(&self, what: &str, total: Option<u64>) {
@@ -36,6 +45,7 @@ impl Bars {
         let (pos, rate) = match self.unit {
             Unit::Bytes => ("{binary_bytes}/{binary_total_bytes}", "{binary_bytes_per_sec}"),
             Unit::Files => ("{human_pos}/{human_len}", "{per_sec}"),
+            Unit::Time => ("", ""),
         };
         let template = match total {
             Some(_) => format!("{{msg}} [{{bar:20}}] {pos} {rate} ETA {{eta}}"),

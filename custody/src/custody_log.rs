@@ -15,7 +15,7 @@ use crate::case_layout;
 use crate::checkpoint::{Checkpoint, MAX_NOTE, SignedCheckpoint, SignedNote};
 use crate::clock::Clock;
 use crate::digest::{Digest, sha256};
-use crate::durable_file::{read_small, replace, sync_folder, write_new};
+use crate::durable_file::{is_plain_file, plain_folder, read_small, replace, sync_folder, write_new};
 use crate::entry::{Entry, EntryType, Identity, MAX_ENTRY, NewEntry, line_of};
 use crate::error::{Error, Result};
 use crate::keys::{SigningKey, VerifyingKey, random};
@@ -126,8 +126,7 @@ impl CustodyLog {
             return Err(Error::WouldOverwrite { path });
         }
         for name in [case_layout::CHECKPOINTS, case_layout::ANCHORS, "keys"] {
-            let path = folder.join(name);
-            std::fs::create_dir_all(&path).map_err(|source| Error::Write { path, source })?;
+            plain_folder(&folder.join(name))?;
         }
         let origin = format!("exhibit/{}", hex::encode(random::<16>()?));
         let key = writer.key.verifying_key();
@@ -247,7 +246,7 @@ impl CustodyLog {
         self.append_after(&entry, writer, |folder| {
             let path = folder.join(&id);
             let into = folder.join(case_layout::ANCHORS);
-            std::fs::create_dir_all(&into).map_err(|source| Error::Write { path: into.clone(), source })?;
+            plain_folder(&into)?;
             if read_small(&path, MOST_ANCHOR)?.is_none_or(|there| there != bytes) {
                 write_new(&path, bytes)?;
             }
@@ -289,6 +288,7 @@ impl CustodyLog {
 
 /// Opens a log for reading, under a shared lock where locks can be had.
 pub(crate) fn lock_shared(path: &Path) -> Result<File> {
+    is_plain_file(path)?;
     let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     // A read-only or foreign file system may not lock; then nobody appends there either.
     let _ = rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockShared));
@@ -313,6 +313,7 @@ impl<'a> HeldLog<'a> {
     fn lock(log: &'a CustodyLog, writer: &Writer<'_>) -> Result<Self> {
         let path = case_layout::log(&log.folder);
         let fault = |source| Error::Write { path: path.clone(), source };
+        is_plain_file(&path)?;
         let file = OpenOptions::new().read(true).append(true).open(&path).map_err(fault)?;
         let shared = shared_filesystem(&file);
         if let (Some(kind), false) = (shared, writer.single_writer) {
@@ -456,7 +457,7 @@ impl<'a> HeldLog<'a> {
             |nth: usize| folder.join(case_layout::LEFTOVERS.get(nth).copied().unwrap_or_default());
         if keep {
             let into = folder.join(case_layout::CHECKPOINTS);
-            std::fs::create_dir_all(&into).map_err(|source| Error::Write { path: into.clone(), source })?;
+            plain_folder(&into)?;
             replace(&kept, &temporary(2), note.as_bytes())?;
             sync_folder(&into)?;
         }

@@ -123,9 +123,9 @@ fn near_end(
     log: &mut File,
 ) -> std::io::Result<Option<(Frontier, Digest, u64)>> {
     let checkpoint = &checkpoint.checkpoint;
-    let Some(frontier) = std::fs::read_to_string(folder.join(case_layout::FRONTIER))
-        .ok()
-        .and_then(|text| Frontier::from_text(&text).ok())
+    let text = read_small(&folder.join(case_layout::FRONTIER), MAX_NOTE as u64).ok().flatten();
+    let Some(frontier) = text
+        .and_then(|text| Frontier::from_text(std::str::from_utf8(&text).ok()?).ok())
         .filter(|frontier| frontier.size() == checkpoint.size && frontier.root() == checkpoint.root)
     else {
         return Ok(None);

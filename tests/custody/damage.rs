@@ -225,3 +225,42 @@ fn two_checks_of_one_bundle_give_the_same_bytes() {
     assert_eq!(json(), json());
     assert!(json().contains("\"verdict\":\"CONSISTENT\""), "{}", json());
 }
+
+#[test]
+fn a_pipe_or_link_in_the_place_of_a_file_neither_hangs_nor_leads_out() {
+    let original = tempfile::tempdir().unwrap();
+    full_bundle(original.path());
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    for file in files_below(original.path()) {
+        for pipe in [true, false] {
+            let copy = tempfile::tempdir().unwrap();
+            copy_folder(original.path(), copy.path());
+            let path = copy.path().join(&file);
+            std::fs::remove_file(&path).unwrap();
+            if pipe {
+                let mode = rustix::fs::Mode::from_raw_mode(0o600);
+                rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            } else {
+                std::os::unix::fs::symlink(original.path().join(&file), &path).unwrap();
+            }
+            let done = check(copy.path());
+            assert!(!done.is_intact(), "{file:?}");
+            assert!(is_named(&done, file.to_str().unwrap(), None, None), "{file:?}:\n{}", faults(&done));
+        }
+    }
+    // A receiver appends to a bundle that somebody prepared: links for our temporary files.
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(original.path(), copy.path());
+    for name in ["custody.checkpoint.tmp", "custody.frontier.tmp", "custody.kept.tmp"] {
+        std::os::unix::fs::symlink(secret.path(), copy.path().join(name)).unwrap();
+    }
+    let log = custody::CustodyLog::open(copy.path()).unwrap();
+    log.append(&NewEntry::new(EntryType::TRANSFER_ACCEPTED), &writer()).unwrap();
+    assert_eq!(std::fs::read(secret.path()).unwrap(), b"");
+    let done = check(copy.path());
+    assert!(done.is_intact(), "{}", faults(&done));
+    // Nor does the log itself lead out.
+    std::fs::rename(copy.path().join("custody.jsonl"), copy.path().join("moved")).unwrap();
+    std::os::unix::fs::symlink(copy.path().join("moved"), copy.path().join("custody.jsonl")).unwrap();
+    assert!(log.append(&note("x"), &writer()).is_err());
+}

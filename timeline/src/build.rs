@@ -119,7 +119,7 @@ pub fn build(
 ) -> Result<ExhibitReport, Error> {
     let parsers = options.parsers()?;
     let shared = Shared {
-        report: Mutex::new(ExhibitReport { issues: evidence.issues.clone(), ..ExhibitReport::default() }),
+        report: Mutex::new(ExhibitReport::default()),
         activity: Mutex::new(Activity::default()),
         later: Mutex::new(Vec::new()),
     };
@@ -155,7 +155,9 @@ pub fn build(
     progress.finished();
     let mut report = shared.report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     report.files.sort_by(|a, b| (&a.locator, &a.parser).cmp(&(&b.locator, &b.parser)));
+    report.issues.extend(evidence.all_issues());
     report.issues.sort();
+    report.issues.dedup();
     Ok(report)
 }
 
@@ -192,6 +194,12 @@ impl<'a> Shared<'a> {
                 let (files, bytes) = report.unclaimed.entry(kind).or_default();
                 *files += 1;
                 *bytes = bytes.saturating_add(file.source.len());
+                Ok(())
+            }
+            Ok(Look::Endless { stored }) => {
+                let length = file.source.len();
+                let reason = format!("not read: it claims {length} bytes, of which {stored} are stored");
+                lock(&self.report).issues.push(Issue::new(&file.locator, reason));
                 Ok(())
             }
             Err(error) => {

@@ -26,8 +26,7 @@ pub struct Evidence {
     pub file_times: Vec<FileTimes>,
     /// What the evidence says about its host.
     pub context: Context,
-    /// What could not be opened, each with its place.
-    pub issues: Vec<Issue>,
+    issues: Vec<Issue>,
     by_locator: HashMap<String, usize>,
 }
 
@@ -102,7 +101,7 @@ impl Evidence {
     ///
     /// # Errors
     ///
-    /// [`Error::Custody`] when the bundle cannot be read at all. A damaged volume is in [`Evidence::issues`].
+    /// [`Error::Custody`] when the bundle cannot be read at all. A damaged volume is in [`Evidence::all_issues`].
     pub fn open(bundle: &Bundle, timezone: Option<&Zone>) -> Result<Evidence, Error> {
         let mut opening = Opening::default();
         for reader in bundle.streams()? {
@@ -124,6 +123,17 @@ impl Evidence {
         files.sort_by(|a, b| (a.order, &a.locator).cmp(&(b.order, &b.locator)));
         let by_locator = files.iter().enumerate().map(|(at, file)| (file.locator.clone(), at)).collect();
         Ok(Evidence { files, file_times: opening.file_times, context, issues: opening.issues, by_locator })
+    }
+
+    /// All issues, those that came up while files were read among them.
+    pub fn all_issues(&self) -> Vec<Issue> {
+        let mut issues = self.issues.clone();
+        for times in &self.file_times {
+            if let FileTimes::Ext { locator, ext, .. } = times {
+                issues.extend(ext.issues().iter().map(|issue| Issue::new(locator, issue)));
+            }
+        }
+        issues
     }
 
     /// The file of that locator (without its codec).
@@ -158,7 +168,7 @@ impl Opening {
                     }
                 }
                 Err(error) => {
-                    self.issues.push(Issue::new(&base, format!("{} is not read: {error}", volume.what)))
+                    self.issues.push(Issue::new(&base, format!("{} is not read: {error}", volume.what)));
                 }
             }
         }
@@ -166,7 +176,6 @@ impl Opening {
     }
 
     fn ext(&mut self, locator: &str, ext: Arc<Ext>, volume: Arc<dyn ByteSource>) -> Result<(), ReadError> {
-        self.issues.extend(ext.issues().iter().map(|issue| Issue::new(locator, issue)));
         for found in ext.files()? {
             let path = locator_name(&found.path);
             self.files.push(EvidenceFile {

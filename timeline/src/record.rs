@@ -166,7 +166,7 @@ mod tests {
         let place = Place { locator: "x>zstd".into(), span: Span::new(6, 6), pieces: None };
         let record = read(&stored, Some(Codec::Zstd), &place).unwrap();
         assert_eq!(record.bytes, b"second");
-        assert_eq!(record.ranges, [0..stored.len()]);
+        assert_eq!(record.ranges, vec![0..stored.len()]);
         let beyond = Place { span: Span::new(13, 6), ..place };
         assert!(read(&stored, Some(Codec::Zstd), &beyond).is_err());
     }

@@ -7,6 +7,7 @@ use acquire::sources::files::FilesSource;
 use acquire::{Acquisition, Destination, PipelineOptions, Report};
 use clap::builder::TypedValueParser;
 use custody::bundle::State;
+use custody::{EntryType, NewEntry};
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
@@ -127,10 +128,19 @@ fn acquire_into(
     let plan: Acquisition<'_> = plan(destination);
     let report = plan.options(options).progress(&bars).run(&writer);
     drop(bars);
-    report.map_err(|error| {
+    let report = report.map_err(|error| {
         Failure::new(error)
             .hint(format!("what was read is kept in {}, which stays OPEN", exhibit.folder.display()))
-    })
+    })?;
+    // The case's log vouches for the seal, so that an anchor of the case covers the bundle too.
+    let manifest = std::fs::metadata(report.bundle.join("manifest.json")).map_or(0, |file| file.len());
+    let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id).subject(
+        "manifest.json",
+        manifest,
+        report.manifest_sha256,
+    );
+    case.append(sealed, &writer)?;
+    Ok(report)
 }
 
 /// Prints the closing summary, and the bundle's path last on stdout.

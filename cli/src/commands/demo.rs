@@ -66,7 +66,7 @@ const STORY: [(&str, &str); 10] = [
     (
         "traces removed",
         "SELECT ts, message AS what FROM events WHERE exhibit = 'E001' AND source = 'fs:stat' \
-         AND ts_desc = 'Content Deletion Time' ORDER BY ts LIMIT 1",
+         AND ts_desc = 'Content Deletion Time' ORDER BY ts, path LIMIT 1",
     ),
 ];
 
@@ -110,10 +110,16 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     ui.say("\n$ exhibit acquire logs web01/var/log");
     acquire::say(&acquire::logs(&logs, &case_folder, "web01-logs", &session)?, ui);
     ui.say("\n$ exhibit timeline case");
-    build::build(&case, &build::Args::for_case(case_folder.clone()), &session)?;
+    build::build(&case, &build::Args::for_case(case_folder), &session)?;
 
     ui.say("\n$ exhibit verify case");
     let verification = verify::verify_case(case.folder(), &Options::default())?;
+    ui.say(&format!(
+        "{} and {} checked, {}",
+        ui::count(verification.counts.chunks, "chunk", "chunks"),
+        ui::count(verification.counts.entries, "log entry", "log entries"),
+        ui::count(verification.fault_count, "fault", "faults"),
+    ));
     let timeline = query::open(&case_layout::timeline(case.folder()))?;
     let report = report::html(&case, &verification, &args.dir.join("report"), &session)?;
     if ui.is_json() {
@@ -128,9 +134,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         return Ok(Outcome::Done);
     }
     ui.data("\nThe attack, from the timeline (times in UTC):")?;
-    for line in story(&timeline)? {
-        ui.data(&ui::printable(&format!("  {}  {:<18} {}", line.ts, line.step, line.what), false))?;
-    }
+    let rows =
+        story(&timeline)?.into_iter().map(|line| vec![line.ts, line.step.to_owned(), line.what]).collect();
+    ui.table(&["time", "step", "what the evidence says"], rows)?;
     ui.data(&format!("\nverdict: {}. {}", verification.verdict, verification.sentence))?;
     ui.data(&format!("report:  {}", report.display()))?;
     ui.say(&format!(

@@ -8,6 +8,7 @@ use custody::verify::{self, Level, Options, Verification};
 use custody::{Case, EntryType, NewEntry};
 
 use crate::failure::{Failure, Outcome};
+use crate::progress_bar::Bars;
 use crate::session::Session;
 use crate::target;
 
@@ -39,7 +40,9 @@ enum Format {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
+    let bars = Bars::waiting(session.ui, "verifying");
     let verification = verify::verify_case(case.folder(), &Options::default())?;
+    drop(bars);
     let written = write(&case, &verification, &args.output, &args.format, session)?;
     if session.ui.is_json() {
         let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();

@@ -6,6 +6,7 @@ use custody::verify::{self, Level, Memory, Options, OutsideAnchors, TrustedKey, 
 use custody::{EntryType, NewEntry};
 
 use crate::failure::{Failure, Outcome};
+use crate::progress_bar::Bars;
 use crate::session::Session;
 use crate::target::Target;
 use crate::ui::{self, Ui};
@@ -48,7 +49,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     if let Some(file) = &args.memory {
         options.memory = Memory::load(file)?;
     }
+    let bars = Bars::waiting(session.ui, "verifying");
     let verification = verify::verify(target.folder(), &options)?;
+    drop(bars);
     if let Some(file) = &args.memory {
         let mut memory = options.memory.clone();
         verification.remember(&mut memory);

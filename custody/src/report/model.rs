@@ -178,7 +178,9 @@ fn verdict_part(verification: &Verification) -> VerdictPart {
     let tone = match verdict.level {
         Level::Broken => "bad",
         Level::Open => "open",
-        _ => "good",
+        // It only fits together: nobody but its maker stands for it.
+        Level::Consistent => "plain",
+        Level::Signed | Level::Anchored | Level::Complete => "good",
     };
     let sentence = verdict.sentence();
     let (sentence, anchors) = match sentence.split_once(". ") {
@@ -367,9 +369,9 @@ fn log_part(title: &str, log: &CustodyLog, faults: Vec<FaultPart>) -> Result<Log
 
 fn head(log: &CustodyLog, name: &str) -> Result<HeadPart> {
     let checkpoint = log.read()?.checkpoint;
-    let (size, root) = checkpoint
-        .map(|signed| (signed.checkpoint.size, signed.checkpoint.root.to_string()))
-        .unwrap_or((0, "no checkpoint".to_owned()));
+    let (size, root) = checkpoint.map_or((0, "no checkpoint".to_owned()), |signed| {
+        (signed.checkpoint.size, signed.checkpoint.root.to_string())
+    });
     Ok(HeadPart { log: name.to_owned(), size, root, origin: log.origin().to_owned() })
 }
 
@@ -437,14 +439,14 @@ fn share(bytes: u64, of: u64) -> String {
     if of == 0 {
         return "0 %".to_owned();
     }
-    let tenths = u128::from(bytes) * 1000 / u128::from(of);
+    let tenths = (u128::from(bytes) * 1000 + u128::from(of) / 2) / u128::from(of);
     if tenths == 0 && bytes > 0 { "< 0.1 %".to_owned() } else { format!("{}.{} %", tenths / 10, tenths % 10) }
 }
 
 fn size_words(bytes: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes >> shift > 0 {
-            let tenths = u128::from(bytes) * 10 >> shift;
+            let tenths = (u128::from(bytes) * 10) >> shift;
             return format!("{}.{} {unit}", tenths / 10, tenths % 10);
         }
     }

@@ -56,6 +56,9 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     counts.entries = log.summary.size;
     let verdict = verdict_of(&log, options, &findings, seal.map(|seal| seal.seq), seal.is_none());
     let mut done = Verification::new(Kind::Bundle, folder, verdict, findings, counts, &log);
+    if verdict.level > Level::Open && verdict.anchors == 0 && !log.anchored.is_empty() {
+        done.notes.push("there are anchors, and none of those that count reaches the seal".to_owned());
+    }
     if verdict.level > Level::Open && !options.trust.is_empty() && !log.trusted {
         done.notes.push("no trusted key signed it".to_owned());
     }

@@ -79,9 +79,16 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
 /// `case.json` must be the file that the first entry names.
 fn case_file(folder: &Path, log: &LogCheck, findings: &mut Findings) -> Result<()> {
     let place = || Place::file(case_layout::CASE);
-    let Some(bytes) = read_small(&case_layout::case_file(folder), 1 << 20)? else {
-        findings.fault(place(), FaultKind::Missing, "the case's own file is not there");
-        return Ok(());
+    let bytes = match read_small(&case_layout::case_file(folder), 1 << 20) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            findings.fault(place(), FaultKind::Missing, "the case's own file is not there");
+            return Ok(());
+        }
+        Err(error) => {
+            findings.fault(place(), FaultKind::Unreadable, error.to_string());
+            return Ok(());
+        }
     };
     let genesis = log.entries_of(&EntryType::LOG_GENESIS).next();
     let named =

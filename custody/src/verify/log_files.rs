@@ -9,7 +9,7 @@ use crate::case_layout;
 use crate::checkpoint::{MAX_NOTE, SignedCheckpoint};
 use crate::custody_log::{MOST_ANCHOR, lock_shared};
 use crate::digest::{Digest, sha256};
-use crate::durable_file::read_small;
+use crate::durable_file::{is_plain_file, read_small};
 use crate::error::{Error, Result};
 use crate::log_walk::{LogWalk, walk};
 use crate::merkle::Frontier;
@@ -40,16 +40,19 @@ pub(super) struct Anchor {
 /// `more` holds sizes at which somebody outside knows the root.
 pub(super) fn read(folder: &Path, more: &BTreeSet<u64>, findings: &mut Findings) -> Result<Option<LogFiles>> {
     let path = case_layout::log(folder);
-    let log = match lock_shared(&path) {
-        Ok(log) if log.metadata().is_ok_and(|about| about.is_file()) => log,
-        Err(Error::Read { source, .. }) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::Read { path, source });
-        }
-        _ => {
-            findings.fault(Place::file(case_layout::LOG), FaultKind::Missing, "there is no custody log");
+    let place = || Place::file(case_layout::LOG);
+    match is_plain_file(&path) {
+        Ok(true) => {}
+        Ok(false) => {
+            findings.fault(place(), FaultKind::Missing, "there is no custody log");
             return Ok(None);
         }
-    };
+        Err(_) => {
+            findings.fault(place(), FaultKind::Unreadable, "it is no plain file");
+            return Ok(None);
+        }
+    }
+    let log = lock_shared(&path)?;
     let checkpoint = note(folder, case_layout::CHECKPOINT, findings)?;
     let mut kept = BTreeMap::new();
     for name in names_in(folder, case_layout::CHECKPOINTS)? {

@@ -257,7 +257,7 @@ fn verdict_of(
         return Verdict { level: Level::Broken, anchors: 0 };
     }
     if open {
-        return Verdict { level: Level::Open, anchors: 0 };
+        return Verdict { level: Level::Open, anchors: covering_anchors(log, options, 0) };
     }
     let anchors = must_cover.map_or(0, |seq| covering_anchors(log, options, seq));
     let closed = log.entries_of(&EntryType::CASE_CLOSED).next();

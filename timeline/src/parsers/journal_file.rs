@@ -34,8 +34,8 @@ const KEYED_HASH: u32 = 4;
 const ZSTD: u32 = 8;
 const COMPACT: u32 = 16;
 
-/// Journald writes 1,024 fields at most.
-const MOST_FIELDS: u64 = 4096;
+/// Journald takes 1,024 fields of a sender at most, and adds its own.
+const MOST_FIELDS: u64 = 1280;
 /// An array of entries whose next 64 Ki places are empty ends here: it is filled from its start.
 const EMPTY_PLACES: u64 = 64 << 10;
 /// Zeros beyond this are a hole of a sparse file: journald grows its files by 8 MiB.
@@ -193,7 +193,7 @@ impl JournalFile {
 
     /// The start of the object at `at`.
     pub(super) fn object(&mut self, at: u64) -> Result<Result<Object, NoObject>, ReadError> {
-        if at % 8 != 0 {
+        if !at.is_multiple_of(8) {
             return Ok(Err(NoObject::Bad("no object: the offset is not a multiple of 8")));
         }
         if at < SMALLEST_HEADER {
@@ -219,7 +219,7 @@ impl JournalFile {
             7 => (64, 64),
             _ => return Ok(Err(NoObject::Bad("no object of a known type"))),
         };
-        if size < least || (size - least) % step != 0 || (kind != DATA && flags != 0) {
+        if size < least || !(size - least).is_multiple_of(step) || (kind != DATA && flags != 0) {
             return Ok(Err(NoObject::Bad("an object of a size or flag that its type cannot have")));
         }
         if size > left {
@@ -247,6 +247,7 @@ impl JournalFile {
     /// second value is false where it gave up in a hole.
     pub(super) fn skip_zeros(&mut self, at: u64) -> Result<(u64, bool), ReadError> {
         const STEP: usize = 64 << 10;
+        static ZEROS: [u8; 4096] = [0; 4096];
         let end = self.bytes.len();
         let mut from = at;
         while from < end {
@@ -254,10 +255,11 @@ impl JournalFile {
             if part.is_empty() {
                 break;
             }
-            let zeros = match part.chunks(4096).position(|chunk| chunk.iter().any(|b| *b != 0)) {
+            let is_used = |chunk: &[u8]| ZEROS.get(..chunk.len()) != Some(chunk);
+            let zeros = match part.chunks(ZEROS.len()).position(is_used) {
                 None => part.len(),
                 Some(chunk) => {
-                    let start = chunk * 4096;
+                    let start = chunk * ZEROS.len();
                     start + part.get(start..).and_then(|p| p.iter().position(|b| *b != 0)).unwrap_or(0)
                 }
             };
@@ -349,7 +351,10 @@ impl JournalFile {
                     let entry = value.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
                     if entry == 0 {
                         empty += 1;
-                    } else if entry % 8 != 0 || entry < SMALLEST_HEADER || entry.saturating_add(64) > length {
+                    } else if !entry.is_multiple_of(8)
+                        || entry < SMALLEST_HEADER
+                        || entry.saturating_add(64) > length
+                    {
                         empty = 0;
                         let reason = if entry < length { "which cannot be" } else { "beyond the file's end" };
                         reached

@@ -45,7 +45,8 @@ impl Parser for Lastlog {
         }
         let layout = Layout::detect(probe.head, probe.size);
         let used = probe.head.chunks_exact(layout.size()).filter(|bytes| is_used(bytes));
-        let (good, all) = used.fold((0, 0), |(good, all), bytes| (good + usize::from(layout.is_possible(bytes)), all + 1));
+        let (good, all) =
+            used.fold((0, 0), |(good, all), bytes| (good + usize::from(layout.is_possible(bytes)), all + 1));
         // Nobody among the first users may ever have logged in.
         good * 2 >= all
     }
@@ -61,7 +62,10 @@ impl Parser for Lastlog {
                 while let Some((block, span)) = input.next_block(BLOCK as usize)? {
                     reading.block(block, span, left);
                     if reading.filler.length > LONGEST_GAP {
-                        reading.out.reject(Span::new(span.end(), 0), "behind a hole this large nothing was searched".into());
+                        reading.out.reject(
+                            Span::new(span.end(), 0),
+                            "behind a hole this large nothing was searched".into(),
+                        );
                         break;
                     }
                 }

@@ -110,7 +110,7 @@ impl Reading<'_> {
             self.reject(Span::new(8, 8), features);
         }
         let mut start = header.size;
-        if start < SMALLEST_HEADER || start > self.file.len() || start % 8 != 0 {
+        if start < SMALLEST_HEADER || start > self.file.len() || !start.is_multiple_of(8) {
             self.reject(Span::new(88, 8), format!("a header of {start} bytes"));
             start = self.file.next_object(SMALLEST_HEADER)?;
         }
@@ -133,14 +133,19 @@ impl Reading<'_> {
                 }
                 Err(none) => {
                     told += 1;
-                    let reason = format!("an array of entries names this place, where there is {}", none.reason());
+                    let reason =
+                        format!("an array of entries names this place, where there is {}", none.reason());
                     self.reject(Span::new(at, 64), reason);
                 }
             }
         }
         let known = self.entries.saturating_add(told);
         if header.entries > known {
-            let reason = format!("the header counts {} entries, of which {} are not there", header.entries, header.entries - known);
+            let reason = format!(
+                "the header counts {} entries, of which {} are not there",
+                header.entries,
+                header.entries - known
+            );
             self.reject(Span::new(152, 8), reason);
         }
         Ok(())
@@ -165,7 +170,8 @@ impl Reading<'_> {
                         }
                         self.fill(at.saturating_add(object.size), filler);
                         if self.fields.work() > HARMLESS && self.fields.work() / HIGHEST_RATIO > at {
-                            let reason = "this journal gives more text than any true one: reading stopped here";
+                            let reason =
+                                "this journal gives more text than any true one: reading stopped here";
                             self.reject(Span::new(filler, end - filler), reason);
                             return Ok(false);
                         }
@@ -249,7 +255,8 @@ impl Reading<'_> {
                 self.reject(Span::new(at, 16), format!("an entry names this place, where there is {why}"));
             }
         }
-        let row = Row { header: &self.file.header, entry: &self.entry, fields: &self.found, lost: &self.lost };
+        let row =
+            Row { header: &self.file.header, entry: &self.entry, fields: &self.found, lost: &self.lost };
         row.give(is_recovered, self.context, self.out);
         Ok(())
     }

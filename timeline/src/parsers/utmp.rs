@@ -45,23 +45,28 @@ impl Parser for Utmp {
     }
 
     fn claims(&self, probe: &Probe<'_>) -> bool {
-        let named = probe.name().contains("tmp");
+        // Programs have such names too (`utmpdump`), and enough zeros in them to look like records.
+        let is_program = probe.head.starts_with(b"\x7fELF") || probe.head.starts_with(b"#!");
+        let named = !is_program && ["utmp", "wtmp", "btmp"].iter().any(|name| probe.name().contains(name));
         Layout::detect(probe.head, probe.size).is_some_and(|(layout, score)| {
             let even = probe.size.is_none_or(|size| size % layout.size() as u64 == 0);
-            if named { score.good > 0 && score.good >= score.bad / 4 } else { even && score.bad == 0 && score.good > 1 }
+            if named {
+                score.good > 0 && score.good >= score.bad / 4
+            } else {
+                even && score.bad == 0 && score.good > 1
+            }
         })
     }
 
     fn parse(&self, input: &mut Input<'_>, _context: &Context, out: &mut dyn Sink) -> Result<(), ReadError> {
-        let is_failed_login = Probe { path: input.path(), head: &[], size: None }.base_name().contains("btmp");
+        let is_failed_login =
+            Probe { path: input.path(), head: &[], size: None }.base_name().contains("btmp");
         let left = input.size().map(|size| size.saturating_sub(input.position()));
         let mut reading = Reading { layout: None, empty: 0, unused: Span::default(), is_failed_login, out };
         while let Some((block, span)) = input.next_block(BLOCK)? {
             if reading.layout.is_none() {
-                reading.layout = Layout::detect(block, left).map(|(layout, _)| layout);
-                if reading.layout.is_none() && left == Some(block.len() as u64) {
-                    reading.layout = Layout::of_one(block);
-                }
+                let one = (left == Some(block.len() as u64)).then(|| Layout::of_one(block)).flatten();
+                reading.layout = one.or_else(|| Some(Layout::detect(block, left)?.0));
             }
             let Some(layout) = reading.layout else {
                 reading.out.reject(span, "no login records of a known layout".into());
@@ -72,7 +77,8 @@ impl Parser for Utmp {
                 reading.record(layout, bytes, Span::new(offset, bytes.len() as u64));
             }
             if reading.unused.length > LONGEST_GAP {
-                let rest = Span::new(span.end(), input.size().unwrap_or(span.end()).saturating_sub(span.end()));
+                let rest =
+                    Span::new(span.end(), input.size().unwrap_or(span.end()).saturating_sub(span.end()));
                 reading.end_unused();
                 reading.out.reject(rest, "behind a hole this large nothing was searched".into());
                 return Ok(());
@@ -99,7 +105,10 @@ impl Reading<'_> {
             if is_empty {
                 self.out.filler(span);
             } else {
-                self.out.reject(span, format!("the last record has {} of {} bytes", bytes.len(), layout.size()).into());
+                self.out.reject(
+                    span,
+                    format!("the last record has {} of {} bytes", bytes.len(), layout.size()).into(),
+                );
             }
             return;
         }
@@ -152,22 +161,42 @@ fn row(record: &Record<'_>, span: Span, is_failed_login: bool) -> Event {
     let name = if user.is_empty() { "an unnamed user" } else { user.as_str() };
     let process = format!(" (pid {pid})");
     let (ts_desc, category, action, message) = if is_failed_login {
-        ("Recorded Time", "authentication", "failed-login", format!("failed login of {name}{on}{from}{process}"))
+        (
+            "Recorded Time",
+            "authentication",
+            "failed-login",
+            format!("failed login of {name}{on}{from}{process}"),
+        )
     } else {
         match record.kind {
-            0 => ("Recorded Time", "session", "slot-emptied", format!("emptied login record of {name}{on}{from}{process}")),
+            0 => (
+                "Recorded Time",
+                "session",
+                "slot-emptied",
+                format!("emptied login record of {name}{on}{from}{process}"),
+            ),
             1 => ("Recorded Time", "host", run_level_action(&user), run_level(&user, pid, &host)),
             2 => ("Recorded Time", "host", "boot", format!("system boot{}", kernel(&host))),
             3 => ("Recorded Time", "host", "clock-set", "clock set: the new time".to_owned()),
             4 => ("Recorded Time", "host", "clock-set", "clock set: the time before".to_owned()),
-            5 => ("Recorded Time", "process", "process-started", format!("process of init started{on}{process}")),
+            5 => (
+                "Recorded Time",
+                "process",
+                "process-started",
+                format!("process of init started{on}{process}"),
+            ),
             6 => ("Recorded Time", "session", "login-prompt", format!("login prompt{on}{from}{process}")),
             7 => ("Start Time", "authentication", "login", format!("login of {name}{on}{from}{process}")),
             8 => {
                 let of = if user.is_empty() { String::new() } else { format!(" of {user}") };
                 ("End Time", "session", "logout", format!("end of the session{of}{on}{from}{process}"))
             }
-            _ => ("Recorded Time", "session", "accounting", format!("accounting record of {name}{on}{from}{process}")),
+            _ => (
+                "Recorded Time",
+                "session",
+                "accounting",
+                format!("accounting record of {name}{on}{from}{process}"),
+            ),
         }
     };
     let mut event = Event::new("linux:utmp", ts_desc, span, message);
@@ -242,7 +271,9 @@ fn one_line(text: String) -> String {
     if !text.contains(char::is_control) {
         return text;
     }
-    text.chars().map(|c| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() })
+        .collect()
 }
 
 fn kernel(host: &str) -> String {

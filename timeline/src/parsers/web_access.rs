@@ -120,7 +120,7 @@ struct Request<'l> {
 impl<'l> Request<'l> {
     fn read(line: &'l [u8]) -> Result<Request<'l>, &'static str> {
         let opening = Opening::read(line)?;
-        let (request, status, size, rest) =
+        let [request, status, size, rest] =
             split_request(opening.rest).ok_or("no status behind the request")?;
         let mut request =
             Request { opening, request, status, size, referrer: None, user_agent: None, extra: rest };
@@ -208,7 +208,7 @@ pub(super) fn put_request(event: &mut Event, request: Cow<'_, str>) {
 }
 
 /// Request, status, size and what is behind them.
-fn split_request(text: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
+fn split_request(text: &[u8]) -> Option<[&[u8]; 4]> {
     let behind = |at: usize| {
         let rest = text.get(at.checked_add(1)?..)?.strip_prefix(b" ")?;
         let (status, rest) =
@@ -217,7 +217,7 @@ fn split_request(text: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
         let rest = rest.strip_prefix(b" ")?;
         let (size, rest) = split_once(rest, b' ').unwrap_or((rest, b""));
         let is_size = !size.is_empty() && size.iter().all(u8::is_ascii_digit) || size == b"-";
-        (is_status && is_size).then_some((text.get(..at)?, status, size, rest))
+        (is_status && is_size).then_some([text.get(..at)?, status, size, rest])
     };
     // A quote behind a backslash is part of the request, if any other quote can be its end.
     let quotes = || memchr::memchr_iter(b'"', text);

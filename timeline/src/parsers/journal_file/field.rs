@@ -37,10 +37,8 @@ pub(crate) struct Field {
     pub(crate) name: Cow<'static, str>,
     /// Its value as text.
     pub(crate) value: String,
-    /// The bytes it was read from.
-    pub(crate) span: Span,
-    /// How its payload is compressed.
-    pub(crate) codec: Option<&'static str>,
+    /// The bytes it was read from, as they stand in an event's pieces: `offset+length[>codec]`.
+    pub(crate) piece: String,
     /// Whether the value goes on behind what was read.
     pub(crate) is_cut: bool,
     /// Whether the content gives the hash that was stored with it.
@@ -151,8 +149,10 @@ impl Fields {
         let field = Field {
             name: known_name(name).map_or_else(|| clean(name).into(), Cow::Borrowed),
             value: clean(value.0),
-            span,
-            codec,
+            piece: match codec {
+                Some(codec) => format!("{}+{}>{codec}", span.offset, span.length),
+                None => format!("{}+{}", span.offset, span.length),
+            },
             is_cut: value.1,
             is_true,
             entry_hash,

@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::bytes::{ByteSource, StreamRange};
 use crate::parser::Collected;
-use crate::parsers::sample_checks::{claims, every_byte_is_accounted_for, every_record_reads_alone};
+use crate::parsers::sample_checks::{claims, every_byte_is_accounted_for, every_record_reads_alone, samples};
 
 fn record(time: &[u8], line: &str, host: &str) -> Vec<u8> {
     let mut bytes = time.to_vec();
@@ -25,7 +27,10 @@ fn file(records: &[(usize, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn context() -> Context {
-    Context { users: Arc::new(BTreeMap::from([(0, "root".into()), (1000, "jane".into())])), ..Context::default() }
+    Context {
+        users: Arc::new(BTreeMap::from([(0, "root".into()), (1000, "jane".into())])),
+        ..Context::default()
+    }
 }
 
 fn read(source: Arc<dyn ByteSource>) -> Collected {
@@ -41,7 +46,11 @@ fn shown(found: &Collected) -> Vec<(String, Option<String>)> {
 #[test]
 fn both_widths_and_orders_of_time_give_the_same_logins() {
     let at = 1_794_986_902u32;
-    let times = [at.to_le_bytes().to_vec(), u64::from(at).to_le_bytes().to_vec(), u64::from(at).to_be_bytes().to_vec()];
+    let times = [
+        at.to_le_bytes().to_vec(),
+        u64::from(at).to_le_bytes().to_vec(),
+        u64::from(at).to_be_bytes().to_vec(),
+    ];
     for time in times {
         let bytes = file(&[(0, record(&time, "tty1", "")), (1000, record(&time, "pts/0", "2001:db8::5"))]);
         assert!(claims(&PARSER, "/var/log/lastlog.1", &bytes));
@@ -95,7 +104,8 @@ impl ByteSource for Sparse {
         Ok(buf.len().min((self.length - offset) as usize))
     }
     fn stream_ranges(&self, offset: u64, length: u64) -> Vec<StreamRange> {
-        let inside = |(start, b): &&(u64, Vec<u8>)| *start < offset + length && start + b.len() as u64 > offset;
+        let inside =
+            |(start, b): &&(u64, Vec<u8>)| *start < offset + length && start + b.len() as u64 > offset;
         self.parts.iter().filter(inside).map(|(start, b)| *start..start + b.len() as u64).collect()
     }
 }
@@ -117,4 +127,24 @@ fn a_file_of_a_terabyte_with_three_users_takes_no_time() {
     );
     let filler: u64 = found.filler.iter().map(|span| span.length).sum();
     assert_eq!(filler, u64::from(u32::MAX) * 292 - 3 * 292);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn changed_bytes_never_panic_and_records_still_read_alone(
+        which in 0..2usize,
+        changes in prop::collection::vec((0..40_000usize, any::<u8>()), 0..40),
+        cut in 0..40_000usize,
+    ) {
+        let (_, mut bytes) = samples("lastlog").swap_remove(which);
+        for (at, value) in changes {
+            let at = at % bytes.len();
+            bytes[at] = value;
+        }
+        bytes.truncate(cut.max(300));
+        every_byte_is_accounted_for(&read(Arc::new(bytes.clone())), &bytes);
+        every_record_reads_alone(&PARSER, &bytes, &context());
+    }
 }

@@ -70,7 +70,9 @@ impl Row<'_> {
                 "CONTAINER_NAME" if event.container.is_none() => event.container = Some(text.to_owned()),
                 "CONTAINER_ID" if container_id.is_none() => container_id = Some(text),
                 "_PID" if event.pid.is_none() && number(text).is_some() => event.pid = number(text),
-                "_SOURCE_REALTIME_TIMESTAMP" if recorded.is_none() && time(text).is_some() => recorded = time(text),
+                "_SOURCE_REALTIME_TIMESTAMP" if recorded.is_none() && time(text).is_some() => {
+                    recorded = time(text);
+                }
                 _ => {
                     match &*name {
                         "_UID" if uid.is_none() => uid = text.parse().ok(),
@@ -95,7 +97,10 @@ impl Row<'_> {
                     understand(process, message, &mut event);
                 }
             }
-            None => event.message = format!("entry of {} without a message", identifier.or(comm).unwrap_or("a sender")),
+            None => {
+                event.message =
+                    format!("entry of {} without a message", identifier.or(comm).unwrap_or("a sender"));
+            }
         }
         // What a column now says otherwise than the field stays in `attrs`.
         if identifier.is_some() && event.process.as_deref() != identifier {
@@ -137,7 +142,7 @@ impl Row<'_> {
             self.fields.iter().filter(|field| !field.is_true).map(|field| &*field.name).collect();
         let is_changed = untrue.is_empty() && self.lost.is_empty() && !self.gives_its_hash();
         if is_changed {
-            event.attrs.put("hash_mismatch", "the entry's fields are not those it was written with");
+            event.attrs.put("hash_mismatch", vec!["xor_hash"]);
         } else if !untrue.is_empty() {
             event.attrs.put("hash_mismatch", untrue);
         } else if self.lost.is_empty() {
@@ -172,18 +177,12 @@ impl Row<'_> {
 
     /// The header as far as it says what the entry needs, then the data objects.
     fn pieces(&self, is_recovered: bool) -> String {
-        let mut out = String::with_capacity(16 + self.fields.len() * 12);
+        let mut out = String::with_capacity(16 + self.fields.len() * 14);
         let header = if is_recovered { HEADER_OF_RECOVERED } else { HEADER_OF_REACHED };
         let _ = write!(out, "0+{header}");
         for field in self.fields {
             out.push(' ');
-            push_number(&mut out, field.span.offset);
-            out.push('+');
-            push_number(&mut out, field.span.length);
-            if let Some(codec) = field.codec {
-                out.push('>');
-                out.push_str(codec);
-            }
+            out.push_str(&field.piece);
         }
         out
     }
@@ -219,19 +218,4 @@ fn push_id(out: &mut String, id: &[u8; 16]) {
             out.push(char::from_digit(nibble.into(), 16).unwrap_or('0'));
         }
     }
-}
-
-fn push_number(out: &mut String, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut count = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-        count += 1;
-        if number == 0 {
-            break;
-        }
-    }
-    let digits = digits.get(digits.len() - count..).unwrap_or(&[]);
-    out.push_str(std::str::from_utf8(digits).map_or("", |digits| digits));
 }

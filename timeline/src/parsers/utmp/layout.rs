@@ -61,13 +61,16 @@ impl Record<'_> {
 
     fn is_plausible(&self) -> bool {
         let printable = |field: &[u8]| !field.iter().take_while(|b| **b != 0).any(|b| *b < 32 || *b == 127);
-        let time = POSSIBLE_TIMES.contains(&self.seconds) || (self.seconds == 0 && matches!(self.kind, 0 | 8));
-        time
-            && (0..1_000_000).contains(&self.micros)
+        let time =
+            POSSIBLE_TIMES.contains(&self.seconds) || (self.seconds == 0 && matches!(self.kind, 0 | 8));
+        time && (0..1_000_000).contains(&self.micros)
             && (0..=HIGHEST_PID).contains(&self.pid)
             && printable(self.line)
             && printable(self.host)
-            && (self.kind != 0 || self.line.first() != Some(&0) || self.user.first() != Some(&0) || self.seconds != 0)
+            && (self.kind != 0
+                || self.line.first() != Some(&0)
+                || self.user.first() != Some(&0)
+                || self.seconds != 0)
     }
 }
 
@@ -84,9 +87,12 @@ impl Layout {
         if self.is_long { 400 } else { 384 }
     }
 
-    /// The layout of one record, by its size and type alone.
+    /// The layout of one record, of which the size says more than the content.
     pub(super) fn of_one(bytes: &[u8]) -> Option<Layout> {
-        Layout::ALL.into_iter().find(|layout| layout.size() == bytes.len() && layout.record(bytes).is_ok())
+        let possible = |layout: &&Layout| layout.size() == bytes.len() && layout.record(bytes).is_ok();
+        let plausible = |layout: &&Layout| layout.record(bytes).is_ok_and(|record| record.is_plausible());
+        let mut all = Layout::ALL.iter().filter(possible);
+        all.clone().find(plausible).or_else(|| all.next()).copied()
     }
 
     /// The layout that most records of `head` have; `None` where no layout fits a single one.
@@ -104,14 +110,12 @@ impl Layout {
             (layout, score)
         };
         let even = |layout: Layout| left.is_some_and(|left| left % layout.size() as u64 == 0);
-        // Of one record, the size says more than the content.
-        let one = |layout: Layout| left == Some(layout.size() as u64);
         Layout::ALL
             .into_iter()
             .map(score)
             .filter(|(_, score)| score.good > 0)
             .rev()
-            .max_by_key(|(layout, score)| (one(*layout), score.good, Reverse(score.bad), even(*layout)))
+            .max_by_key(|(layout, score)| (score.good, Reverse(score.bad), even(*layout)))
     }
 
     /// The record in `bytes`, or why it is none.
@@ -123,7 +127,8 @@ impl Layout {
             if self.is_big_endian { field.iter().fold(0, push) } else { field.iter().rev().fold(0, push) }
         };
         let kind = number(0, 2) as i16;
-        let (session, time) = if self.is_long { (number(336, 8) as i64, 344) } else { (number(336, 4) as i32 as i64, 340) };
+        let (session, time) =
+            if self.is_long { (number(336, 8) as i64, 344) } else { (number(336, 4) as i32 as i64, 340) };
         // glibc reads the 32 bits without a sign since 2.40, so that they last until 2106.
         let (seconds, micros, address) = if self.is_long {
             (number(time, 8) as i64, number(time + 8, 8) as i64, time + 16)
@@ -136,7 +141,7 @@ impl Layout {
         if seconds != 0 && !(0..POSSIBLE_TIMES.end).contains(&seconds) {
             return Err(format!("no login record is from {seconds} seconds after 1970"));
         }
-        Ok(Record {
+        let record = Record {
             kind,
             pid: number(4, 4) as i32,
             line: field(8, 32),
@@ -149,7 +154,12 @@ impl Layout {
             micros,
             address: ip(field(address, 16)),
             unused: field(address + 16, 20),
-        })
+        };
+        // Only the other types tell the byte order of a record that is not all right.
+        if kind == 0 && bytes.iter().any(|b| *b != 0) && !record.is_plausible() {
+            return Err("what is left in an empty record is no login record".into());
+        }
+        Ok(record)
     }
 }
 

@@ -1,8 +1,12 @@
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::parser::Collected;
-use crate::parsers::sample_checks::{claims, every_byte_is_accounted_for, every_record_reads_alone, outside};
+use crate::parsers::sample_checks::{
+    claims, every_byte_is_accounted_for, every_record_reads_alone, outside, samples,
+};
 
 fn read(path: &str, bytes: &[u8]) -> Collected {
     let mut out = Collected::default();
@@ -45,7 +49,10 @@ fn a_failed_login_is_one_only_in_btmp_and_its_typed_name_stays_on_one_line() {
     let bytes = record(6, b"x\n\x1b[2Jy\xff", 1_794_986_902);
     let event = &read("/var/log/btmp.1", &bytes).events[0];
     assert_eq!(event.message, r"failed login of x\x0a\x1b[2Jy\xff (pid 0)");
-    assert_eq!((event.outcome.as_deref(), event.user_name.as_deref()), (Some("failure"), Some(r"x\x0a\x1b[2Jy\xff")));
+    assert_eq!(
+        (event.outcome.as_deref(), event.user_name.as_deref()),
+        (Some("failure"), Some(r"x\x0a\x1b[2Jy\xff"))
+    );
     let event = &read("/var/log/wtmp", &bytes).events[0];
     assert_eq!((event.message.as_str(), event.user_name.as_deref()), ("login prompt (pid 0)", None));
 }
@@ -83,4 +90,24 @@ fn a_name_alone_or_other_binary_data_is_not_claimed() {
     assert!(claims(&PARSER, "/evidence/logins", &three));
     assert!(!claims(&PARSER, "/evidence/logins", &three[..1000]));
     assert!(claims(&PARSER, "/evidence/wtmp", &three[..1000]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn changed_bytes_never_panic_and_records_still_read_alone(
+        which in 0..5usize,
+        changes in prop::collection::vec((0..12_000usize, any::<u8>()), 0..40),
+        cut in 0..12_000usize,
+    ) {
+        let (_, mut bytes) = samples("utmp").swap_remove(which);
+        for (at, value) in changes {
+            let at = at % bytes.len();
+            bytes[at] = value;
+        }
+        bytes.truncate(cut.max(400));
+        every_byte_is_accounted_for(&read("/sample", &bytes), &bytes);
+        every_record_reads_alone(&PARSER, &bytes, &Context::default());
+    }
 }
