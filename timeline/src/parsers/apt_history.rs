@@ -47,7 +47,7 @@ impl Parser for AptHistory {
         let is_start = |line: &[u8]| {
             line.strip_prefix(b"Start-Date: ").is_some_and(|date| Written::read(date, DATE).is_some())
         };
-        probe.is_text() && probe.lines().any(is_start)
+        probe.lines().any(is_start)
     }
 
     fn parse(&self, input: &mut Input<'_>, context: &Context, out: &mut dyn Sink) -> Result<(), ReadError> {
@@ -159,7 +159,11 @@ fn describe(mut run: Run, ended: bool) -> Event {
     let mut separator = "; ";
     for (key, done) in CHANGES {
         // Names in front of `(version, automatic)`; a comma in brackets separates no packages.
-        let Some(list) = run.fields.iter().find(|(k, _)| k == key).map(|(_, list)| list) else { continue };
+        let Some(list) =
+            run.fields.iter().find(|(k, list)| k == key && !list.is_empty()).map(|(_, list)| list)
+        else {
+            continue;
+        };
         let packages = list.split("), ").count();
         if event.action.is_none() {
             event.action = Some(key.to_ascii_lowercase().into());

@@ -43,7 +43,7 @@ impl Parser for BashHistory {
     }
 
     fn claims(&self, probe: &Probe<'_>) -> bool {
-        if !probe.is_text() {
+        if !is_mostly_text(probe.head) {
             return false;
         }
         let mut lines = probe.lines().filter(|line| !line.trim_ascii().is_empty());
@@ -98,6 +98,13 @@ impl Parser for BashHistory {
 fn is_usual_name(name: &str) -> bool {
     let name = name.strip_prefix('.').unwrap_or(name);
     name == "history" || NAMES.iter().any(|(usual, _)| *usual != "history" && name.starts_with(usual))
+}
+
+/// Whether the head is text, though a crash may have left runs of NUL in it.
+pub(super) fn is_mostly_text(head: &[u8]) -> bool {
+    let nuls = head.iter().filter(|b| **b == 0).count();
+    let odd = head.iter().filter(|b| (1..9).contains(*b) || (14..32).contains(*b) && **b != 27).count();
+    !head.is_empty() && nuls.saturating_mul(2) <= head.len() && odd.saturating_mul(50) <= head.len()
 }
 
 /// The seconds of a line `#1794219121`; tcsh writes `#+1794219121`.
@@ -268,7 +275,8 @@ mod tests {
         assert!(!claims("/srv/copy.txt", b"#1794219121\n# a comment\n"));
         assert!(!claims("/srv/copy.txt", b"id\n#1794219121\n"));
         assert!(!claims("/root/.mysql_history", b"select 1;\n"));
-        assert!(!claims("/root/.bash_history", b"\x7fELF\0\0\0"));
+        assert!(!claims("/root/.bash_history", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0>\0\x01\0\0\0"));
+        assert!(claims("/root/.bash_history", b"ls\n\0\0\0\0\ncd /\n"));
         assert!(!claims("/var/lib/history.db", b"text\n"));
     }
 

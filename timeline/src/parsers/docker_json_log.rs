@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::syslog::pass_nuls;
 use super::written_time::Written;
 use crate::error::ReadError;
 use crate::event::Event;
@@ -48,6 +49,7 @@ impl Parser for DockerJsonLog {
     fn parse(&self, input: &mut Input<'_>, context: &Context, out: &mut dyn Sink) -> Result<(), ReadError> {
         let container = container(input.path());
         while let Some(line) = input.next_line()? {
+            let line = pass_nuls(line, out);
             if line.bytes.trim_ascii().is_empty() {
                 if !line.bytes.is_empty() {
                     out.filler(line.span);
@@ -60,7 +62,7 @@ impl Parser for DockerJsonLog {
                     // The message ends in the column: reasons are counted by name.
                     let reason = match error.classify() {
                         serde_json::error::Category::Eof => "JSON that is cut short",
-                        serde_json::error::Category::Data => "JSON without Docker's fields",
+                        serde_json::error::Category::Data => "JSON with other fields than Docker's",
                         _ => "no JSON",
                     };
                     out.reject(line.span, reason.into());
@@ -154,7 +156,7 @@ mod tests {
             "{\"log\":\"a\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-31T10:00:00Z\"}\n{\"log\":\"b\n{\"lag\":\"c\"}\nd\n\n",
         );
         let reasons: Vec<_> = out.rejects.iter().map(|(_, why)| why.as_ref()).collect();
-        assert_eq!(reasons, ["JSON that is cut short", "JSON without Docker's fields", "no JSON"]);
+        assert_eq!(reasons, ["JSON that is cut short", "JSON with other fields than Docker's", "no JSON"]);
         assert_eq!(
             (out.events[0].time, out.events[0].ts_text.as_deref()),
             (None, Some("2026-11-31T10:00:00Z"))

@@ -6,6 +6,7 @@
 //! - Not read: lines without a date or with another word; they are rejects.
 //! - Reference: dpkg, `lib/dpkg/log.c`, `dpkg(1)` option `--log`.
 
+use super::syslog::pass_nuls;
 use super::written_time::Written;
 use crate::error::ReadError;
 use crate::event::{Event, flags};
@@ -39,8 +40,10 @@ impl Parser for DpkgLog {
 
     fn parse(&self, input: &mut Input<'_>, context: &Context, out: &mut dyn Sink) -> Result<(), ReadError> {
         while let Some(line) = input.next_line()? {
+            let line = pass_nuls(line, out);
             match Entry::read(line.bytes) {
                 Some(entry) => out.event(entry.event(&line, context)),
+                None if line.bytes.is_empty() => {}
                 None if line.bytes.trim_ascii().is_empty() => out.filler(line.span),
                 None => out.reject(line.span, "not a date and one of dpkg's words".into()),
             }

@@ -6,7 +6,7 @@
 //! - Not read: lines that are none of `- cmd`, `when`, `paths` and the paths below it.
 //! - Reference: fish-shell, `src/history/yaml_backend.rs` (not YAML, though it looks so).
 
-use super::bash_history::executed;
+use super::bash_history::{executed, is_mostly_text};
 use super::home_folder;
 use crate::error::ReadError;
 use crate::event::{Precision, Span, Timestamp, TzBasis, flags};
@@ -33,7 +33,7 @@ impl Parser for FishHistory {
         let first = probe.lines().find(|line| !line.trim_ascii().is_empty());
         let first = first.is_some_and(|line| line.starts_with(b"- cmd: "));
         let timed = || probe.lines().any(|line| line.starts_with(b"  when: "));
-        probe.is_text() && first && (probe.name().contains("fish_history") || timed())
+        is_mostly_text(probe.head) && first && (probe.name().contains("fish_history") || timed())
             || probe.name() == "fish_history" && probe.lines().any(|line| line.starts_with(b"- cmd: "))
     }
 

@@ -166,7 +166,8 @@ fn without_nuls(line: &[u8]) -> &[u8] {
     line.get(nuls..).unwrap_or(&[])
 }
 
-fn pass_nuls<'l>(line: Line<'l>, out: &mut dyn Sink) -> Line<'l> {
+/// The line without the NULs in front of it, which are filler.
+pub(super) fn pass_nuls<'l>(line: Line<'l>, out: &mut dyn Sink) -> Line<'l> {
     let bytes = without_nuls(line.bytes);
     let nuls = line.bytes.len().saturating_sub(bytes.len()) as u64;
     if nuls == 0 {

@@ -12,6 +12,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use super::syslog::pass_nuls;
 use super::written_time::Written;
 use crate::error::ReadError;
 use crate::event::Event;
@@ -47,6 +48,7 @@ impl Parser for WebAccess {
 
     fn parse(&self, input: &mut Input<'_>, context: &Context, out: &mut dyn Sink) -> Result<(), ReadError> {
         while let Some(line) = input.next_line()? {
+            let line = pass_nuls(line, out);
             if line.bytes.trim_ascii().is_empty() {
                 if !line.bytes.is_empty() {
                     out.filler(line.span);

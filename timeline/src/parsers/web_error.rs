@@ -11,6 +11,7 @@
 
 use std::net::IpAddr;
 
+use super::syslog::pass_nuls;
 use super::web_access::put_request;
 use super::written_time::Written;
 use crate::error::ReadError;
@@ -55,6 +56,8 @@ impl Parser for WebError {
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             };
+            let from = line.span.offset;
+            let line = pass_nuls(line, out);
             if let Some(head) = Head::read(line.bytes) {
                 finish(open.replace(Record::begin(&head, &line, context)), out);
                 continue;
@@ -66,7 +69,9 @@ impl Parser for WebError {
                 }
                 continue;
             }
-            if open.as_mut().is_some_and(|record| record.is_continued_by(&line)) {
+            // A record's bytes are one range, without holes.
+            let holds = from == line.span.offset;
+            if holds && open.as_mut().is_some_and(|record| record.is_continued_by(&line)) {
                 continue;
             }
             finish(open.take(), out);
@@ -136,30 +141,36 @@ fn severity(level: &[u8]) -> Option<i16> {
 
 /// A record that the next line may continue.
 struct Record {
+    /// With its time, and yet without what the text says.
     event: Event,
+    level: String,
+    /// The Apache module that speaks.
+    module: Option<String>,
+    is_nginx: bool,
+    text: String,
     lines: u32,
 }
 
 impl Record {
     fn begin(head: &Head<'_>, line: &Line<'_>, context: &Context) -> Record {
-        let text = clean(head.text);
-        let level = clean(head.level);
         let mut event = Event::new("web:error", "Recorded Time", line.span, "");
         event.category = Some("web".into());
         event.severity = severity(head.level);
-        event.attrs.put("level", level.as_str());
         if line.cut || line.bytes.len() >= LONGEST_LINE {
             event.flags |= flags::TRUNCATED;
         }
-        let text = match head.server {
-            Server::Nginx => nginx(&text, &mut event),
-            Server::Apache(module) => {
-                event.provider = module.map(|module| clean(module).into());
-                apache(&text, &mut event)
-            }
+        let module = match head.server {
+            Server::Apache(Some(module)) if !module.is_empty() => Some(clean(module)),
+            _ => None,
         };
-        event.message = format!("{level}: {}", text.trim_end());
-        Record { event: head.time.date(event, context, false), lines: 1 }
+        Record {
+            event: head.time.date(event, context, false),
+            level: clean(head.level),
+            module,
+            is_nginx: matches!(head.server, Server::Nginx),
+            text: clean(head.text),
+            lines: 1,
+        }
     }
 
     fn is_continued_by(&mut self, line: &Line<'_>) -> bool {
@@ -174,17 +185,22 @@ impl Record {
             return false;
         }
         self.lines = self.lines.saturating_add(1);
-        self.event.message.push_str(" ⏎ ");
-        self.event.message.push_str(clean(line.bytes).trim_end());
+        self.text.push_str(" ⏎ ");
+        self.text.push_str(&clean(line.bytes));
         self.event.span = self.event.span.to(line.span);
         true
     }
 }
 
 fn finish(record: Option<Record>, out: &mut dyn Sink) {
-    let Some(mut record) = record else { return };
-    record.event.attrs.put_some("lines", Some(record.lines).filter(|lines| *lines > 1));
-    out.event(record.event);
+    let Some(Record { mut event, level, module, is_nginx, text, lines }) = record else { return };
+    event.attrs.put("level", level.as_str());
+    event.provider = module.map(Into::into);
+    let said =
+        if is_nginx { nginx(text.trim_end(), &mut event) } else { apache(text.trim_end(), &mut event) };
+    event.message = format!("{level}: {said}");
+    event.attrs.put_some("lines", Some(lines).filter(|lines| *lines > 1));
+    out.event(event);
 }
 
 /// `811#811: *90213 message, client: 203.0.113.77, server: _, request: "GET / HTTP/1.1", host: "x"`
@@ -259,15 +275,17 @@ fn split_client(text: &str) -> Option<(&str, &str, bool)> {
 /// `[pid 811:tid 139] [client 203.0.113.5:4711] AH00126: message, referer: http://…`
 fn apache<'t>(text: &'t str, event: &mut Event) -> &'t str {
     let mut text = text;
-    while let Some((field, rest)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
+    // A bracket within an address is not the field's end.
+    while let Some((field, rest)) = text.strip_prefix('[').and_then(|t| t.split_once("] ")) {
         if let Some(ids) = field.strip_prefix("pid ") {
             let (pid, tid) = ids.split_once(":tid ").unwrap_or((ids, ""));
             event.pid = pid.parse::<u32>().ok().map(i64::from);
-            event.attrs.put_some("thread", Some(tid).filter(|tid| !tid.is_empty()));
+            event.attrs.put_some("pid", Some(pid).filter(|_| event.pid.is_none()));
+            event.attrs.put_some("thread", tid.parse::<u64>().ok());
         } else if !put_client(field, event) {
             break;
         }
-        text = rest.trim_start_matches(' ');
+        text = rest;
     }
     // `(13)Permission denied: [client …] AH00035: …`
     let coded = text.find("AH").filter(|at| code(text.get(*at..).unwrap_or("")).is_some());

@@ -9,7 +9,7 @@
 //! A backslash at the end of a line continues the command. Bytes 0x00 and 0x83–0xA2 are written as 0x83 and the byte
 //! with bit 5 turned over.
 
-use super::bash_history::executed;
+use super::bash_history::{executed, is_mostly_text};
 use super::home_folder;
 use crate::error::ReadError;
 use crate::event::{Precision, Span, Timestamp, TzBasis, flags};
@@ -37,7 +37,7 @@ impl Parser for ZshHistory {
         let name = name.strip_prefix('.').unwrap_or(name);
         let usual = ["zsh_history", "zhistory"].iter().any(|usual| name.starts_with(usual));
         let first = probe.lines().find(|line| !line.trim_ascii().is_empty());
-        probe.is_text() && (usual || first.is_some_and(|line| stamp(line).is_some()))
+        is_mostly_text(probe.head) && (usual || first.is_some_and(|line| stamp(line).is_some()))
     }
 
     fn parse(&self, input: &mut Input<'_>, _context: &Context, out: &mut dyn Sink) -> Result<(), ReadError> {
@@ -59,6 +59,11 @@ impl Parser for ZshHistory {
             if let Some(entry) = open.take_if(full) {
                 finish(Some(entry), &user, out);
             }
+            // An empty line ends a command and adds nothing to it; its backslash stays.
+            if line.bytes.is_empty() {
+                finish(open.take(), &user, out);
+                continue;
+            }
             let mut entry = match open.take() {
                 Some(mut entry) => {
                     // What was a backslash is the end of a line of the command.
@@ -69,9 +74,7 @@ impl Parser for ZshHistory {
                     entry
                 }
                 None if line.bytes.trim_ascii().is_empty() => {
-                    if !line.bytes.is_empty() {
-                        out.filler(line.span);
-                    }
+                    out.filler(line.span);
                     continue;
                 }
                 None => match Entry::begin(line.bytes, line.span) {
@@ -212,7 +215,7 @@ mod tests {
             rows,
             [
                 "2026-11-17T08:02:11Z 0 echo x \\\n& touch y",
-                "undated  ls\n",
+                "undated  ls\\",
                 "2026-11-17T08:02:11Z 0 a\\",
                 "undated  end\\"
             ]
