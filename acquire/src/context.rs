@@ -54,11 +54,16 @@ pub(crate) fn context_files(paths: &[PathBuf]) -> Vec<PathBuf> {
     found
 }
 
-/// The nearest folder at or above a path that looks like the root of a system.
+/// Where a running system keeps its own logs and settings. What lies elsewhere on this machine may be a copy of
+/// another machine's.
+const OWN: [&str; 3] = ["/etc", "/run", "/var"];
+
+/// The nearest folder at or above a path that looks like the root of a system; `/` only for what is surely its own.
 fn root_of(path: &Path) -> Option<PathBuf> {
     let is_folder = |path: PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
     path.ancestors()
         .find(|root| is_folder(root.join("etc")) && is_folder(root.join("var")))
+        .filter(|root| *root != Path::new("/") || path == *root || OWN.iter().any(|own| path.starts_with(own)))
         .map(Path::to_owned)
 }
 

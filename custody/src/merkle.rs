@@ -113,6 +113,39 @@ impl Frontier {
     }
 }
 
+/// A tree with all its nodes, for many proofs: each costs as many steps as the tree is high.
+#[derive(Debug)]
+pub struct Tree {
+    /// The leaves' hashes, then each level above; a node without a sibling rises as it is.
+    levels: Vec<Vec<Digest>>,
+}
+
+impl Tree {
+    /// The tree over hashes of leaves. Holds about twice as many hashes as there are leaves.
+    pub fn new(leaves: Vec<Digest>) -> Self {
+        let mut levels = vec![leaves];
+        while let Some(below) = levels.last().filter(|level| level.len() > 1) {
+            let above = below
+                .chunks(2)
+                .filter_map(|pair| match pair {
+                    [left, right] => Some(node_hash(left, right)),
+                    [single] => Some(*single),
+                    _ => None,
+                })
+                .collect();
+            levels.push(above);
+        }
+        Self { levels }
+    }
+
+    /// The same proof as [`inclusion_proof`] gives.
+    pub fn inclusion_proof(&self, index: usize) -> Option<Vec<Digest>> {
+        self.levels.first()?.get(index)?;
+        let siblings = self.levels.iter().enumerate().filter_map(|(height, level)| level.get((index >> height) ^ 1));
+        Some(siblings.copied().collect())
+    }
+}
+
 /// The proof that the leaf at `index` is in the tree over `leaves` (hashes of leaves), nearest sibling first.
 ///
 /// `None` when there is no such leaf. Cost is one pass over the leaves.
@@ -271,6 +304,17 @@ mod tests {
 
     fn sample(n: usize) -> Vec<Vec<u8>> {
         (0..n).map(|i| format!("entry {i}").into_bytes()).collect()
+    }
+
+    #[test]
+    fn a_whole_tree_gives_the_same_proofs() {
+        for n in 0..70 {
+            let leaves: Vec<Digest> = sample(n).iter().map(|data| leaf_hash(data)).collect();
+            let tree = Tree::new(leaves.clone());
+            for index in 0..n + 2 {
+                assert_eq!(tree.inclusion_proof(index), inclusion_proof(&leaves, index), "{index} of {n}");
+            }
+        }
     }
 
     #[test]

@@ -175,12 +175,12 @@ pub struct Attrs(Vec<(Text, serde_json::Value)>);
 impl Attrs {
     /// Adds a value. A key that is there already gets a number: nothing is dropped.
     pub fn put(&mut self, key: impl Into<Text>, value: impl Into<serde_json::Value>) {
-        let key = key.into();
+        let (key, value) = (key.into(), in_order(value.into()));
         if self.0.iter().any(|(k, _)| *k == key) {
             let n = self.0.iter().filter(|(k, _)| k.starts_with(&*key)).count();
-            self.0.push((format!("{key}#{}", n.saturating_add(1)).into(), value.into()));
+            self.0.push((format!("{key}#{}", n.saturating_add(1)).into(), value));
         } else {
-            self.0.push((key, value.into()));
+            self.0.push((key, value));
         }
     }
 
@@ -210,6 +210,20 @@ impl Attrs {
 impl Serialize for Attrs {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// The value with the keys of its objects in order. Whether a JSON map keeps the order of insertion depends on what
+/// else is built in; rows must not.
+fn in_order(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(map) => {
+            let mut pairs: Vec<_> = map.into_iter().map(|(key, value)| (key, in_order(value))).collect();
+            pairs.sort_by(|a, b| a.0.cmp(&b.0));
+            pairs.into_iter().collect()
+        }
+        serde_json::Value::Array(items) => items.into_iter().map(in_order).collect(),
+        other => other,
     }
 }
 
@@ -354,6 +368,13 @@ mod tests {
         assert_eq!(t.to_rfc3339(), "1969-12-31T23:59:59.999999999Z");
         assert_eq!(Timestamp::from_unix(i64::MAX, 0), None);
         assert_eq!(Timestamp::from_unix(0, 1_000_000_000), None);
+    }
+
+    #[test]
+    fn objects_within_attributes_have_their_keys_in_order() {
+        let mut attrs = Attrs::default();
+        attrs.put("sd", serde_json::json!({"z": {"b": 1, "a": [{"d": 1, "c": 2}]}, "a": 2}));
+        assert_eq!(attrs.to_json(), r#"{"sd":{"a":2,"z":{"a":[{"c":2,"d":1}],"b":1}}}"#);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::bytes::{ByteSource, read_vec};
 use crate::error::ReadError;
-use crate::event::{Event, Span, Timestamp, flags};
+use crate::event::{Event, Span, Timestamp, TzBasis, flags};
 use crate::file_kinds::kind_of;
 use crate::parser::{Context, Input, Parser, Probe, Sink};
 use crate::unpack::Codec;
@@ -108,8 +108,13 @@ impl EvidenceFile {
         })
     }
 
-    /// Marks a row of a deleted file.
-    pub fn flag(&self, event: &mut Event) {
+    /// Says what a parser need not: that the file is deleted, and that a local time could be either of two.
+    pub fn complete(&self, event: &mut Event, context: &Context) {
+        if matches!(event.tz_basis, TzBasis::HostConfig | TzBasis::Flag)
+            && let Some(other) = event.time.and_then(|time| context.zone.zone.other_reading(time))
+        {
+            event.attrs.put("ts_or", other.to_rfc3339());
+        }
         if self.is_deleted {
             event.flags |= flags::DELETED;
         }
@@ -134,7 +139,7 @@ impl EvidenceFile {
     pub fn read(&self, claimed: &Claimed, context: &Context, rows: &mut dyn FnMut(Event)) -> Account {
         let mut input = self.input(claimed.codec);
         let mut flagged = |mut event: Event| {
-            self.flag(&mut event);
+            self.complete(&mut event, context);
             rows(event);
         };
         let mut out = Accounting::new(&mut flagged);

@@ -12,6 +12,7 @@ mod moment;
 pub mod outputs;
 mod question;
 mod summaries;
+mod time_literals;
 mod timeline;
 
 pub use answer::{Answer, AnswerColumn, AnswerRow, Value};

@@ -143,7 +143,7 @@ impl Record {
         let mut input = Input::of_record(&file.path, span.offset, self.bytes.clone(), Arc::new(random));
         let mut out = Collected::default();
         parser.parse(&mut input, context, &mut out)?;
-        out.events.iter_mut().for_each(|event| file.flag(event));
+        out.events.iter_mut().for_each(|event| file.complete(event, context));
         Ok(out.events)
     }
 }

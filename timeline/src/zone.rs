@@ -89,6 +89,20 @@ impl Zone {
         }
     }
 
+    /// The other UTC time that has the same local time, where clocks went back over it.
+    pub fn other_reading(&self, utc: Timestamp) -> Option<Timestamp> {
+        if matches!(self, Zone::Fixed(_)) {
+            return None;
+        }
+        let local = self.to_local(utc)?;
+        // Clocks go back by an hour, on Lord Howe Island by half of one.
+        [3600, -3600, 1800, -1800].into_iter().find_map(|seconds| {
+            let micros = utc.micros.checked_add(seconds * 1_000_000)?;
+            let other = Timestamp { micros, nanos: utc.nanos };
+            (self.to_local(other)? == local).then_some(other)
+        })
+    }
+
     /// The local time of a UTC time.
     pub fn to_local(&self, utc: Timestamp) -> Option<NaiveDateTime> {
         let utc = chrono::DateTime::from_timestamp(utc.seconds(), utc.subsec_nanos())?;
@@ -181,6 +195,10 @@ mod tests {
         assert_eq!(utc(&berlin, 2026, 7, 1, 12, 0), "2026-07-01 10:00:00");
         assert_eq!(utc(&berlin, 2026, 10, 25, 2, 30), "2026-10-25 00:30:00");
         assert_eq!(utc(&berlin, 2026, 3, 29, 2, 30), "2026-03-29 01:30:00");
+        let twice = utc_timestamp(civil(2026, 10, 25, 0, 30, 0).unwrap(), 5).unwrap();
+        let other = utc_timestamp(civil(2026, 10, 25, 1, 30, 0).unwrap(), 5).unwrap();
+        assert_eq!((berlin.other_reading(twice), berlin.other_reading(other)), (Some(other), Some(twice)));
+        assert_eq!(berlin.other_reading(utc_timestamp(civil(2026, 10, 25, 2, 30, 0).unwrap(), 0).unwrap()), None);
         assert_eq!(utc(&Zone::from_name("-03:30").unwrap(), 2026, 1, 1, 0, 0), "2026-01-01 03:30:00");
         assert_eq!(Zone::from_name("Mars/Olympus"), None);
         assert_eq!(Zone::from_name("+99:00"), None);

@@ -1,7 +1,7 @@
 //! Reads any range of any stream of a sealed bundle, from any thread.
 
 use std::io::{BufRead, BufReader, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use zstd::bulk::Decompressor;
 
@@ -45,6 +45,8 @@ struct Inner {
     extents: Vec<Extent>,
     segments: Vec<String>,
     decompressors: Mutex<Vec<Decompressor<'static>>>,
+    /// The tree over the chunks, made when a proof is first asked for.
+    tree: OnceLock<merkle::Tree>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -75,7 +77,7 @@ impl StreamReader {
         let segments = stream.segments.iter().map(|segment| segment.path.clone()).collect();
         let decompressors = Mutex::default();
         Ok(Self {
-            inner: Arc::new(Inner { shared, number, stream, chunks, extents, segments, decompressors }),
+            inner: Arc::new(Inner { shared, number, stream, chunks, extents, segments, decompressors, tree: OnceLock::new() }),
         })
     }
 
@@ -134,16 +136,19 @@ impl StreamReader {
         self.inner.chunks.row(index)
     }
 
-    /// The proof that a chunk belongs to the stream, if there is such a chunk. Costs a hash for each chunk.
+    /// The proof that a chunk belongs to the stream, if there is such a chunk. The first costs two hashes for each
+    /// chunk of the stream.
     #[must_use]
     pub fn chunk_proof(&self, index: u64) -> Option<ChunkProof> {
         let hashes = self.inner.chunks.hashes();
         let at = usize::try_from(index).ok()?;
-        let leaves: Vec<Digest> = hashes.iter().map(|hash| merkle::leaf_hash(hash.as_bytes())).collect();
+        let tree = self.inner.tree.get_or_init(|| {
+            merkle::Tree::new(hashes.iter().map(|hash| merkle::leaf_hash(hash.as_bytes())).collect())
+        });
         Some(ChunkProof {
             index,
             sha256: *hashes.get(at)?,
-            path: merkle::inclusion_proof(&leaves, at)?,
+            path: tree.inclusion_proof(at)?,
             tree_size: self.chunk_count(),
             chunk_root: self.inner.stream.chunk_root,
         })

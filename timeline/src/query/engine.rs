@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use polars::prelude::{DataFrame, Engine, LazyFrame, PlanCallback, PolarsError};
 use polars::sql::{SQLContext, extract_table_identifiers};
 
+use super::time_literals::without_zones;
 use super::answer::{Answer, AnswerColumn, AnswerRow, Batch, Shown};
 use crate::Error;
 use crate::store::columns::COLUMNS;
@@ -70,6 +71,7 @@ pub(super) fn columns_of(frame: &mut LazyFrame) -> Result<Vec<AnswerColumn>, Err
 /// The plan of a SQL query over the table `events`.
 pub(super) fn plan_sql(events: LazyFrame, sql: &str) -> Result<LazyFrame, Error> {
     refuse_all_but_queries(sql)?;
+    let sql = &without_zones(sql);
     guarded(|| {
         let mut context = SQLContext::new();
         context.register("events", events);
