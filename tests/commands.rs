@@ -10,8 +10,14 @@
 
 #[path = "crate_graph.rs"]
 mod crate_graph;
+#[path = "debian_incident.rs"]
+mod debian_incident;
 #[path = "support/exhibit.rs"]
 mod exhibit;
+#[path = "proofs.rs"]
+mod proofs;
+#[path = "syscalls.rs"]
+mod syscalls;
 #[path = "support/web01.rs"]
 mod web01;
 #[path = "web01_counts.rs"]

@@ -50,12 +50,19 @@ pub struct YearScan {
     pub last: Option<YearlessTime>,
 }
 
+/// A log with this many lines in a row in one year is dense: what stands out of it is a wrong date.
+const DENSE: u32 = 20;
+
 /// Counts the turns of the year, line by line.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct YearCounter {
     turns: i32,
     first: Option<YearlessTime>,
     latest: Option<YearlessTime>,
+    /// Lines since the last turn.
+    lines: u32,
+    /// Lines of the year before, and its latest, in case the turn was none.
+    before: Option<(u32, YearlessTime)>,
 }
 
 impl YearCounter {
@@ -75,12 +82,25 @@ impl YearCounter {
             self.latest = Some(time);
             return self.turns;
         };
-        let (now, before) = (time.month as i32, latest.month as i32);
-        if now - before <= -6 {
+        let (now, month) = (time.month as i32, latest.month as i32);
+        // One wrong date in a dense log turned the year, and the log goes on where it was: take the turn back.
+        if let Some((lines, old)) = self.before
+            && self.lines <= 2
+            && lines >= DENSE
+            && now - month >= 6
+            && now.abs_diff(old.month as i32) <= 1
+        {
+            self.turns = self.turns.saturating_sub(1);
+            (self.latest, self.lines, self.before) = (Some(old.max(time)), lines, None);
+            return self.turns;
+        }
+        self.lines = self.lines.saturating_add(1);
+        if now - month <= -6 {
             self.turns = self.turns.saturating_add(1);
-            self.latest = Some(time);
+            self.before = Some((self.lines, latest));
+            (self.latest, self.lines) = (Some(time), 1);
             self.turns
-        } else if now == 12 && before == 1 {
+        } else if now == 12 && month == 1 {
             self.turns.saturating_sub(1)
         } else {
             self.latest = Some(latest.max(time));
@@ -116,5 +136,28 @@ impl YearTracker {
                 Some((first_year.checked_add(self.counter.next(time))?, basis))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_wrong_date_in_a_dense_log_does_not_move_the_lines_behind_it() {
+        let at = |month, day| YearlessTime { month, day, second_of_day: 0 };
+        let mut counter = YearCounter::default();
+        for day in 1..=25 {
+            assert_eq!(counter.next(at(11, day)), 0);
+        }
+        counter.next(at(2, 3));
+        assert_eq!(counter.next(at(11, 26)), 0);
+        assert_eq!(counter.next(at(12, 30)), 0);
+        assert_eq!(counter.next(at(1, 1)), 1);
+        assert_eq!(counter.scan(), YearScan { turns: 1, first: Some(at(11, 1)), last: Some(at(1, 1)) });
+        // A sparse log that is written once in a while does turn.
+        let mut sparse = YearCounter::default();
+        let years: Vec<i32> = [at(11, 1), at(2, 1), at(11, 1), at(2, 1)].map(|t| sparse.next(t)).to_vec();
+        assert_eq!(years, [0, 1, 1, 2]);
     }
 }

@@ -20,6 +20,9 @@ use crate::failure::{Failure, Outcome};
 use crate::session::Session;
 use crate::{target, ui};
 
+/// Events that are held in memory together.
+const LOOKED_UP_AT_ONCE: usize = 1_000;
+
 /// Show one event: all its fields, its raw bytes, its proof
 ///
 /// EVENT_ID is any beginning of the id with 8 digits or more; several may be given, or `-` to read them from
@@ -49,18 +52,19 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let mut shower = Shower { case: &case, timeline: &timeline, provers: BTreeMap::new() };
     let mut outcome = Outcome::Done;
     let mut shown = 0;
-    for id in ids(&args.events)? {
-        let event = timeline.find_event(&id).map_err(query::refused)?;
-        let evidence = if args.bytes || args.proof { Some(shower.evidence(&event)?) } else { None };
-        if evidence.as_ref().is_some_and(|evidence| !evidence.same) {
-            outcome = Outcome::NotVerified;
+    for ids in ids(&args.events)?.chunks(LOOKED_UP_AT_ONCE) {
+        for event in timeline.find_events(ids).map_err(query::refused)? {
+            let evidence = if args.bytes || args.proof { Some(shower.evidence(&event)?) } else { None };
+            if evidence.as_ref().is_some_and(|evidence| !evidence.same) {
+                outcome = Outcome::NotVerified;
+            }
+            if session.ui.is_json() {
+                session.ui.document(&document(event, evidence.as_ref(), args))?;
+            } else {
+                print(&event, evidence.as_ref(), args, session)?;
+            }
+            shown += 1;
         }
-        if session.ui.is_json() {
-            session.ui.document(&document(event, evidence.as_ref(), args))?;
-        } else {
-            print(&event, evidence.as_ref(), args, session)?;
-        }
-        shown += 1;
     }
     let entry = NewEntry::new(EntryType::QUERY_RUN)
         .how("command", "show")

@@ -1,9 +1,11 @@
-//! One event by its id.
+//! Events by their ids.
 
-use polars::prelude::{LazyFrame, col, lit};
+use std::collections::HashMap;
+
+use polars::prelude::{LazyFrame, NamedFrom, Series, col, lit};
 use serde_json::{Map, Value as Json};
 
-use super::answer::{Answer, Value};
+use super::answer::{AnswerRow, Value};
 use super::engine::answer;
 use crate::Error;
 
@@ -14,7 +16,31 @@ const SHORTEST: usize = 8;
 /// Events that are named where a prefix fits several.
 const NAMED: usize = 5;
 
-pub(super) fn event(events: LazyFrame, prefix: &str) -> Result<Map<String, Json>, Error> {
+/// One event for each prefix, in their order. Whole ids are looked up together, in one pass over the timeline.
+pub(super) fn events(events: &LazyFrame, prefixes: &[String]) -> Result<Vec<Map<String, Json>>, Error> {
+    let prefixes = prefixes.iter().map(|prefix| checked(prefix)).collect::<Result<Vec<_>, _>>()?;
+    let whole: Vec<&str> = prefixes.iter().map(String::as_str).filter(|id| id.len() == WHOLE).collect();
+    let mut found: HashMap<String, Vec<AnswerRow>> = HashMap::new();
+    if !whole.is_empty() {
+        let ids = lit(Series::new("ids".into(), &whole)).implode(false);
+        for row in answer(events.clone().filter(col("event_id").is_in(ids, false)))? {
+            let row = row?;
+            found.entry(row.get("event_id").to_text().into_owned()).or_default().push(row);
+        }
+    }
+    let event = |prefix: &String| match found.get(prefix) {
+        Some(rows) => the_only(rows, prefix),
+        None if prefix.len() == WHOLE => the_only(&[], prefix),
+        None => {
+            let begins = col("event_id").str().starts_with(lit(prefix.as_str()));
+            let rows = answer(events.clone().filter(begins).limit(NAMED as u32 + 1))?;
+            the_only(&rows.collect::<Result<Vec<_>, _>>()?, prefix)
+        }
+    };
+    prefixes.iter().map(event).collect()
+}
+
+fn checked(prefix: &str) -> Result<String, Error> {
     let prefix = prefix.trim().to_ascii_lowercase();
     let digits = prefix.bytes().all(|b| b.is_ascii_hexdigit());
     if !digits || !(SHORTEST..=WHOLE).contains(&prefix.len()) {
@@ -22,14 +48,11 @@ pub(super) fn event(events: LazyFrame, prefix: &str) -> Result<Map<String, Json>
             what: format!("{prefix:?} is no event id: it takes {SHORTEST} to {WHOLE} hex digits"),
         });
     }
-    let condition = if prefix.len() == WHOLE {
-        col("event_id").eq(lit(prefix.as_str()))
-    } else {
-        col("event_id").str().starts_with(lit(prefix.as_str()))
-    };
-    let found: Answer = answer(events.filter(condition).limit(NAMED as u32 + 1))?;
-    let rows = found.collect::<Result<Vec<_>, _>>()?;
-    match rows.as_slice() {
+    Ok(prefix)
+}
+
+fn the_only(rows: &[AnswerRow], prefix: &str) -> Result<Map<String, Json>, Error> {
+    match rows {
         [] => Err(Error::Usage { what: format!("no event has the id {prefix}") }),
         [row] => Ok(row.to_json()),
         several => {

@@ -101,7 +101,18 @@ impl Timeline {
     /// [`Error::Usage`] when it is no such prefix, when no event has it, and when several have it: then the
     /// first of them are named.
     pub fn find_event(&self, prefix: &str) -> Result<Map<String, Json>, Error> {
-        find::event(self.events()?, prefix)
+        let mut found = self.find_events(&[prefix.to_owned()])?;
+        found.pop().ok_or_else(|| Error::Usage { what: format!("no event has the id {prefix}") })
+    }
+
+    /// The events with these ids, in the order of the ids. Whole ids cost one pass over the timeline together, a
+    /// shorter prefix costs one each. All events are held at once: ask for some thousands at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Timeline::find_event`], for the first that is not found.
+    pub fn find_events(&self, prefixes: &[String]) -> Result<Vec<Map<String, Json>>, Error> {
+        find::events(&self.events()?, prefixes)
     }
 
     /// The table `events`: all parts of all exhibits.
