@@ -184,6 +184,43 @@ fn changed_proofs_are_refused(bundle: &Path, proofs: &[Value]) {
     }
 }
 
+#[test]
+fn a_record_that_reaches_into_a_hole_of_its_file_is_proved_too() {
+    if Command::new("mke2fs").arg("-V").output().is_err() {
+        println!("skipped: there is no mke2fs");
+        return;
+    }
+    // The record of uid 14 is 4088..4380: time and line end with the first block, the rest is in a hole.
+    let mut lastlog = vec![0; 5 * 4096];
+    lastlog[4088..4096].copy_from_slice(b"\x80\x6a\xe8\x69tty9");
+    lastlog[68 * 292..68 * 292 + 8].copy_from_slice(b"\x81\x6a\xe8\x69tty8");
+    let desk = Desk::new();
+    desk.write("root/var/log/lastlog", lastlog);
+    let disk = desk.write("disk.raw", vec![0; 4 << 20]);
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"]).arg(desk.path("root")).arg(&disk);
+    assert!(mke2fs.status().unwrap().success());
+    let bundle = desk.path("").join(desk.case_with_disk(&disk));
+    desk.ok(&["timeline", "case"]);
+    let sql = "SELECT event_id FROM events WHERE parser LIKE 'lastlog@%' ORDER BY byte_offset";
+    let rows: Value = serde_json::from_str(&desk.ok(&["sql", "case", sql, "--json"]).stdout).unwrap();
+    let ids = rows.as_array().unwrap().iter().map(|row| text(row, "event_id").to_owned()).collect();
+    let proofs = proofs(&desk, &ids);
+    let is_cut = |proof: &&Value| proof["event"]["byte_offset"] == 4088;
+    let cut = proofs.iter().find(is_cut).expect("the record of uid 14");
+    let stored = cut["ranges"][0][1].as_u64().unwrap() - cut["ranges"][0][0].as_u64().unwrap();
+    assert_eq!((cut["ranges"].as_array().unwrap().len(), stored), (1, 8), "the file has no hole: {cut}");
+    assert!(proofs.len() == 2 && proofs.iter().all(|proof| proof["same_row"] == true), "{proofs:#?}");
+    if script_can_run() {
+        let output = checked_by_script(&bundle, &proofs);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "2 proofs hold\n", "{output:?}");
+        let mut changed = cut.clone();
+        let in_the_hole = changed["bytes_b64"].as_str().unwrap().replacen("AAAA", "AAAB", 1);
+        changed["bytes_b64"] = in_the_hole.into();
+        assert!(!checked_by_script(&bundle, &[changed]).status.success());
+    }
+}
+
 /// Every file below a folder, with its bytes.
 fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();

@@ -288,6 +288,24 @@ fn an_event_is_found_by_a_prefix_that_only_it_has() {
 }
 
 #[test]
+fn many_events_are_found_in_the_order_in_which_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rows("E001", 0..50);
+    write_timeline(folder.path(), &[("E001", made.clone())]);
+    let timeline = Timeline::open(folder.path()).unwrap();
+    let mut ids: Vec<String> = [9, 3, 40, 3].map(|row: usize| made[row].id_hex()).into();
+    ids[2].truncate(12);
+    let expected = [9, 3, 40, 3].map(|row: usize| made[row].to_json());
+    assert_eq!(timeline.find_events(&ids).unwrap(), expected);
+    ids.push("0".repeat(24));
+    let Err(Error::Usage { what }) = timeline.find_events(&ids) else {
+        panic!("an id of no event was found")
+    };
+    assert!(what.contains(ids[4].as_str()), "{what}");
+    assert_eq!(timeline.find_events(&[]).unwrap(), []);
+}
+
+#[test]
 fn a_wrong_query_is_told_apart_and_told_plainly() {
     let folder = tempfile::tempdir().unwrap();
     write_timeline(folder.path(), &[("E001", rows("E001", 0..10))]);
