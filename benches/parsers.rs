@@ -74,6 +74,10 @@ fn parse(parser: &dyn Parser, path: &str, bytes: &Arc<Vec<u8>>) -> usize {
 fn files_of(folder: &Path, parser: &dyn Parser) -> Vec<(String, Arc<Vec<u8>>)> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            files.extend(files_of(&entry.path(), parser));
+            continue;
+        }
         let stored = std::fs::read(entry.path()).expect("samples can be read");
         let bytes = match Codec::detect(&stored) {
             None => stored,

@@ -29,7 +29,7 @@ const READ_NO_FILE: [&str; 1] = ["file_times"];
 /// Folders of `samples/` that are whole hosts, not files of one parser.
 const HOSTS: [&str; 2] = ["web01", "web01_story"];
 /// How many bytes a sample may cost in each test of damage: all of it where it is small.
-const DAMAGE_BUDGET: usize = 2 << 20;
+const DAMAGE_BUDGET: usize = 1 << 20;
 
 fn each_sample(check: impl Fn(&'static dyn Parser, &SampleFile)) {
     for parser in ALL {

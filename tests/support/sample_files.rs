@@ -56,7 +56,7 @@ impl SampleFile {
 
     /// The same through a decoder that gives a few bytes at a time.
     pub(crate) fn parse_in_drops(&self, parser: &dyn Parser) -> Collected {
-        let reader = Box::new(Drops { rest: &self.bytes, size: 0 });
+        let reader = Box::new(Drops { rest: &self.bytes, size: 0, unit: 1 + self.bytes.len() / 4096 });
         let mut out = Collected::default();
         parser.parse(&mut Input::of_member(&self.path, "drops", reader), &context(), &mut out).unwrap();
         out
@@ -142,16 +142,17 @@ fn list_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// Gives 1 to 7 bytes at a time.
+/// Gives 1 to 7 units at a time: bytes of a small file, more of a large one.
 struct Drops<'a> {
     rest: &'a [u8],
     size: usize,
+    unit: usize,
 }
 
 impl Read for Drops<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         self.size = self.size % 7 + 1;
-        let n = self.size.min(self.rest.len()).min(buf.len());
+        let n = (self.size * self.unit).min(self.rest.len()).min(buf.len());
         let (now, rest) = self.rest.split_at(n);
         buf[..n].copy_from_slice(now);
         self.rest = rest;
