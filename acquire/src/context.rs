@@ -63,7 +63,9 @@ fn root_of(path: &Path) -> Option<PathBuf> {
     let is_folder = |path: PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
     path.ancestors()
         .find(|root| is_folder(root.join("etc")) && is_folder(root.join("var")))
-        .filter(|root| *root != Path::new("/") || path == *root || OWN.iter().any(|own| path.starts_with(own)))
+        .filter(|root| {
+            *root != Path::new("/") || path == *root || OWN.iter().any(|own| path.starts_with(own))
+        })
         .map(Path::to_owned)
 }
 

@@ -141,7 +141,8 @@ impl Tree {
     /// The same proof as [`inclusion_proof`] gives.
     pub fn inclusion_proof(&self, index: usize) -> Option<Vec<Digest>> {
         self.levels.first()?.get(index)?;
-        let siblings = self.levels.iter().enumerate().filter_map(|(height, level)| level.get((index >> height) ^ 1));
+        let siblings =
+            self.levels.iter().enumerate().filter_map(|(height, level)| level.get((index >> height) ^ 1));
         Some(siblings.copied().collect())
     }
 }

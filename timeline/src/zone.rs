@@ -198,7 +198,10 @@ mod tests {
         let twice = utc_timestamp(civil(2026, 10, 25, 0, 30, 0).unwrap(), 5).unwrap();
         let other = utc_timestamp(civil(2026, 10, 25, 1, 30, 0).unwrap(), 5).unwrap();
         assert_eq!((berlin.other_reading(twice), berlin.other_reading(other)), (Some(other), Some(twice)));
-        assert_eq!(berlin.other_reading(utc_timestamp(civil(2026, 10, 25, 2, 30, 0).unwrap(), 0).unwrap()), None);
+        assert_eq!(
+            berlin.other_reading(utc_timestamp(civil(2026, 10, 25, 2, 30, 0).unwrap(), 0).unwrap()),
+            None
+        );
         assert_eq!(utc(&Zone::from_name("-03:30").unwrap(), 2026, 1, 1, 0, 0), "2026-01-01 03:30:00");
         assert_eq!(Zone::from_name("Mars/Olympus"), None);
         assert_eq!(Zone::from_name("+99:00"), None);

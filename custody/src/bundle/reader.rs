@@ -77,7 +77,16 @@ impl StreamReader {
         let segments = stream.segments.iter().map(|segment| segment.path.clone()).collect();
         let decompressors = Mutex::default();
         Ok(Self {
-            inner: Arc::new(Inner { shared, number, stream, chunks, extents, segments, decompressors, tree: OnceLock::new() }),
+            inner: Arc::new(Inner {
+                shared,
+                number,
+                stream,
+                chunks,
+                extents,
+                segments,
+                decompressors,
+                tree: OnceLock::new(),
+            }),
         })
     }
 

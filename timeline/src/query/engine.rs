@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use polars::prelude::{DataFrame, Engine, LazyFrame, PlanCallback, PolarsError};
 use polars::sql::{SQLContext, extract_table_identifiers};
 
-use super::time_literals::without_zones;
 use super::answer::{Answer, AnswerColumn, AnswerRow, Batch, Shown};
+use super::time_literals::without_zones;
 use crate::Error;
 use crate::store::columns::COLUMNS;
 
