@@ -66,7 +66,7 @@ impl Session {
     /// Gives the number of the entry.
     pub(crate) fn record_reading(&self, case: Option<&Case>, entry: NewEntry) -> Option<u64> {
         let Some(case) = case else {
-            self.ui.say("not logged: this is done outside a case");
+            self.ui.warn("not logged: this is done outside a case");
             return None;
         };
         let logged = match self.key() {
@@ -79,7 +79,7 @@ impl Session {
                 Some(appended.seq)
             }
             Logged::No(why) => {
-                self.ui.say(&format!("not logged: {why}"));
+                self.ui.warn(&format!("not logged: {why}"));
                 None
             }
         }

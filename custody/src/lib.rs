@@ -24,6 +24,7 @@ mod log_walk;
 pub mod merkle;
 pub mod report;
 pub mod strict_json;
+mod timeline_check;
 pub mod verify;
 
 pub use case::{Case, CaseFile, Exhibit, Logged, NewCase};
@@ -39,3 +40,4 @@ pub use entry::{
 pub use error::{Error, Result};
 pub use keys::{SigningKey, VerifyingKey};
 pub use log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY};
+pub use timeline_check::TimelineState;

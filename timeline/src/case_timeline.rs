@@ -24,6 +24,8 @@ pub struct UpdateOptions {
     pub timezone: Option<Zone>,
     /// The program that builds; another build rebuilds the exhibit.
     pub tool: Tool,
+    /// Whether what is there already may stand: its hashes were found to be those of the custody log.
+    pub keep_existing: bool,
 }
 
 /// What came of it.
@@ -37,6 +39,8 @@ pub struct Update {
     pub ledger: Ledger,
     /// SHA-256 of the timeline's manifest, in hex.
     pub manifest_sha256: String,
+    /// Its size in bytes.
+    pub manifest_size: u64,
 }
 
 /// Reads a sealed bundle into the timeline in folder `timeline`, unless it is there already.
@@ -59,6 +63,7 @@ pub fn update(
     let mut manifest = Manifest::read(timeline)?.unwrap_or_default();
     let sha256 = bundle.manifest_sha256().to_string();
     if let Some(there) = manifest.exhibits.get(exhibit)
+        && options.keep_existing
         && there.manifest_sha256 == sha256
         && there.options == chosen
         && there.parsers == parsers
@@ -67,7 +72,9 @@ pub fn update(
     {
         let ledger = Ledger::read(timeline, &there.ledger)?;
         let exhibit = there.clone();
-        return Ok(Update { was_built: false, exhibit, ledger, manifest_sha256: manifest.write(timeline)? });
+        let manifest_sha256 = manifest.write(timeline)?;
+        let manifest_size = manifest_size(timeline)?;
+        return Ok(Update { was_built: false, exhibit, ledger, manifest_sha256, manifest_size });
     }
 
     let evidence = Evidence::open(bundle, options.timezone.as_ref())?;
@@ -96,6 +103,19 @@ pub fn update(
     for issue in report.issues {
         ledger.summary.issue(issue.place, issue.reason);
     }
+    if let Some(there) = manifest.exhibits.get(exhibit)
+        && there.manifest_sha256 == sha256
+        && parts.is_empty()
+        && !there.parts.is_empty()
+        && let Some(issue) = ledger.summary.issues.first()
+    {
+        return Err(Error::Usage {
+            what: format!(
+                "the evidence of {exhibit} cannot be read any more, and its timeline stays as it is: {}: {}",
+                issue.place, issue.reason
+            ),
+        });
+    }
     let listed = ledger.clone().write(timeline, exhibit)?;
     let built = ExhibitTimeline {
         bundle: id.to_owned(),
@@ -111,7 +131,16 @@ pub fn update(
     let manifest_sha256 = manifest.write(timeline)?;
     manifest.remove_unlisted(timeline)?;
     progress.finished();
-    Ok(Update { was_built: true, exhibit: built, ledger, manifest_sha256 })
+    let manifest_size = manifest_size(timeline)?;
+    Ok(Update { was_built: true, exhibit: built, ledger, manifest_sha256, manifest_size })
+}
+
+fn manifest_size(timeline: &Path) -> Result<u64, Error> {
+    let path = timeline.join("manifest.json");
+    match std::fs::metadata(&path) {
+        Ok(file) => Ok(file.len()),
+        Err(source) => Err(Error::File { action: "read", path, source }),
+    }
 }
 
 /// The options that change rows, as the manifest keeps them.

@@ -153,8 +153,10 @@ impl EvidenceFile {
             Ok(Err(error)) => account.stopped = Some(error.to_string()),
             Err(_) => account.stopped = Some("the parser failed on these bytes: please report it".into()),
         }
-        if input.unread() > 0 {
-            account.reject(Span::new(0, input.unread()), "bytes beyond the longest line that is read".into());
+        if let Some((from, unread)) = input.unread() {
+            let reason =
+                format!("{unread} bytes in all, from here on, are beyond the longest line that is read");
+            account.reject(Span::new(from, 0), reason.into());
         }
         account
     }

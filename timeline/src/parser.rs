@@ -181,6 +181,7 @@ pub struct Input<'a> {
     ended: bool,
     line_ends: u64,
     unread: u64,
+    unread_from: Option<u64>,
 }
 
 impl<'a> Input<'a> {
@@ -224,6 +225,7 @@ impl<'a> Input<'a> {
             ended: false,
             line_ends: 0,
             unread: 0,
+            unread_from: None,
         }
     }
 
@@ -247,9 +249,9 @@ impl<'a> Input<'a> {
         self.line_ends
     }
 
-    /// Bytes of overlong lines that were passed over.
-    pub fn unread(&self) -> u64 {
-        self.unread
+    /// Bytes of overlong lines that were passed over, and where the first of them lies.
+    pub fn unread(&self) -> Option<(u64, u64)> {
+        Some((self.unread_from?, self.unread))
     }
 
     /// The next line, `None` at the end.
@@ -285,6 +287,7 @@ impl<'a> Input<'a> {
             // The rest of the line is passed over without being held: keep the head, then skip.
             let head: Vec<u8> = self.buffer.get(from..from + kept).unwrap_or(&[]).to_vec();
             self.unread += (length - kept) as u64;
+            self.unread_from.get_or_insert(offset.saturating_add(kept as u64));
             self.consume(passed);
             if !ended_by_lf {
                 self.skip_to_line_end()?;
@@ -514,7 +517,7 @@ mod tests {
             assert_eq!((next.bytes, next.span.offset), (&b"next"[..], length as u64 + 1));
             assert_eq!(input.next_line().unwrap().unwrap().bytes, b"last");
             assert!(input.next_line().unwrap().is_none());
-            assert_eq!(input.unread(), (length - LONGEST_LINE) as u64);
+            assert_eq!(input.unread(), Some((LONGEST_LINE as u64, (length - LONGEST_LINE) as u64)));
         }
     }
 

@@ -18,7 +18,6 @@ use crate::zone::Zone;
 pub struct Prover {
     bundle: Bundle,
     evidence: Evidence,
-    context: Context,
 }
 
 /// What a row says that its record's bytes alone do not.
@@ -44,14 +43,15 @@ enum Found<'a> {
 }
 
 impl Prover {
-    /// Opens a bundle. `context` is what the timeline was built with.
+    /// Opens a bundle. Host, zone and users are read out of it again; `timezone` is the one that the person who built
+    /// the timeline said, if any.
     ///
     /// # Errors
     ///
     /// As [`Evidence::open`].
-    pub fn open(bundle: Bundle, context: Context) -> Result<Prover, Error> {
-        let evidence = Evidence::open(&bundle, None)?;
-        Ok(Prover { bundle, evidence, context })
+    pub fn open(bundle: Bundle, timezone: Option<&Zone>) -> Result<Prover, Error> {
+        let evidence = Evidence::open(&bundle, timezone)?;
+        Ok(Prover { bundle, evidence })
     }
 
     /// The bundle.
@@ -61,12 +61,12 @@ impl Prover {
 
     /// The host's name, for rows whose record names none.
     pub fn host(&self) -> Option<&str> {
-        self.context.host.as_deref()
+        self.evidence.context.host.as_deref()
     }
 
     /// The zone of the host's local times.
     pub fn zone(&self) -> &Zone {
-        &self.context.zone.zone
+        &self.evidence.context.zone.zone
     }
 
     /// Reads the record at a place out of the bundle.
@@ -89,7 +89,7 @@ impl Prover {
     /// such parser.
     pub fn parse(&self, place: &Place, record: &Record, hints: &Hints) -> Result<Vec<Event>, Error> {
         let year = hints.year.map_or(YearPlan::Unknown, |(year, basis)| YearPlan::Exact { year, basis });
-        let context = Context { year, ..self.context.clone() };
+        let context = Context { year, ..self.evidence.context.clone() };
         match self.find(place)? {
             Found::File(file, _) => {
                 let parser = parsers::by_name(&hints.parser)

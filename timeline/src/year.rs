@@ -63,6 +63,8 @@ pub struct YearCounter {
     lines: u32,
     /// Lines of the year before, and its latest, in case the turn was none.
     before: Option<(u32, YearlessTime)>,
+    /// A line that leapt half a year ahead or more, and is not confirmed yet.
+    leap: Option<YearlessTime>,
 }
 
 impl YearCounter {
@@ -95,6 +97,15 @@ impl YearCounter {
             return self.turns;
         }
         self.lines = self.lines.saturating_add(1);
+        // A leap ahead in a dense log must be followed by another line there, or the line is out of order.
+        if now - month >= 6 && self.lines > DENSE && !(now == 12 && month == 1) {
+            let is_confirmed = self.leap.is_some_and(|leap| leap.month.abs_diff(time.month) <= 1);
+            self.leap = Some(time);
+            if !is_confirmed {
+                return self.turns;
+            }
+        }
+        self.leap = None;
         if now - month <= -6 {
             self.turns = self.turns.saturating_add(1);
             self.before = Some((self.lines, latest));
@@ -155,6 +166,9 @@ mod tests {
         assert_eq!(counter.next(at(12, 30)), 0);
         assert_eq!(counter.next(at(1, 1)), 1);
         assert_eq!(counter.scan(), YearScan { turns: 1, first: Some(at(11, 1)), last: Some(at(1, 1)) });
+        let mut counter = YearCounter::default();
+        let dates = (1..=25).map(|day| at(2, day)).chain([at(12, 31), at(2, 26), at(3, 1)]);
+        assert!(dates.map(|time| counter.next(time)).all(|turns| turns == 0));
         // A sparse log that is written once in a while does turn.
         let mut sparse = YearCounter::default();
         let years: Vec<i32> = [at(11, 1), at(2, 1), at(11, 1), at(2, 1)].map(|t| sparse.next(t)).to_vec();

@@ -84,6 +84,8 @@ pub fn plan(
     }
     let by_file_time = file.modified.and_then(|modified| year_before(last, modified, zone));
     match (activity.years_around(last.month).as_slice(), by_file_time) {
+        // A file is not written to after its own time.
+        ([only], Some(year)) if *only > year => return first_year(year, YearBasis::FileTime),
         ([only], _) => return first_year(*only, YearBasis::Neighbour),
         // Several years are active: the file's own time may choose among them, and then it is the basis.
         (years, Some(year)) if years.contains(&year) => return first_year(year, YearBasis::FileTime),

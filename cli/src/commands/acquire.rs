@@ -133,7 +133,7 @@ fn acquire_into(
             .hint(format!("what was read is kept in {}, which stays OPEN", exhibit.folder.display()))
     })?;
     // The case's log vouches for the seal, so that an anchor of the case covers the bundle too.
-    let manifest = std::fs::metadata(report.bundle.join("manifest.json")).map_or(0, |file| file.len());
+    let manifest = std::fs::metadata(report.bundle.join("manifest.json"))?.len();
     let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id).subject(
         "manifest.json",
         manifest,

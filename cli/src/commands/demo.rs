@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use custody::verify::{self, Options};
-use custody::{Case, NewCase, Writer, case_layout};
+use custody::{Case, NewCase, Writer};
 use timeline::query::Timeline;
 
 use super::{acquire, query, report, timeline as build};
@@ -120,7 +120,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         ui::count(verification.counts.entries, "log entry", "log entries"),
         ui::count(verification.fault_count, "fault", "faults"),
     ));
-    let timeline = query::open(&case_layout::timeline(case.folder()))?;
+    let timeline = query::open(&case, &session)?;
     let report = report::html(&case, &verification, &args.dir.join("report"), &session)?;
     if ui.is_json() {
         let story: Vec<_> = story(&timeline)?
@@ -140,8 +140,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     ui.data(&format!("\nverdict: {}. {}", verification.verdict, verification.sentence))?;
     ui.data(&format!("report:  {}", report.display()))?;
     ui.say(&format!(
-        "\ngo on:   exhibit query {0} --grep sysupd\n         exhibit show {0} EVENT_ID --bytes --proof",
-        case.folder().display()
+        "\ngo on:   exhibit query {0} --grep sysupd --key {1}\n         exhibit show {0} EVENT_ID --bytes --proof --key {1}",
+        case.folder().display(),
+        args.dir.join("demo-key.pem").display()
     ));
     Ok(Outcome::Done)
 }

@@ -54,6 +54,13 @@ fn make(passphrase: bool, session: &Session) -> Result<SigningKey, Failure> {
         return Err(Failure::new(format!("refusing to overwrite the key {path:?}"))
             .hint("name another file with --key FILE; evidence signed with the old key needs it"));
     }
+    let folder = std::path::absolute(&path)?;
+    if folder.ancestors().any(|at| at.join("case.json").exists() || at.join("manifest.json").exists()) {
+        return Err(Failure::usage(format!(
+            "{path:?} lies in a case or bundle, where no private key belongs"
+        ))
+        .hint("name a file elsewhere with --key FILE"));
+    }
     let passphrase = match (passphrase, session::passphrase_from_environment()) {
         (false, from_environment) => from_environment,
         (true, Some(given)) => Some(given),

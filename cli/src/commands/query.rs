@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use custody::{EntryType, NewEntry, case_layout};
+use custody::{Case, EntryType, NewEntry, TimelineState, case_layout};
 use timeline::query::outputs::Format;
 use timeline::query::{Answer, Bucket, Query, Timeline, Undated, moment};
 
@@ -83,7 +83,7 @@ fn shape(name: &str) -> Result<Shape, String> {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
-    let timeline = open(&case_layout::timeline(case.folder()))?;
+    let timeline = open(&case, session)?;
     let mut query = question(args)?;
     let shape = if session.ui.is_json() { Shape::Of(Format::Jsonl) } else { args.format };
     if let Shape::Of(format) = shape {
@@ -99,11 +99,13 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Shape::Table => table(answer, session)?,
         Shape::Of(format) => write(answer, format, session)?,
     };
-    if shape == Shape::Table && !counts {
+    if !counts {
         let (all, undated) = timeline.count(&query).map_err(refused)?;
-        let shown =
-            if is_cut_by_us && rows == TABLE_ROWS { " shown first; --limit N shows more" } else { "" };
-        session.ui.say(&format!("{} of {}{shown}", ui::grouped(rows), ui::count(all, "event", "events")));
+        if shape == Shape::Table {
+            let shown =
+                if is_cut_by_us && rows == TABLE_ROWS { " shown first; --limit N shows more" } else { "" };
+            session.ui.say(&format!("{} of {}{shown}", ui::grouped(rows), ui::count(all, "event", "events")));
+        }
         if undated > 0 && query.undated == Undated::Apart {
             session.ui.say(&format!("{} have no time: --undated shows them", ui::grouped(undated)));
         }
@@ -116,15 +118,27 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-/// Opens a case's timeline.
-pub(crate) fn open(folder: &std::path::Path) -> Result<Timeline, Failure> {
-    Timeline::open(folder).map_err(|error| {
+/// Opens a case's timeline, if it is the one that the case's log says was built.
+pub(crate) fn open(case: &Case, session: &Session) -> Result<Timeline, Failure> {
+    let timeline = Timeline::open(&case_layout::timeline(case.folder())).map_err(|error| {
         let hint = match &error {
             timeline::Error::NoTimeline { .. } => "build it with `exhibit timeline CASE`",
             _ => "build it anew with `exhibit timeline CASE`",
         };
         Failure::new(error).hint(hint)
-    })
+    })?;
+    match case.check_timeline()? {
+        TimelineState::AsLogged => {}
+        TimelineState::NotLogged => {
+            session.ui.warn("the case's log has no entry of this timeline: nothing vouches for it");
+        }
+        TimelineState::Changed(files) => {
+            let (file, why) = files.first().cloned().unwrap_or_default();
+            return Err(Failure::new(format!("the timeline was changed: {file}: {why}"))
+                .hint("build it anew from the evidence with `exhibit timeline CASE`"));
+        }
+    }
+    Ok(timeline)
 }
 
 /// A question that the engine refuses is the asker's to mend.

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use custody::bundle::{Bundle, ChunkProof};
-use custody::{Case, CustodyLog, EntryType, NewEntry, case_layout};
+use custody::digest::sha256;
+use custody::{Case, CustodyLog, EntryType, NewEntry};
 use serde_json::{Map, Value, json};
 use timeline::event::YearBasis;
 use timeline::prove::{Hints, Prover, stream_of};
@@ -48,11 +49,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
-    let timeline = query::open(&case_layout::timeline(case.folder()))?;
+    let timeline = query::open(&case, session)?;
     let mut shower = Shower { case: &case, timeline: &timeline, provers: BTreeMap::new() };
     let mut outcome = Outcome::Done;
     let mut shown = 0;
-    for ids in ids(&args.events)?.chunks(LOOKED_UP_AT_ONCE) {
+    let all = ids(&args.events)?;
+    for ids in all.chunks(LOOKED_UP_AT_ONCE) {
         for event in timeline.find_events(ids).map_err(query::refused)? {
             let evidence = if args.bytes || args.proof { Some(shower.evidence(&event)?) } else { None };
             if evidence.as_ref().is_some_and(|evidence| !evidence.same) {
@@ -68,7 +70,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     }
     let entry = NewEntry::new(EntryType::QUERY_RUN)
         .how("command", "show")
-        .how("event", args.events.first().map_or("", String::as_str))
+        .how("event", all.first().map_or("", String::as_str))
+        .how("ids_sha256", sha256(all.join("\n").as_bytes()).to_string())
         .result("rows", shown);
     session.record_reading(Some(&case), entry);
     Ok(outcome)
@@ -116,6 +119,8 @@ struct Evidence {
     record: Record,
     /// Whether the bytes alone give the equal row.
     same: bool,
+    /// What the row has from elsewhere: the year, the zone, the host.
+    given: Vec<String>,
     chunks: Vec<ChunkProof>,
     map_chunks: Vec<ChunkProof>,
     checkpoint: String,
@@ -136,6 +141,7 @@ impl Shower<'_> {
         let record = prover.record(&place)?;
         let hints = hints_of(event, prover);
         let events = prover.parse(&place, &record, &hints)?;
+        let names_host = events.iter().any(|event| event.host.is_some());
         let id = &prover.bundle().manifest().id;
         let host = prover.host();
         let mut maker = RowMaker::new(id, &exhibit, &place.locator, text(event, "parser"), host);
@@ -143,6 +149,7 @@ impl Shower<'_> {
         let stream = stream_of(&place.locator);
         Ok(Evidence {
             same,
+            given: given(event, &hints, names_host, prover),
             chunks: prover.chunks(stream, &record.ranges)?,
             map_chunks: prover.chunks(stream, &record.map_ranges)?,
             checkpoint: opened.checkpoint.clone(),
@@ -165,14 +172,13 @@ fn open(case: &Case, timeline: &Timeline, exhibit: &str) -> Result<Opened, Failu
         ))
         .hint("build it anew with `exhibit timeline CASE`"));
     }
-    let context = built.context.load().ok_or_else(|| {
-        Failure::new(format!("this program does not know the time zone of exhibit {exhibit}"))
-    })?;
+    // What the evidence says of its host is read again, out of the bundle; only a zone that a person gave is not in it.
+    let zone = built.options.get("timezone").and_then(|name| timeline::zone::Zone::from_name(name));
     let log = CustodyLog::open(&folder)?.read()?;
     let sealed =
         log.entries.iter().rev().find(|entry| entry.kind == EntryType::BUNDLE_SEALED).map(|entry| entry.seq);
     let checkpoint = log.checkpoint.map(|checkpoint| checkpoint.note.to_text()).unwrap_or_default();
-    Ok(Opened { prover: Prover::open(bundle, context)?, checkpoint, sealed })
+    Ok(Opened { prover: Prover::open(bundle, zone.as_ref())?, checkpoint, sealed })
 }
 
 fn place_of(event: &Map<String, Value>) -> Result<Place, Failure> {
@@ -200,6 +206,22 @@ fn hints_of(event: &Map<String, Value>, prover: &Prover) -> Hints {
     }
 }
 
+/// What a row has from elsewhere than its record's bytes.
+fn given(event: &Map<String, Value>, hints: &Hints, names_host: bool, prover: &Prover) -> Vec<String> {
+    let mut given = Vec::new();
+    if let Some((year, basis)) = hints.year {
+        given.push(format!("the year {year} ({})", basis.as_str()));
+    }
+    let basis = text(event, "tz_basis");
+    if matches!(basis, "host_config" | "flag" | "assumed_utc") {
+        given.push(format!("the time zone {} ({basis})", prover.zone().name()));
+    }
+    if !names_host && let Some(host) = prover.host() {
+        given.push(format!("the host {host} (/etc/hostname)"));
+    }
+    given
+}
+
 fn text<'a>(event: &'a Map<String, Value>, key: &str) -> &'a str {
     event.get(key).and_then(Value::as_str).unwrap_or_default()
 }
@@ -217,6 +239,7 @@ fn document(event: Map<String, Value>, evidence: Option<&Evidence>, args: &Args)
                 .collect();
             fields.insert("pieces".into(), pieces.into());
             fields.insert("same_row".into(), evidence.same.into());
+            fields.insert("given".into(), evidence.given.clone().into());
         }
         if args.proof {
             let root = evidence.chunks.first().map(|chunk| chunk.chunk_root.to_string());
@@ -268,6 +291,9 @@ fn print(
         } else {
             "THESE BYTES DO NOT GIVE THE EQUAL ROW"
         })?;
+        for given in &evidence.given {
+            say(&format!("  given to them: {given}"))?;
+        }
     }
     if args.proof {
         say("")?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use custody::{EntryType, NewEntry, case_layout};
+use custody::{EntryType, NewEntry};
 
 use super::query;
 use crate::failure::{Failure, Outcome};
@@ -25,7 +25,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
-    let timeline = query::open(&case_layout::timeline(case.folder()))?;
+    let timeline = query::open(&case, session)?;
     let answer = timeline.sql(&args.sql).map_err(query::refused)?;
     let rows = if session.ui.is_json() {
         array(answer, session)?

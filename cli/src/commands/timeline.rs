@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use custody::bundle::Bundle;
-use custody::digest::sha256;
-use custody::{Case, EntryType, Exhibit, NewEntry, case_layout};
+use custody::{Case, Digest, EntryType, Exhibit, NewEntry, TimelineState, case_layout};
 use serde_json::{Value, json};
 use timeline::build::BuildOptions;
 use timeline::case_timeline::{self, Update, UpdateOptions};
@@ -59,7 +58,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 
 /// Builds as the command line says; also what `demo` does.
 pub(crate) fn build(case: &Case, args: &Args, session: &Session) -> Result<(Vec<Value>, Outcome), Failure> {
-    let options = options(args)?;
+    let mut options = options(args)?;
+    options.keep_existing = case.check_timeline()? == TimelineState::AsLogged;
     let exhibits = if args.exhibit.is_empty() {
         case.exhibits()?
     } else {
@@ -140,16 +140,29 @@ fn options(args: &Args) -> Result<UpdateOptions, Failure> {
     build.parsers().map_err(|error| Failure::usage(error.to_string()))?;
     let tool = identity::tool();
     let build_sha256 = tool.build_sha256.map(|hash| hash.to_string()).unwrap_or_default();
-    Ok(UpdateOptions { build, timezone, tool: Tool { name: tool.name, version: tool.version, build_sha256 } })
+    let tool = Tool { name: tool.name, version: tool.version, build_sha256 };
+    Ok(UpdateOptions { build, timezone, tool, keep_existing: false })
 }
 
+/// More parts than this are vouched for by the manifest alone: an entry is bounded.
+const MOST_NAMED: usize = 200;
+
 fn record(case: &Case, exhibit: &Exhibit, update: &Update, session: &Session) -> Option<u64> {
-    let manifest = case_layout::timeline(case.folder()).join("manifest.json");
-    let bytes = std::fs::read(&manifest).unwrap_or_default();
     let totals = Totals::of(update);
-    let entry = NewEntry::new(EntryType::TIMELINE_BUILT)
+    let mut files = vec![("manifest.json", update.manifest_size, &update.manifest_sha256)];
+    let ledger = &update.exhibit.ledger;
+    files.push((&ledger.path, ledger.size, &ledger.sha256));
+    files.extend(update.exhibit.parts.iter().take(MOST_NAMED).map(|p| (p.path.as_str(), p.size, &p.sha256)));
+    let entry =
+        files.into_iter().fold(NewEntry::new(EntryType::TIMELINE_BUILT), |entry, (path, size, sha256)| {
+            // Our own hex digits always read back; an entry without them would vouch for nothing.
+            match sha256.parse::<Digest>() {
+                Ok(sha256) => entry.subject(format!("timeline/{path}"), size, sha256),
+                Err(_) => entry,
+            }
+        });
+    let entry = entry
         .exhibit(&exhibit.id)
-        .subject("timeline/manifest.json", bytes.len() as u64, sha256(&bytes))
         .how("command", "timeline")
         .how("rebuilt", update.was_built)
         .result("events", totals.events)

@@ -44,6 +44,13 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         options.trust.push(trusted(key)?);
     }
     if let Some(folder) = &args.anchors {
+        let around = target.case().map_or_else(|| target.folder(), custody::Case::folder);
+        if let (Ok(inner), Ok(outer)) = (folder.canonicalize(), around.canonicalize())
+            && inner.starts_with(outer)
+        {
+            return Err(Failure::usage(format!("{folder:?} lies within what is to be verified"))
+                .hint("an anchor is a copy that was kept elsewhere, out of the presenter's hands"));
+        }
         options.outside = OutsideAnchors::read(folder)?;
     }
     if let Some(file) = &args.memory {

@@ -14,6 +14,7 @@ use crate::digest::sha256;
 use crate::durable_file::read_small;
 use crate::entry::EntryType;
 use crate::error::Result;
+use crate::timeline_check::changed_files;
 
 /// Verifies the case in `folder` with all its exhibits.
 pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
@@ -21,6 +22,13 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     let log = log::verify(folder, options, &mut findings)?;
     case_file(folder, &log, &mut findings)?;
     only_known_files(folder, &mut findings)?;
+    for (file, why) in changed_files(folder, log.entries_of(&EntryType::TIMELINE_BUILT)) {
+        if case_layout::timeline(folder).join("manifest.json").exists() {
+            findings.fault(Place::file(file), FaultKind::Changed, why);
+        } else {
+            findings.note(format!("{file}: {why}; the timeline can be built anew"));
+        }
+    }
     let mut counts = Counts { entries: log.summary.size, files: 1, ..Counts::default() };
     let mut exhibits = Vec::new();
     let mut present = BTreeMap::new();
@@ -126,7 +134,9 @@ fn only_known_files(folder: &Path, findings: &mut Findings) -> Result<()> {
         case_layout::REPORTS,
     ];
     for name in names_in(folder, "")? {
-        if case_layout::LEFTOVERS.contains(&name.as_str()) {
+        if std::fs::symlink_metadata(folder.join(&name)).is_ok_and(|kind| kind.is_symlink()) {
+            findings.fault(Place::file(name), FaultKind::Unlisted, "it is a link, which may lead anywhere");
+        } else if case_layout::LEFTOVERS.contains(&name.as_str()) {
             findings.note(format!("{name} was left over when a writer was interrupted; it is no evidence"));
         } else if !known.contains(&name.as_str()) && !name.starts_with(case_layout::TORN_PREFIX) {
             findings.fault(Place::file(name), FaultKind::Unlisted, "it is no file of a case");

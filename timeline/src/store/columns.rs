@@ -123,9 +123,9 @@ columns! { |key, hex, row|
     ts_ns: Int16 = key.ts_ns(), "the nanoseconds below the microsecond, 0 to 999";
     ts_desc: Words = Some(row.ts_desc), "what the time means";
     ts_text: Text = row.ts_text, "the time as the source wrote it, where ts and ts_ns do not keep it exactly";
-    ts_precision: Words = Some(row.ts_precision.as_str()), "resolution of the source";
-    tz_basis: Words = Some(row.tz_basis.as_str()), "how the time zone is known";
-    year_basis: Words = Some(row.year_basis.as_str()), "how the year is known";
+    ts_precision: Words = key.ts().map(|_| row.ts_precision.as_str()), "resolution of the source; null if undated";
+    tz_basis: Words = key.ts().map(|_| row.tz_basis.as_str()), "how the time zone is known; null if undated";
+    year_basis: Words = key.ts().map(|_| row.year_basis.as_str()), "how the year is known; null if undated";
     host: Words = row.host, "host the event is about";
     source: Words = Some(row.source), "artefact: linux:syslog, fs:stat and so on";
     category: Words = row.category, "ECS event.category";

@@ -249,7 +249,10 @@ impl Manifest {
         for kind in ["events", "ledger"] {
             for folder in entries(&timeline.join(kind))? {
                 for file in entries(&folder)? {
-                    let ours = file.extension().is_some_and(|e| e == "parquet" || e == "jsonl");
+                    let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
+                    let ours = file.extension().is_some_and(|e| e == "parquet" || e == "jsonl")
+                        && name.len() == 32
+                        && name.bytes().all(|b| b.is_ascii_hexdigit());
                     if ours && !listed.contains(&file) {
                         std::fs::remove_file(&file).map_err(failed("remove", &file))?;
                         removed += 1;
@@ -318,7 +321,11 @@ fn hash_file(path: &Path) -> std::io::Result<String> {
     }
 }
 
+/// What lies in a folder; nothing if it is a link: a hostile case must not lead out of itself.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    if std::fs::symlink_metadata(folder).is_ok_and(|kind| kind.is_symlink()) {
+        return Ok(Vec::new());
+    }
     let found = match std::fs::read_dir(folder) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(Vec::new());

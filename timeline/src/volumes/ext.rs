@@ -78,7 +78,7 @@ impl fmt::Debug for Ext {
 
 /// A regular file, with the first of its paths.
 pub struct FoundFile {
-    /// Its path as bytes: `/etc/passwd`; `$inode/7` for a file without a name.
+    /// Its path as bytes: `/etc/passwd`; `$inode/7` for a file without a name, `$deleted/7/etc/passwd` for a deleted one.
     pub path: Vec<u8>,
     /// Its content. The map is read from the volume when it is first needed.
     pub source: Arc<ExtFile>,
@@ -276,7 +276,14 @@ impl Ext {
             let block = inode.first_block().unwrap_or(0);
             let inline = inode.offset;
             files.push(FoundFile {
-                path: named.unwrap_or_else(|| format!("$inode/{}", inode.number).into_bytes()),
+                path: match named {
+                    // A live file may have the same name by now.
+                    Some(path) if inode.deleted => {
+                        [format!("$deleted/{}", inode.number).as_bytes(), &path].concat()
+                    }
+                    Some(path) => path,
+                    None => format!("$inode/{}", inode.number).into_bytes(),
+                },
                 modified: Some(inode.mtime.0),
                 first_byte: if block == 0 {
                     inline
