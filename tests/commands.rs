@@ -261,6 +261,60 @@ fn a_case_in_use_says_so_and_is_left_alone() {
     assert_eq!(desk.run(&["timeline", "case"]).code, 1);
 }
 
+/// A case with a log folder and its timeline.
+fn case_with_timeline(desk: &Desk) {
+    let lines: String =
+        (0..50).map(|n| format!("2026-11-09T10:00:{n:02}Z web01 app[7]: line {n}\n")).collect();
+    desk.write("logs/syslog", lines);
+    desk.ok(&["init", "case", "--name", "n", "--examiner", "e"]);
+    desk.ok(&["acquire", "logs", "logs", "--case", "case"]);
+    desk.ok(&["timeline", "case"]);
+}
+
+#[test]
+fn a_timeline_that_was_changed_is_refused_until_it_is_built_anew() {
+    let desk = Desk::new();
+    case_with_timeline(&desk);
+    assert!(desk.ok(&["query", "case", "--grep", "line 7", "--json"]).stdout.contains("line 7"));
+    let folder = desk.path("case/timeline/events/exhibit=E001");
+    let part = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&part).unwrap();
+    bytes[200] ^= 1;
+    fs::write(&part, bytes).unwrap();
+    desk.run(&["query", "case"]).fails(4, &["was changed", "timeline/events/exhibit=E001"]);
+    desk.run(&["sql", "case", "SELECT COUNT(*) FROM events"]).fails(4, &["was changed"]);
+    let verified = desk.run(&["verify", "case"]);
+    assert!(verified.code == 3 && verified.stdout.contains("timeline/events"), "{}", verified.stdout);
+    desk.ok(&["timeline", "case"]);
+    desk.ok(&["query", "case"]);
+    desk.ok(&["verify", "case"]);
+}
+
+#[test]
+fn a_hostile_case_does_not_lead_the_clean_up_out_of_itself() {
+    let desk = Desk::new();
+    case_with_timeline(&desk);
+    let victim = desk.write("victim/0123456789abcdef0123456789abcdef.parquet", "precious");
+    std::os::unix::fs::symlink(desk.path("victim"), desk.path("case/timeline/events/evil")).unwrap();
+    desk.ok(&["timeline", "case", "--timezone", "UTC"]);
+    assert_eq!(fs::read(victim).unwrap(), b"precious");
+}
+
+#[test]
+fn an_anchor_out_of_the_case_itself_is_none() {
+    let desk = Desk::new();
+    let bundle = desk.case_with_disk(&desk.write("disk.raw", DISK));
+    let inside = bundle.join("checkpoints");
+    desk.run(&["verify", "case", "--anchors", inside.to_str().unwrap()]).fails(2, &["lies within"]);
+    Command::new("cp")
+        .args(["-r", inside.to_str().unwrap(), "kept"])
+        .current_dir(desk.path(""))
+        .status()
+        .unwrap();
+    let kept = desk.ok(&["verify", "case:E001", "--anchors", "kept"]);
+    assert!(kept.stdout.contains("ANCHORED(1)"), "{}", kept.stdout);
+}
+
 #[test]
 fn standard_input_is_a_source() {
     let desk = Desk::new();

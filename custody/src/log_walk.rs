@@ -170,7 +170,12 @@ impl LogWalk {
 
 /// Whether verifying or writing needs to see this entry again.
 fn is_landmark(entry: &Entry) -> bool {
-    let more = [EntryType::LOG_GENESIS, EntryType::EXHIBIT_ADDED, EntryType::ITEM_DISPOSED];
+    let more = [
+        EntryType::LOG_GENESIS,
+        EntryType::EXHIBIT_ADDED,
+        EntryType::ITEM_DISPOSED,
+        EntryType::TIMELINE_BUILT,
+    ];
     entry.kind.keeps_checkpoint()
         || more.contains(&entry.kind)
         || entry.about.subject.iter().any(|subject| subject.id == "manifest.json")
