@@ -73,7 +73,7 @@ pub(crate) fn open_case(path: &Path) -> Result<Case, Failure> {
 pub(crate) fn exhibit_of(case: &Case, id: &str) -> Result<Exhibit, Failure> {
     let exhibits = case.exhibits()?;
     let known: Vec<String> = exhibits.iter().map(|exhibit| exhibit.id.clone()).collect();
-    exhibits.into_iter().find(|exhibit| exhibit.id == id).ok_or_else(|| {
+    exhibits.into_iter().find(|exhibit| exhibit.id.eq_ignore_ascii_case(id)).ok_or_else(|| {
         let there = if known.is_empty() {
             "it has none yet".to_owned()
         } else {

@@ -199,3 +199,26 @@ fn the_bundle_itself_is_left_out_of_what_it_holds() {
     assert!(report.issues.iter().any(|issue| issue.what.contains("left out")), "{:?}", report.issues);
     assert!(!catalog(&folder).iter().any(|entry| entry.path.contains("custody.jsonl")));
 }
+
+#[test]
+fn a_file_that_is_rewritten_in_place_while_it_is_read_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    let logs = place.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let rewritten = logs.join("rewritten.log");
+    fs::write(&rewritten, vec![b'a'; 64 << 20]).unwrap();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writer = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                File::options().write(true).open(&rewritten).unwrap().write_all(b"other").unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
+    };
+    let report = acquire_files(&[logs], &place.path().join("bundle")).unwrap();
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    writer.join().unwrap();
+    assert!(report.issues.iter().any(|issue| issue.what.contains("written to while")), "{:?}", report.issues);
+}

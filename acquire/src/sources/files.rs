@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -434,8 +434,9 @@ impl Packer<'_> {
         inode.read_xattrs(&file);
         let size = inode.size();
         let mut entry = self.header(&inode, path, MemberKind::File, b"", size)?;
-        let mut content =
-            Content { file: &file, size, offset: 0, hasher: Hasher::new(), failed: 0, problems: Vec::new() };
+        let written = written(&file);
+        let (hasher, problems) = (Hasher::new(), Vec::new());
+        let mut content = Content { file: &file, size, written, offset: 0, hasher, failed: 0, problems };
         while content.offset < size {
             self.feed.fill(|room, marks| Ok(content.read(room, marks)))?;
         }
@@ -461,6 +462,8 @@ impl Packer<'_> {
 struct Content<'a> {
     file: &'a File,
     size: u64,
+    /// When it had last been written to, before it was read.
+    written: Option<(i64, i64)>,
     offset: u64,
     hasher: Hasher,
     /// Failed steps in a row.
@@ -532,8 +535,17 @@ impl Content<'_> {
                 self.size
             );
             self.problems.push((self.size, None, what));
+        } else if written(self.file) != self.written {
+            let what = "was written to while it was read: its parts may be of different moments".to_owned();
+            self.problems.push((0, None, what));
         }
     }
+}
+
+/// When a file was last written to: seconds and nanoseconds.
+fn written(file: &File) -> Option<(i64, i64)> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.mtime(), metadata.mtime_nsec()))
 }
 
 fn crosses_mount(above: &[OpenFolder], id: (u32, u32, u64)) -> bool {

@@ -56,7 +56,7 @@ struct Into {
     #[arg(long)]
     case: PathBuf,
     /// The exhibit's name [default: the source's]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: Option<String>,
     /// Bytes that are hashed and compressed together: 64KiB to 16MiB, a power of two
     #[arg(long, default_value = "512KiB", value_name = "SIZE", value_parser = chunk_size)]
@@ -188,6 +188,9 @@ pub(crate) fn say(report: &Report, ui: Ui) {
             .filter(|state| stream.states.of(*state) > 0)
             .map(|state| format!("{} {}", ui::bytes(stream.states.of(state)), state.word()))
             .collect();
+    if stream.size == 0 {
+        ui.warn("the source holds no byte");
+    }
     if !states.is_empty() {
         ui.say(&format!("every byte is accounted for: {}", states.join(", ")));
     }

@@ -17,10 +17,10 @@ pub(crate) struct Args {
     /// The folder to make
     case: PathBuf,
     /// What the case is called
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: String,
     /// Who examines
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     examiner: String,
     /// By what authority: a warrant, an order, a consent, a ticket
     #[arg(long)]

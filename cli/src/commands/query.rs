@@ -144,9 +144,8 @@ pub(crate) fn open(case: &Case, session: &Session) -> Result<Timeline, Failure> 
 /// A question that the engine refuses is the asker's to mend.
 pub(crate) fn refused(error: timeline::Error) -> Failure {
     match error {
-        timeline::Error::Query { .. } | timeline::Error::Usage { .. } => {
-            Failure::usage(error.to_string()).hint("columns and their meaning are in timeline/EVENTS.md")
-        }
+        timeline::Error::Query { .. } | timeline::Error::Usage { .. } => Failure::usage(error.to_string())
+            .hint("all columns with their values: exhibit sql CASE 'SELECT * FROM events LIMIT 1' --json"),
         other => Failure::new(other),
     }
 }
@@ -163,7 +162,7 @@ fn question(args: &Args) -> Result<Query, Failure> {
         undated: if args.undated { Undated::Only } else { Undated::Apart },
         facet: args.facet.clone(),
         histogram: args.histogram.as_deref().map(Bucket::parse).transpose().map_err(refused)?,
-        columns: args.columns.clone(),
+        columns: args.columns.iter().map(|name| name.trim().to_owned()).collect(),
         dedup: args.dedup,
         limit: args.limit,
     })

@@ -136,7 +136,9 @@ fn options(args: &Args) -> Result<UpdateOptions, Failure> {
         .threads
         .map_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get), usize::from);
     let mut build = BuildOptions::default();
-    (build.parsers, build.year, build.threads) = (args.parser.clone(), args.year, threads);
+    // `syslog@1`, as we print it, is as good as `syslog`.
+    let name = |given: &String| given.split('@').next().unwrap_or(given).to_owned();
+    (build.parsers, build.year, build.threads) = (args.parser.iter().map(name).collect(), args.year, threads);
     build.parsers().map_err(|error| Failure::usage(error.to_string()))?;
     let tool = identity::tool();
     let build_sha256 = tool.build_sha256.map(|hash| hash.to_string()).unwrap_or_default();
