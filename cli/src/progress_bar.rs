@@ -20,6 +20,7 @@ pub(crate) enum Unit {
     /// Bytes.
     Bytes,
     /// Files.
+    #[cfg(feature = "timeline")]
     Files,
     /// Nothing: only the time is shown.
     Time,
@@ -44,6 +45,7 @@ impl Bars {
         }
         let (pos, rate) = match self.unit {
             Unit::Bytes => ("{binary_bytes}/{binary_total_bytes}", "{binary_bytes_per_sec}"),
+            #[cfg(feature = "timeline")]
             Unit::Files => ("{human_pos}/{human_len}", "{per_sec}"),
             Unit::Time => ("", ""),
         };
