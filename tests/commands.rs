@@ -358,3 +358,25 @@ fn help_fits_80_columns_and_every_command_has_an_example() {
         assert!(help.contains("Example"), "exhibit {name} --help has no example");
     }
 }
+
+#[test]
+fn a_query_whose_reader_goes_away_is_logged_all_the_same() {
+    let desk = Desk::new();
+    case_with_timeline(&desk);
+    // More rows than a pipe holds, so that the writer meets the closed end.
+    let lines: String =
+        (0..20_000).map(|n| format!("2026-11-09T10:00:00Z web01 app[7]: line {n}\n")).collect();
+    desk.write("more/syslog", lines);
+    desk.ok(&["acquire", "logs", "more", "--case", "case"]);
+    desk.ok(&["timeline", "case"]);
+    let mut child = desk
+        .command()
+        .args(["query", "case", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let log = desk.ok(&["custody", "log", "case", "--json"]).stdout;
+    assert!(log.lines().last().unwrap().contains("stopped_by"), "{log}");
+}

@@ -95,9 +95,21 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         query.limit = Some(TABLE_ROWS);
     }
     let answer = timeline.query(&query).map_err(refused)?;
-    let rows = match shape {
-        Shape::Table => table(answer, session)?,
-        Shape::Of(format) => write(answer, format, session)?,
+    let mut entry = NewEntry::new(EntryType::QUERY_RUN).how("command", "query");
+    if let Some(condition) = &args.condition {
+        entry = entry.how("where", condition.as_str());
+    }
+    let written = match shape {
+        Shape::Table => table(answer, session),
+        Shape::Of(format) => write(answer, format, session),
+    };
+    // An answer that was cut short was asked for all the same.
+    let rows = match written {
+        Ok(rows) => rows,
+        Err(failure) => {
+            session.record_reading(Some(&case), entry.error("stopped_by", failure.words()));
+            return Err(failure);
+        }
     };
     if !counts {
         let (all, undated) = timeline.count(&query).map_err(refused)?;
@@ -110,10 +122,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
             session.ui.say(&format!("{} have no time: --undated shows them", ui::grouped(undated)));
         }
     }
-    let mut entry = NewEntry::new(EntryType::QUERY_RUN).how("command", "query").result("rows", rows);
-    if let Some(condition) = &args.condition {
-        entry = entry.how("where", condition.as_str());
-    }
+    let entry = entry.result("rows", rows);
     session.record_reading(Some(&case), entry);
     Ok(Outcome::Done)
 }
