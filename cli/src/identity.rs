@@ -1,8 +1,9 @@
 //! Who is acting, with which program, on which machine: the same for every entry of a run.
 
-use std::path::Path;
+use std::fs::File;
+use std::sync::OnceLock;
 
-use custody::digest::{Digest, Hasher};
+use custody::digest::{Digest, sha256_of};
 use custody::{Actor, Host, Identity, Tool};
 
 /// The identity of this run. `name` and `org` are the examiner's, from the case.
@@ -20,12 +21,14 @@ pub(crate) fn of_this_run(name: &str, org: Option<&str>) -> Identity {
     }
 }
 
-/// This program: name, version, and the SHA-256 of the very file that runs.
+/// This program: name, version, and the SHA-256 of the very file that runs, which is hashed once.
 pub(crate) fn tool() -> Tool {
+    static BUILD: OnceLock<Option<Digest>> = OnceLock::new();
+    let hash = || sha256_of(File::open("/proc/self/exe").ok()?).ok();
     Tool {
         name: "exhibit".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        build_sha256: sha256_of(Path::new("/proc/self/exe")),
+        build_sha256: *BUILD.get_or_init(hash),
     }
 }
 
@@ -42,17 +45,5 @@ pub(crate) fn host() -> Host {
         name: system.nodename().to_string_lossy().into_owned(),
         machine: std::fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned(),
         os: pretty.map_or_else(|| kernel.clone(), |pretty| format!("{pretty}, {kernel}")),
-    }
-}
-
-fn sha256_of(path: &Path) -> Option<Digest> {
-    let mut file = std::fs::File::open(path).ok()?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer).ok()? {
-            0 => return Some(hasher.finish()),
-            n => hasher.update(buffer.get(..n)?),
-        }
     }
 }

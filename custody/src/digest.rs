@@ -177,6 +177,22 @@ pub fn sha256(bytes: &[u8]) -> Digest {
     digest_of(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
+/// The SHA-256 of all that `reader` gives, by the fast implementation.
+///
+/// # Errors
+///
+/// What the reader says.
+pub fn sha256_of(mut reader: impl std::io::Read) -> std::io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            n => hasher.update(buffer.get(..n).unwrap_or(&[])),
+        }
+    }
+}
+
 /// The SHA-256 of `bytes`, by the portable implementation.
 pub fn sha256_portable(bytes: &[u8]) -> Digest {
     digest_of(sha2::Sha256::digest(bytes).as_ref())

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Component, Path};
 
 use crate::case::Case;
 use crate::case_layout;
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, sha256_of};
 use crate::entry::{Entry, EntryType, Subject};
 use crate::error::Result;
 
@@ -74,21 +73,9 @@ fn wrong(case: &Path, id: &str, wanted: Digest) -> Option<String> {
     if !id.starts_with(case_layout::TIMELINE) {
         return Some("it is no file of the timeline".to_owned());
     }
-    match hash_of(&path) {
+    match File::open(&path).and_then(sha256_of) {
         Ok(found) if found == wanted => None,
         Ok(_) => Some("it is not the file that the log's timeline.built entry names".to_owned()),
         Err(error) => Some(error.to_string()),
-    }
-}
-
-fn hash_of(path: &Path) -> std::io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            n => hasher.update(buffer.get(..n).unwrap_or(&[])),
-        }
     }
 }

@@ -45,7 +45,7 @@ pub struct ExhibitTimeline {
     pub parsers: BTreeMap<String, u32>,
     /// What built it.
     pub tool: Tool,
-    /// What was known of the host: needed to read a single record again.
+    /// What was known of the host when it was built. `show` reads it out of the bundle anew.
     pub context: StoredContext,
     /// The parts, in order of time.
     pub parts: Vec<Part>,
