@@ -1,21 +1,22 @@
 //! One acquisition from its first entry in the log to the seal: plan, run, report.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use custody::bundle::{
-    BundleStore, Examiner, FORMAT, HashedFile, LocalFolder, LogOrigin, Manifest, Source as SourceFacts,
+    BundleStore, Examiner, FORMAT, LocalFolder, LogOrigin, Manifest, Source as SourceFacts, State,
     StateBytes, Stream, seal,
 };
 use custody::strict_json::escape_text;
 use custody::{Case, CustodyLog, Digest, EntryType, NewEntry, Writer, uuid_v7};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
-use crate::pipeline::{PipelineOptions, Written, store_stream};
+use crate::capture::{Capture, Streams};
+use crate::error::Result;
+use crate::pipeline::PipelineOptions;
 use crate::progress::{NoProgress, Progress};
-use crate::source::{Issue, Issues, Source, read_source};
-use crate::sources::files::{FileCounts, FilesSource};
+use crate::source::{Issue, Issues};
+use crate::tar_packer::FileCounts;
 
 /// Issues named in the log; all of them are in the bundle's tables.
 const NAMED_ISSUES: usize = 20;
@@ -50,15 +51,9 @@ impl Destination {
     }
 }
 
-/// What is acquired.
-enum From {
-    Disk(Box<dyn Source>),
-    Files(FilesSource),
-}
-
 /// An acquisition that can be shown before it is run.
 pub struct Acquisition<'a> {
-    from: From,
+    what: Box<dyn Capture>,
     destination: Destination,
     options: PipelineOptions,
     told: Map<String, Value>,
@@ -77,8 +72,8 @@ impl std::fmt::Debug for Acquisition<'_> {
 pub struct Report {
     /// The bundle, sealed.
     pub bundle: PathBuf,
-    /// Its stream.
-    pub stream: Stream,
+    /// Its streams.
+    pub streams: Vec<Stream>,
     /// SHA-256 of its manifest.
     pub manifest_sha256: Digest,
     /// What was packed, of an acquisition of files.
@@ -92,31 +87,21 @@ pub struct Report {
 }
 
 impl Report {
-    /// Bytes of the stream by state.
+    /// Bytes of all streams by state.
     #[must_use]
     pub fn states(&self) -> StateBytes {
-        self.stream.states
+        states(&self.streams)
     }
 }
 
 static SILENT: NoProgress = NoProgress;
 
 impl<'a> Acquisition<'a> {
-    /// Plans to acquire a disk, an image or a stream of bytes.
+    /// Plans an acquisition into a bundle.
     #[must_use]
-    pub fn disk(source: Box<dyn Source>, destination: Destination) -> Self {
-        Self::new(From::Disk(source), destination)
-    }
-
-    /// Plans to acquire files and folders.
-    #[must_use]
-    pub fn files(source: FilesSource, destination: Destination) -> Self {
-        Self::new(From::Files(source), destination)
-    }
-
-    fn new(from: From, destination: Destination) -> Self {
+    pub fn new(what: impl Capture + 'static, destination: Destination) -> Self {
         let (options, told) = (PipelineOptions::default(), Map::new());
-        Self { from, destination, options, told, progress: &SILENT, store: None }
+        Self { what: Box::new(what), destination, options, told, progress: &SILENT, store: None }
     }
 
     /// Sets chunk size, level and threads.
@@ -150,19 +135,13 @@ impl<'a> Acquisition<'a> {
     /// What is known of the source before anything is read.
     #[must_use]
     pub fn source_facts(&self) -> SourceFacts {
-        match &self.from {
-            From::Disk(source) => source.facts(),
-            From::Files(source) => source.facts(),
-        }
+        self.what.facts()
     }
 
     /// Bytes that will be read, if that is known.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
-        match &self.from {
-            From::Disk(source) => source.size(),
-            From::Files(_) => None,
-        }
+        self.what.size()
     }
 
     /// Acquires: the log's first entries, the data, the tables, the log's last entries, the seal.
@@ -178,7 +157,7 @@ impl<'a> Acquisition<'a> {
         let started = writer.clock().now();
         let folder = self.destination.folder.clone();
         let store = self.store.clone().unwrap_or_else(|| Arc::new(LocalFolder::new(&folder)));
-        let facts = self.source_facts();
+        let mut facts = self.source_facts();
         let options = self.option_values();
         let genesis =
             NewEntry::new(EntryType::LOG_GENESIS).how("name", escape_text(self.destination.name.as_bytes()));
@@ -188,26 +167,34 @@ impl<'a> Acquisition<'a> {
             .how("options", Value::Object(options.clone()))
             .how("source", serde_json::to_value(&facts).unwrap_or_default());
         let start = log.append(&start, &writer)?;
-        let mut issues = Issues::default();
-        let acquired = self.acquire(&store, &mut issues);
-        let seconds =
-            |now: u64| std::time::Duration::from_nanos(now.saturating_sub(started.mono_ns)).as_secs_f64();
-        let (stream, files) = match acquired {
-            Ok(acquired) => acquired,
-            Err(error) => {
-                let entry = NewEntry::new(EntryType::ACQUIRE_ERROR)
-                    .error("stopped_by", escape_text(chain(&error).as_bytes()))
-                    .error("issues", issues.count())
-                    .refers_to(start.seq);
-                // A full disk takes no entry either; the error itself says what happened.
-                let _ = log.append(&entry, &writer);
-                return Err(error);
-            }
+        let mut streams = Streams {
+            store: &store,
+            folder: &folder,
+            options: self.options,
+            progress: self.progress,
+            log: &log,
+            writer: &writer,
+            issues: Issues::default(),
+            finished: Vec::new(),
+            ranges: Vec::new(),
+            files: None,
         };
-        if issues.count() > 0 {
-            log.append(&issues_entry(&issues, &stream, start.seq), &writer)?;
+        let captured = self.what.capture(&mut streams);
+        let Streams { issues, finished, files, .. } = streams;
+        if let Err(error) = captured {
+            let entry = NewEntry::new(EntryType::ACQUIRE_ERROR)
+                .error("stopped_by", escape_text(chain(&error).as_bytes()))
+                .error("issues", issues.count())
+                .refers_to(start.seq);
+            // A full disk takes no entry either; the error itself says what happened.
+            let _ = log.append(&entry, &writer);
+            return Err(error);
         }
-        log.append(&end_entry(&stream, &issues, files, start.seq), &writer)?;
+        facts.more.extend(self.what.facts_after());
+        if issues.count() > 0 {
+            log.append(&issues_entry(&issues, &finished, start.seq), &writer)?;
+        }
+        log.append(&end_entry(&finished, &issues, files, start.seq), &writer)?;
         let identity = writer.identity();
         let escape = |text: &str| escape_text(text.as_bytes());
         let manifest = Manifest {
@@ -229,7 +216,7 @@ impl<'a> Acquisition<'a> {
             name: escape(&self.destination.name),
             options,
             source: facts,
-            streams: vec![stream.clone()],
+            streams: finished.clone(),
             tool: custody::Tool {
                 name: escape(&identity.tool.name),
                 version: escape(&identity.tool.version),
@@ -240,12 +227,15 @@ impl<'a> Acquisition<'a> {
         log.append(&sealed.entry().refers_to(start.seq), &writer)?;
         Ok(Report {
             bundle: folder,
-            stream,
+            streams: finished,
             manifest_sha256: sealed.manifest.sha256,
             files,
             issue_count: issues.count(),
             issues: issues.into_kept(),
-            seconds: seconds(writer.clock().now().mono_ns),
+            seconds: std::time::Duration::from_nanos(
+                writer.clock().now().mono_ns.saturating_sub(started.mono_ns),
+            )
+            .as_secs_f64(),
         })
     }
 
@@ -253,53 +243,23 @@ impl<'a> Acquisition<'a> {
         let mut options = self.told.clone();
         options.insert("chunk_size".to_owned(), self.options.cut.chunk_size.into());
         options.insert("level".to_owned(), self.options.level.into());
-        if let From::Files(source) = &self.from {
-            options.insert("context".to_owned(), source.context().into());
-        }
+        options.extend(self.what.options());
         options
     }
+}
 
-    fn acquire(
-        &mut self,
-        store: &Arc<dyn BundleStore>,
-        issues: &mut Issues,
-    ) -> Result<(Stream, Option<FileCounts>)> {
-        let (options, progress) = (self.options, self.progress);
-        let acquired = match &mut self.from {
-            From::Disk(source) => {
-                progress.started("disk", source.size());
-                let name = source.facts().path.unwrap_or_default();
-                let ((), written) =
-                    store_stream(Arc::clone(store), "disk", "disk", options, progress, |feed| {
-                        read_source(&mut **source, &name, feed, issues)
-                    })?;
-                (finish(written, None)?, None)
-            }
-            From::Files(source) => {
-                progress.started("files", None);
-                let folder: &Path = &self.destination.folder;
-                let mut catalog = HashedFile::begin(&**store, "data/files.catalog.jsonl")?;
-                let (counts, written) =
-                    store_stream(Arc::clone(store), "files", "files", options, progress, |feed| {
-                        let mut enter = |entry: &custody::bundle::CatalogEntry| {
-                            catalog.append(entry.to_line()?.as_bytes()).map_err(Error::from)
-                        };
-                        source.pack(feed, &mut enter, Some(folder), issues)
-                    })?;
-                (finish(written, Some(catalog))?, Some(counts))
-            }
-        };
-        progress.finished();
-        Ok(acquired)
+fn states(streams: &[Stream]) -> StateBytes {
+    let mut all = StateBytes::default();
+    for stream in streams {
+        for state in [State::Data, State::Zero, State::Absent, State::Unreadable, State::Skipped, State::Base]
+        {
+            all.add(state, stream.states.of(state));
+        }
     }
+    all
 }
 
-fn finish(written: Written, catalog: Option<HashedFile>) -> Result<Stream> {
-    let catalog = catalog.map(HashedFile::finish).transpose()?;
-    Ok(written.writer.finish(written.sha256, written.sha256_data, catalog)?)
-}
-
-fn issues_entry(issues: &Issues, stream: &Stream, start: u64) -> NewEntry {
+fn issues_entry(issues: &Issues, streams: &[Stream], start: u64) -> NewEntry {
     let named: Vec<Value> = issues
         .kept()
         .iter()
@@ -318,25 +278,32 @@ fn issues_entry(issues: &Issues, stream: &Stream, start: u64) -> NewEntry {
             Value::Object(named)
         })
         .collect();
-    let tables = [Some(&stream.extents), stream.catalog.as_ref()];
+    let tables = streams.iter().flat_map(|stream| [Some(&stream.extents), stream.catalog.as_ref()]);
+    let states = states(streams);
     let entry = NewEntry::new(EntryType::ACQUIRE_ERROR)
         .error("issues", issues.count())
         .error("first", named)
-        .error("unreadable_bytes", stream.states.unreadable)
-        .error("absent_bytes", stream.states.absent)
+        .error("unreadable_bytes", states.unreadable)
+        .error("absent_bytes", states.absent)
         .refers_to(start);
-    tables.into_iter().flatten().fold(entry, |entry, file| entry.subject(&file.path, file.size, file.sha256))
+    tables.flatten().fold(entry, |entry, file| entry.subject(&file.path, file.size, file.sha256))
 }
 
-fn end_entry(stream: &Stream, issues: &Issues, files: Option<FileCounts>, start: u64) -> NewEntry {
+fn end_entry(streams: &[Stream], issues: &Issues, files: Option<FileCounts>, start: u64) -> NewEntry {
+    let size = streams.iter().fold(0u64, |size, stream| size.saturating_add(stream.size));
     let entry = NewEntry::new(EntryType::ACQUIRE_END)
-        .subject(&stream.name, stream.size, stream.sha256)
-        .result("bytes", stream.size)
-        .result("sha256", stream.sha256.to_string())
-        .result("sha256_data", stream.sha256_data.to_string())
-        .result("states", serde_json::to_value(stream.states).unwrap_or_default())
+        .result("bytes", size)
+        .result("states", serde_json::to_value(states(streams)).unwrap_or_default())
         .result("issues", issues.count())
         .refers_to(start);
+    let entry =
+        streams.iter().fold(entry, |entry, stream| entry.subject(&stream.name, stream.size, stream.sha256));
+    let entry = match streams {
+        [stream] => entry
+            .result("sha256", stream.sha256.to_string())
+            .result("sha256_data", stream.sha256_data.to_string()),
+        _ => entry,
+    };
     match files {
         Some(counts) => entry.result("entries", counts.entries).result("files", counts.files),
         None => entry,

@@ -7,17 +7,22 @@
 
 mod acquisition;
 mod buffers;
+mod capture;
 mod context;
 mod error;
+mod file_content;
 mod inode;
 mod pax;
 mod pipeline;
 mod progress;
 mod source;
 pub mod sources;
+mod tar_packer;
 
 pub use acquisition::{Acquisition, Destination, Report};
+pub use capture::{Capture, Streams};
 pub use error::{Error, Result};
 pub use pipeline::{Feed, Marks, PipelineOptions, Written, store_stream};
 pub use progress::{NoProgress, Progress};
 pub use source::{Issue, Issues, Source, read_source};
+pub use tar_packer::{FileCounts, TarPacker};

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::process::Command;
 
-use acquire::sources::disk::StreamSource;
+use acquire::sources::disk::{DiskCapture, StreamSource};
 use acquire::sources::files::FilesSource;
 use acquire::{Acquisition, Destination};
 use custody::verify::{Level, Options, verify};
@@ -99,7 +99,8 @@ fn what_was_acquired_in_a_case_verifies_and_what_was_cut_short_does_not() {
         let case = Case::create(&case_folder, &new, writer).unwrap();
         let destination = Destination::in_case(&case, "web01-disk", writer).unwrap();
         let source = Box::new(FaultSource::new(content(3 * SEGMENT + 10), &[5, 6, 700]));
-        let report = Acquisition::disk(source, destination).options(options()).run(writer).unwrap();
+        let report =
+            Acquisition::new(DiskCapture::new(source), destination).options(options()).run(writer).unwrap();
         assert_eq!(report.bundle, case_folder.join("exhibits/E001-web01-disk"));
         let found = verify(&report.bundle, &Options::default()).unwrap();
         assert_eq!(found.verdict.level, Level::Consistent, "{:?}", found.faults);
@@ -108,7 +109,7 @@ fn what_was_acquired_in_a_case_verifies_and_what_was_cut_short_does_not() {
         make_tree(&root);
         let destination = Destination::in_case(&case, "web01-logs", writer).unwrap();
         let source = FilesSource::new(&[root.join("var/log")]).unwrap();
-        let report = Acquisition::files(source, destination).options(options()).run(writer).unwrap();
+        let report = Acquisition::new(source, destination).options(options()).run(writer).unwrap();
         assert_eq!(report.bundle, case_folder.join("exhibits/E002-web01-logs"));
         let found = verify(&case_folder, &Options::default()).unwrap();
         assert!(found.faults.is_empty(), "{:?}", found.faults);
@@ -121,7 +122,9 @@ fn what_was_acquired_in_a_case_verifies_and_what_was_cut_short_does_not() {
                 Err(io::Error::from_raw_os_error(5))
             }
         }
-        Acquisition::disk(Box::new(StreamSource::new("-", Breaks)), destination).run(writer).unwrap_err();
+        Acquisition::new(DiskCapture::new(Box::new(StreamSource::new("-", Breaks))), destination)
+            .run(writer)
+            .unwrap_err();
         let found = verify(&folder, &Options::default()).unwrap();
         assert_eq!(found.verdict.level, Level::Open, "{:?}", found.faults);
     });

@@ -88,7 +88,7 @@ fn files_come_with_context_catalogue_and_content_in_a_fixed_order() {
     let again = place.path().join("again");
     let second = acquire_files(&[root.join("var/log")], &again).unwrap();
     assert_eq!(catalog(&again).len(), entries.len());
-    assert_eq!(second.stream.size, report.stream.size);
+    assert_eq!(second.streams[0].size, report.streams[0].size);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use acquire::sources::disk::{self};
+use acquire::sources::disk::{self, DiskCapture};
 use acquire::sources::files::FilesSource;
 use acquire::{Acquisition, Destination, PipelineOptions, Report, Source};
 use custody::bundle::{self, Bundle, CatalogEntry, Cut, SMALLEST_CHUNK};
@@ -49,12 +49,14 @@ pub(crate) fn destination(folder: &Path) -> Destination {
 }
 
 pub(crate) fn acquire_disk(source: Box<dyn Source>, folder: &Path) -> acquire::Result<Report> {
-    with_writer(|writer| Acquisition::disk(source, destination(folder)).options(options()).run(writer))
+    with_writer(|writer| {
+        Acquisition::new(DiskCapture::new(source), destination(folder)).options(options()).run(writer)
+    })
 }
 
 pub(crate) fn acquire_files(paths: &[PathBuf], folder: &Path) -> acquire::Result<Report> {
     let source = FilesSource::new(paths)?;
-    with_writer(|writer| Acquisition::files(source, destination(folder)).options(options()).run(writer))
+    with_writer(|writer| Acquisition::new(source, destination(folder)).options(options()).run(writer))
 }
 
 /// Every sector tells its own number, some chunks are zeros and some are noise: any shift shows.

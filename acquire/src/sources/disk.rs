@@ -17,8 +17,9 @@ use custody::strict_json::escape_text;
 use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, openat};
 use serde_json::{Map, Value};
 
+use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
-use crate::source::Source;
+use crate::source::{Source, read_source};
 
 /// `O_DIRECT` wants memory and offsets aligned to this at most.
 const ALIGNMENT: usize = 4096;
@@ -32,6 +33,42 @@ pub struct DiskSource {
     size: u64,
     facts: SourceFacts,
     sector_size: u32,
+}
+
+/// A disk, an image or a stream of bytes, acquired as the stream `disk`.
+pub struct DiskCapture {
+    source: Box<dyn Source>,
+}
+
+impl std::fmt::Debug for DiskCapture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskCapture").finish_non_exhaustive()
+    }
+}
+
+impl DiskCapture {
+    /// Plans to acquire a source from its start to its end.
+    #[must_use]
+    pub fn new(source: Box<dyn Source>) -> Self {
+        Self { source }
+    }
+}
+
+impl Capture for DiskCapture {
+    fn facts(&self) -> SourceFacts {
+        self.source.facts()
+    }
+
+    fn size(&self) -> Option<u64> {
+        self.source.size()
+    }
+
+    fn capture(&mut self, streams: &mut Streams<'_>) -> Result<()> {
+        let name = self.source.facts().path.unwrap_or_default();
+        let size = self.source.size();
+        streams
+            .bytes("disk", "disk", size, |feed, issues| read_source(&mut *self.source, &name, feed, issues))
+    }
 }
 
 /// Opens a file for reading and nothing else, without touching its access time where that is allowed.

@@ -1,9 +1,10 @@
-//! `exhibit acquire`: reads a source into a new, signed bundle of a case.
+//! `exhibit acquire`: reads a source into a new, signed bundle of a case. One file a kind of source.
+
+pub(crate) mod disk;
+pub(crate) mod logs;
 
 use std::path::{Path, PathBuf};
 
-use acquire::sources::disk;
-use acquire::sources::files::FilesSource;
 use acquire::{Acquisition, Destination, PipelineOptions, Report};
 use clap::builder::TypedValueParser;
 use custody::bundle::State;
@@ -25,29 +26,11 @@ pub(crate) struct Args {
     what: What,
 }
 
+/// The table of sources.
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// A block device, an image, or any file; `-` is standard input
-    ///
-    /// Example: exhibit acquire disk web01.raw --case ir-2026-017
-    Disk {
-        /// What to read; it is opened for reading only
-        source: PathBuf,
-        #[command(flatten)]
-        into: Into,
-    },
-    /// Files and folders, with every inode field, as a PAX tar
-    ///
-    /// Below a root with etc/ and var/, the files that name the host and its time zone are taken too.
-    ///
-    /// Example: exhibit acquire logs /var/log --case ir-2026-017
-    Logs {
-        /// Files and folders
-        #[arg(required = true)]
-        path: Vec<PathBuf>,
-        #[command(flatten)]
-        into: Into,
-    },
+    Disk(disk::Args),
+    Logs(logs::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -68,35 +51,11 @@ struct Into {
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
-    let (report, ui) = match &args.what {
-        What::Disk { source, into } => {
-            let opened = disk::open(source)?;
-            let name = into.name.clone().unwrap_or_else(|| default_name(source, "disk"));
-            (acquire_into(into, &name, session, |to| Acquisition::disk(opened, to))?, session.ui)
-        }
-        What::Logs { path, into } => {
-            let files = FilesSource::new(path)?;
-            let name = into.name.clone().unwrap_or_else(|| {
-                path.first().map_or_else(|| "logs".to_owned(), |first| default_name(first, "logs"))
-            });
-            (acquire_into(into, &name, session, |to| Acquisition::files(files, to))?, session.ui)
-        }
-    };
-    show(&report, ui)
-}
-
-/// Acquires a disk image with the defaults; what `demo` does.
-#[cfg(feature = "timeline")]
-pub(crate) fn image(source: &Path, case: &Path, name: &str, session: &Session) -> Result<Report, Failure> {
-    let opened = disk::open(source)?;
-    acquire_into(&Into::with_defaults(case), name, session, |to| Acquisition::disk(opened, to))
-}
-
-/// Acquires files with the defaults; what `demo` does.
-#[cfg(feature = "timeline")]
-pub(crate) fn logs(path: &Path, case: &Path, name: &str, session: &Session) -> Result<Report, Failure> {
-    let files = FilesSource::new(&[path.to_owned()])?;
-    acquire_into(&Into::with_defaults(case), name, session, |to| Acquisition::files(files, to))
+    let report = match &args.what {
+        What::Disk(args) => disk::run(args, session),
+        What::Logs(args) => logs::run(args, session),
+    }?;
+    show(&report, session.ui)
 }
 
 impl Into {
@@ -145,19 +104,27 @@ fn acquire_into(
 
 /// Prints the closing summary, and the bundle's path last on stdout.
 fn show(report: &Report, ui: Ui) -> Result<Outcome, Failure> {
-    let stream = &report.stream;
     if ui.is_json() {
         let issues: Vec<_> = report
             .issues
             .iter()
             .map(|issue| json!({"path": issue.path, "offset": issue.offset, "length": issue.length, "what": issue.what}))
             .collect();
-        ui.document(&json!({
-            "bundle": report.bundle.display().to_string(), "stream": stream.name, "size": stream.size,
-            "sha256": stream.sha256.to_string(), "states": stream.states, "issues": issues,
+        let streams: Vec<_> = report
+            .streams
+            .iter()
+            .map(|stream| json!({"stream": stream.name, "size": stream.size, "sha256": stream.sha256.to_string(), "states": stream.states}))
+            .collect();
+        let mut document = json!({
+            "bundle": report.bundle.display().to_string(), "streams": streams, "issues": issues,
             "issue_count": report.issue_count, "manifest_sha256": report.manifest_sha256.to_string(),
             "seconds": report.seconds,
-        }))?;
+        });
+        // Where there is one stream, as there mostly is, its facts need no search.
+        if let ([stream], Some(fields)) = (streams.as_slice(), document.as_object_mut()) {
+            fields.extend(stream.as_object().cloned().unwrap_or_default());
+        }
+        ui.document(&document)?;
     } else {
         say(report, ui);
         ui.data(&report.bundle.display().to_string())?;
@@ -168,33 +135,42 @@ fn show(report: &Report, ui: Ui) -> Result<Outcome, Failure> {
 /// The closing summary in plain words.
 pub(crate) fn say(report: &Report, ui: Ui) {
     const SHOWN: usize = 5;
-    let stream = &report.stream;
-    let stored: u64 = stream.segments.iter().map(|segment| segment.size).sum();
-    let rate = if report.seconds > 0.0 { (stream.size as f64 / report.seconds) as u64 } else { 0 };
+    let size: u64 = report.streams.iter().map(|stream| stream.size).sum();
+    let segments = report.streams.iter().flat_map(|stream| &stream.segments);
+    let stored: u64 = segments.map(|segment| segment.size).sum();
+    let rate = if report.seconds > 0.0 { (size as f64 / report.seconds) as u64 } else { 0 };
     let files = report
         .files
         .as_ref()
         .map_or_else(String::new, |counts| format!(" from {}", ui::count(counts.files, "file", "files")));
     ui.say(&format!(
         "acquired {}{files} in {:.1} s ({}/s), stored in {}",
-        ui::bytes(stream.size),
+        ui::bytes(size),
         report.seconds,
         ui::bytes(rate),
         ui::bytes(stored)
     ));
+    let sums = report.states();
     let states: Vec<String> =
         [State::Data, State::Zero, State::Absent, State::Unreadable, State::Skipped, State::Base]
             .into_iter()
-            .filter(|state| stream.states.of(*state) > 0)
-            .map(|state| format!("{} {}", ui::bytes(stream.states.of(state)), state.word()))
+            .filter(|state| sums.of(*state) > 0)
+            .map(|state| format!("{} {}", ui::bytes(sums.of(state)), state.word()))
             .collect();
-    if stream.size == 0 {
+    if size == 0 {
         ui.warn("the source holds no byte");
     }
     if !states.is_empty() {
         ui.say(&format!("every byte is accounted for: {}", states.join(", ")));
     }
-    ui.say(&format!("SHA-256 {}", stream.sha256));
+    match report.streams.as_slice() {
+        [stream] => ui.say(&format!("SHA-256 {}", stream.sha256)),
+        streams => {
+            for stream in streams {
+                ui.say(&format!("SHA-256 {} of {}", stream.sha256, stream.name));
+            }
+        }
+    }
     for issue in report.issues.iter().take(SHOWN) {
         let place = issue.offset.map_or_else(String::new, |offset| format!(" at byte {offset}"));
         ui.warn(&format!("{}{place}: {}", issue.path, issue.what));
