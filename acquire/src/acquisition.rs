@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use custody::bundle::{
     BundleStore, Examiner, FORMAT, LocalFolder, LogOrigin, Manifest, Source as SourceFacts, State,
-    StateBytes, Stream, seal,
+    StateBytes, Stream, journaled_bytes, remove_journal, seal,
 };
 use custody::strict_json::escape_text;
-use custody::{Case, CustodyLog, Digest, EntryType, NewEntry, Writer, uuid_v7};
+use custody::{Case, CustodyLog, Digest, EntryType, Moment, NewEntry, Writer, uuid_v7};
 use serde_json::{Map, Value};
 
 use crate::capture::{Capture, Streams};
-use crate::error::Result;
-use crate::pipeline::PipelineOptions;
+use crate::error::{Error, Result};
+use crate::pipeline::{Flow, PipelineOptions};
 use crate::progress::{NoProgress, Progress};
+use crate::resumption::OpenAcquisition;
 use crate::source::{Issue, Issues};
 use crate::tar_packer::FileCounts;
 
@@ -59,6 +61,7 @@ pub struct Acquisition<'a> {
     told: Map<String, Value>,
     progress: &'a dyn Progress,
     store: Option<Arc<dyn BundleStore>>,
+    stop: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Acquisition<'_> {
@@ -101,7 +104,15 @@ impl<'a> Acquisition<'a> {
     #[must_use]
     pub fn new(what: impl Capture + 'static, destination: Destination) -> Self {
         let (options, told) = (PipelineOptions::default(), Map::new());
-        Self { what: Box::new(what), destination, options, told, progress: &SILENT, store: None }
+        Self {
+            what: Box::new(what),
+            destination,
+            options,
+            told,
+            progress: &SILENT,
+            store: None,
+            stop: Arc::default(),
+        }
     }
 
     /// Sets chunk size, level and threads.
@@ -132,6 +143,13 @@ impl<'a> Acquisition<'a> {
         self
     }
 
+    /// Pauses when `stop` is set: what was read until then is kept, and [`Acquisition::resume`] goes on from there.
+    #[must_use]
+    pub fn stop_when(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = stop;
+        self
+    }
+
     /// What is known of the source before anything is read.
     #[must_use]
     pub fn source_facts(&self) -> SourceFacts {
@@ -152,28 +170,69 @@ impl<'a> Acquisition<'a> {
     ///
     /// [`Error::NoSpace`], [`Error::SourceLost`], [`Error::Bundle`], [`Error::Custody`]. The log says why, where it can
     /// still be written.
-    pub fn run(mut self, writer: &Writer<'_>) -> Result<Report> {
+    pub fn run(self, writer: &Writer<'_>) -> Result<Report> {
         let writer = writer.clone().for_exhibit(&self.destination.exhibit);
         let started = writer.clock().now();
-        let folder = self.destination.folder.clone();
-        let store = self.store.clone().unwrap_or_else(|| Arc::new(LocalFolder::new(&folder)));
-        let mut facts = self.source_facts();
+        let facts = self.source_facts();
         let options = self.option_values();
         let genesis =
             NewEntry::new(EntryType::LOG_GENESIS).how("name", escape_text(self.destination.name.as_bytes()));
-        let log = CustodyLog::create(&folder, genesis, &writer)?;
+        let log = CustodyLog::create(&self.destination.folder, genesis, &writer)?;
         let start = NewEntry::new(EntryType::ACQUIRE_START)
             .how("command", format!("acquire {}", facts.kind))
             .how("options", Value::Object(options.clone()))
             .how("source", serde_json::to_value(&facts).unwrap_or_default());
-        let start = log.append(&start, &writer)?;
+        let start = log.append(&start, &writer)?.seq;
+        let begun = Start { log, start, created: started.rfc3339(), options, facts, resumes: false };
+        self.go_on(begun, &writer, started)
+    }
+
+    /// Goes on with an acquisition of a source that can be read again, which was cut short in this destination.
+    ///
+    /// What the journal vouches for is hashed again; then the source is read on, in the chunks that were begun with. The
+    /// stream's hash is that of an acquisition that was never interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotResumable`] if no acquisition of this source is open there, those of [`Acquisition::run`], and
+    /// [`Error::Bundle`] where what was stored is damaged.
+    pub fn resume(mut self, writer: &Writer<'_>) -> Result<Report> {
+        let writer = writer.clone().for_exhibit(&self.destination.exhibit);
+        let started = writer.clock().now();
+        let (folder, facts) = (&self.destination.folder, self.source_facts());
+        let open = OpenAcquisition::expect(folder, &self.destination.exhibit, &facts)?;
+        let chunk_size = open.options.get("chunk_size").and_then(Value::as_u64);
+        if let Some(chunk_size) = chunk_size.and_then(|size| u32::try_from(size).ok()) {
+            self.options.cut.chunk_size = chunk_size;
+        }
+        let log = CustodyLog::open(folder)?;
+        let store = self.bundle_store();
+        let entry = NewEntry::new(EntryType::ACQUIRE_RESUMED)
+            .how("journaled_bytes", journaled_bytes(&store, "disk")?)
+            .refers_to(open.start);
+        log.append(&entry, &writer)?;
+        let OpenAcquisition { created, options, start, .. } = open;
+        let begun = Start { log, start, created, options, facts, resumes: true };
+        self.go_on(begun, &writer, started)
+    }
+
+    fn bundle_store(&self) -> Arc<dyn BundleStore> {
+        let folder = || Arc::new(LocalFolder::new(&self.destination.folder));
+        self.store.clone().unwrap_or_else(|| folder())
+    }
+
+    /// Everything behind the first entries of the log.
+    fn go_on(mut self, begun: Start, writer: &Writer<'_>, started: Moment) -> Result<Report> {
+        let Start { log, start, created, options, mut facts, resumes } = begun;
+        let folder = self.destination.folder.clone();
+        let store = self.bundle_store();
         let mut streams = Streams {
             store: &store,
             folder: &folder,
-            options: self.options,
-            progress: self.progress,
+            flow: Flow { options: self.options, progress: self.progress, stop: Arc::clone(&self.stop) },
+            resumes,
             log: &log,
-            writer: &writer,
+            writer,
             issues: Issues::default(),
             finished: Vec::new(),
             ranges: Vec::new(),
@@ -182,24 +241,27 @@ impl<'a> Acquisition<'a> {
         let captured = self.what.capture(&mut streams);
         let Streams { issues, finished, files, .. } = streams;
         if let Err(error) = captured {
-            let entry = NewEntry::new(EntryType::ACQUIRE_ERROR)
-                .error("stopped_by", escape_text(chain(&error).as_bytes()))
-                .error("issues", issues.count())
-                .refers_to(start.seq);
+            let entry = match &error {
+                Error::Paused => NewEntry::new(EntryType::ACQUIRE_PAUSED)
+                    .how("by", "signal")
+                    .result("journaled_bytes", journaled_bytes(&store, "disk").unwrap_or(0)),
+                error => NewEntry::new(EntryType::ACQUIRE_ERROR)
+                    .error("stopped_by", escape_text(chain(error).as_bytes())),
+            };
             // A full disk takes no entry either; the error itself says what happened.
-            let _ = log.append(&entry, &writer);
+            let _ = log.append(&entry.error("issues", issues.count()).refers_to(start), writer);
             return Err(error);
         }
         facts.more.extend(self.what.facts_after());
         if issues.count() > 0 {
-            log.append(&issues_entry(&issues, &finished, start.seq), &writer)?;
+            log.append(&issues_entry(&issues, &finished, start), writer)?;
         }
-        log.append(&end_entry(&finished, &issues, files, start.seq), &writer)?;
+        log.append(&end_entry(&finished, &issues, files, start), writer)?;
         let identity = writer.identity();
         let escape = |text: &str| escape_text(text.as_bytes());
         let manifest = Manifest {
             case: self.destination.case.clone(),
-            created: started.rfc3339(),
+            created,
             exhibit: self.destination.exhibit.clone(),
             examiner: Examiner {
                 key: writer.key().verifying_key().fingerprint(),
@@ -224,7 +286,8 @@ impl<'a> Acquisition<'a> {
             },
         };
         let sealed = seal(&store, &manifest, writer.key())?;
-        log.append(&sealed.entry().refers_to(start.seq), &writer)?;
+        log.append(&sealed.entry().refers_to(start), writer)?;
+        remove_journal(&*store)?;
         Ok(Report {
             bundle: folder,
             streams: finished,
@@ -246,6 +309,17 @@ impl<'a> Acquisition<'a> {
         options.extend(self.what.options());
         options
     }
+}
+
+/// An acquisition whose log has begun.
+struct Start {
+    log: CustodyLog,
+    /// Number of `acquire.start`.
+    start: u64,
+    created: String,
+    options: Map<String, Value>,
+    facts: SourceFacts,
+    resumes: bool,
 }
 
 fn states(streams: &[Stream]) -> StateBytes {

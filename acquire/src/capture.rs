@@ -3,16 +3,19 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use custody::bundle::{BundleStore, HashedFile, Source as SourceFacts, StoredFile, Stream};
+use custody::bundle::{
+    BundleStore, Extent, HashedFile, Resume, Sample, Source as SourceFacts, State, StoredFile, Stream,
+    StreamWriter,
+};
 use custody::clock::Clock;
-use custody::{CustodyLog, NewEntry, Writer};
+use custody::{CustodyLog, NewEntry, Writer, sha256};
 use serde_json::{Map, Value};
 
 use crate::error::Result;
-use crate::pipeline::{Feed, PipelineOptions, store_stream};
-use crate::progress::Progress;
-use crate::source::Issues;
+use crate::pipeline::{Begun, Feed, Flow, PipelineOptions, store_stream};
+use crate::source::{Issue, Issues, Source, read_source};
 use crate::tar_packer::{FileCounts, TarPacker};
 
 /// What one bundle is made of: told before it runs, then run stream by stream.
@@ -48,8 +51,9 @@ pub struct Streams<'a> {
     pub(crate) store: &'a Arc<dyn BundleStore>,
     /// The bundle's folder, which is not acquired itself.
     pub(crate) folder: &'a Path,
-    pub(crate) options: PipelineOptions,
-    pub(crate) progress: &'a dyn Progress,
+    pub(crate) flow: Flow<'a>,
+    /// Whether the bundle is one that was cut short.
+    pub(crate) resumes: bool,
     pub(crate) log: &'a CustodyLog,
     pub(crate) writer: &'a Writer<'a>,
     pub(crate) issues: Issues,
@@ -78,13 +82,43 @@ impl Streams<'_> {
         size: Option<u64>,
         produce: impl FnOnce(&mut Feed, &mut Issues) -> Result<T>,
     ) -> Result<T> {
-        self.progress.started(name, size);
-        let (store, issues) = (Arc::clone(self.store), &mut self.issues);
-        let (made, written) =
-            store_stream(store, name, kind, self.options, self.progress, |feed| produce(feed, issues))?;
+        self.flow.progress.started(name, size);
+        let begun = Begun::anew(self.store, name, kind, self.flow.options, false)?;
+        let issues = &mut self.issues;
+        let (made, written) = store_stream(begun, &self.flow, |feed| produce(feed, issues))?;
         let stream = written.writer.finish(written.sha256, written.sha256_data, None)?;
         self.add(stream);
         Ok(made)
+    }
+
+    /// Stores a source that can be read again from any place, from its start to its end.
+    ///
+    /// It keeps a journal. In a bundle that was cut short, what the journal vouches for is hashed again, some of it is
+    /// compared with the source, and reading goes on behind it.
+    ///
+    /// # Errors
+    ///
+    /// What stops the bundle from being written or taken up again. What cannot be read is an issue.
+    pub fn source(&mut self, name: &str, kind: &str, source: &mut dyn Source) -> Result<()> {
+        self.flow.progress.started(name, source.size());
+        let path = source.facts().path.unwrap_or_default();
+        let options = self.flow.options;
+        let begun = if self.resumes {
+            let resume = Resume { name, kind, cut: options.cut, mark_every: options.mark_every };
+            let progress = self.flow.progress;
+            let resumed =
+                StreamWriter::resume(Arc::clone(self.store), resume, &mut |bytes| progress.advanced(bytes))?;
+            list_gaps(&path, &resumed.extents, &mut self.issues);
+            compare(source, &path, &resumed.samples, &mut self.issues);
+            Begun::from(resumed)
+        } else {
+            Begun::anew(self.store, name, kind, options, source.is_seekable())?
+        };
+        let issues = &mut self.issues;
+        let ((), written) = store_stream(begun, &self.flow, |feed| read_source(source, &path, feed, issues))?;
+        let stream = written.writer.finish(written.sha256, written.sha256_data, None)?;
+        self.add(stream);
+        Ok(())
     }
 
     /// Stores one stream of files: a PAX tar with its catalogue.
@@ -98,16 +132,16 @@ impl Streams<'_> {
         kind: &str,
         pack: impl FnOnce(&mut TarPacker<'_>) -> Result<T>,
     ) -> Result<T> {
-        self.progress.started(name, None);
+        self.flow.progress.started(name, None);
+        let begun = Begun::anew(self.store, name, kind, self.flow.options, false)?;
         let mut catalog = HashedFile::begin(&**self.store, &format!("data/{name}.catalog.jsonl"))?;
-        let (store, issues) = (Arc::clone(self.store), &mut self.issues);
+        let issues = &mut self.issues;
         let (clock, folder) = (self.writer.clock(), self.folder);
-        let ((made, counts), written) =
-            store_stream(store, name, kind, self.options, self.progress, |feed| {
-                let mut packer = TarPacker::new(feed, &mut catalog, issues, clock, Some(folder));
-                let made = pack(&mut packer)?;
-                Ok((made, packer.finish()?))
-            })?;
+        let ((made, counts), written) = store_stream(begun, &self.flow, |feed| {
+            let mut packer = TarPacker::new(feed, &mut catalog, issues, clock, Some(folder));
+            let made = pack(&mut packer)?;
+            Ok((made, packer.finish()?))
+        })?;
         let catalog = Some(catalog.finish()?);
         let stream = written.writer.finish(written.sha256, written.sha256_data, catalog)?;
         self.files.get_or_insert_default().add(counts);
@@ -137,7 +171,7 @@ impl Streams<'_> {
     }
 
     fn add(&mut self, mut stream: Stream) {
-        self.progress.finished();
+        self.flow.progress.finished();
         if let Some(at) = self.ranges.iter().position(|(name, _)| *name == stream.name) {
             stream.ranges = Some(self.ranges.swap_remove(at).1);
         }
@@ -174,6 +208,55 @@ impl Streams<'_> {
     /// How streams are stored.
     #[must_use]
     pub fn options(&self) -> PipelineOptions {
-        self.options
+        self.flow.options
     }
+
+    /// Whether a person asked for a stop; feeds end by themselves, loops that feed nothing for long should look.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.flow.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Issues of the part that was read before the interruption, as its extents tell them.
+fn list_gaps(path: &str, extents: &[Extent], issues: &mut Issues) {
+    for extent in extents.iter().filter(|extent| !matches!(extent.state, State::Data | State::Zero)) {
+        issues.add(Issue {
+            path: path.to_owned(),
+            offset: Some(extent.start),
+            length: Some(extent.length),
+            what: format!("{}: {} (before the interruption)", extent.state, extent.detail),
+        });
+    }
+}
+
+/// Reads some chunks of the source again, which should not have changed since they were stored.
+fn compare(source: &mut dyn Source, path: &str, samples: &[Sample], issues: &mut Issues) {
+    for sample in samples {
+        let mut now = vec![0; sample.length as usize];
+        let same = read_whole(source, sample.offset, &mut now).is_ok_and(|()| sha256(&now) == sample.sha256);
+        if !same {
+            issues.add(Issue {
+                path: path.to_owned(),
+                offset: Some(sample.offset),
+                length: Some(u64::from(sample.length)),
+                what: "the source has other bytes here now than before the interruption: it was written to, or it is \
+                       not the same one"
+                    .to_owned(),
+            });
+        }
+    }
+}
+
+fn read_whole(source: &mut dyn Source, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    let mut done = 0usize;
+    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match source.read_at(offset.saturating_add(done as u64), rest) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -50,6 +50,17 @@ pub enum Error {
     /// The system gave no thread.
     #[error("failed to start a thread")]
     Thread(#[source] io::Error),
+    /// A person asked for a pause.
+    #[error("paused: what was read is kept in the open bundle")]
+    Paused,
+    /// An acquisition that was cut short cannot go on from here.
+    #[error("cannot resume exhibit {exhibit}: {reason}")]
+    NotResumable {
+        /// Id of the exhibit.
+        exhibit: String,
+        /// Why.
+        reason: String,
+    },
     /// A part of the pipeline ended early; its own error is reported instead of this one wherever there is one.
     #[error("the acquisition was stopped")]
     Stopped,

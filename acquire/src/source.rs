@@ -100,7 +100,7 @@ impl Issues {
     }
 }
 
-/// Reads a source from its start to its end into a stream.
+/// Reads a source into a stream, from where the stream stands to the source's end.
 ///
 /// The size is fixed when the source is opened: what is missing at the end is filled with zeros as `absent`, what has
 /// been added since is noted. What cannot be read is tried again in ever smaller parts down to the logical sector, then
@@ -112,7 +112,7 @@ impl Issues {
 pub fn read_source(source: &mut dyn Source, name: &str, feed: &mut Feed, issues: &mut Issues) -> Result<()> {
     let size = source.size();
     let mut reading = Reading { size, source, name, issues, ended: false, lost: None, bad: None };
-    let mut offset = 0u64;
+    let mut offset = feed.size();
     loop {
         let want = match size {
             Some(size) => usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX),

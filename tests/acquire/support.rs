@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use acquire::sources::disk::{self, DiskCapture};
 use acquire::sources::files::FilesSource;
-use acquire::{Acquisition, Destination, PipelineOptions, Report, Source};
+use acquire::{Acquisition, Destination, OpenAcquisition, PipelineOptions, Report, Source};
 use custody::bundle::{self, Bundle, CatalogEntry, Cut, SMALLEST_CHUNK};
 use custody::{Actor, FixedClock, Identity, SigningKey, Tool, Writer, sha256};
 
@@ -19,6 +19,7 @@ pub(crate) const SEGMENT: usize = 4 * CHUNK;
 pub(crate) fn options() -> PipelineOptions {
     let mut options = PipelineOptions::default();
     options.cut = Cut { chunk_size: SMALLEST_CHUNK, segment_size: SEGMENT as u64 };
+    options.mark_every = 2 * CHUNK as u64;
     options
 }
 
@@ -186,7 +187,7 @@ pub(crate) fn assert_log_holds(folder: &Path) {
 pub(crate) const CHILD_SOURCE: &str = "EXHIBIT_TEST_SOURCE";
 pub(crate) const CHILD_BUNDLE: &str = "EXHIBIT_TEST_BUNDLE";
 
-/// Acquires when it is started by [`child`], as a process of its own; nothing is asked of it otherwise.
+/// Acquires, or goes on, when it is started by [`child`], as a process of its own; nothing is asked of it otherwise.
 #[test]
 #[expect(
     clippy::disallowed_methods,
@@ -197,7 +198,15 @@ fn child_acquires() {
     else {
         return;
     };
-    acquire_disk(disk::open(source.as_ref()).unwrap(), folder.as_ref()).unwrap();
+    let (source, folder) = (disk::open(source.as_ref()).unwrap(), Path::new(&folder));
+    if OpenAcquisition::in_folder(folder).ok().flatten().is_none() {
+        acquire_disk(source, folder).unwrap();
+        return;
+    }
+    with_writer(|writer| {
+        let plan = Acquisition::new(DiskCapture::new(source), destination(folder)).options(options());
+        plan.resume(writer).unwrap()
+    });
 }
 
 /// The process that acquires `source`, started through `wrapper` if that is not empty.

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
-use crate::source::{Source, read_source};
+use crate::source::Source;
 
 /// `O_DIRECT` wants memory and offsets aligned to this at most.
 const ALIGNMENT: usize = 4096;
@@ -64,10 +64,7 @@ impl Capture for DiskCapture {
     }
 
     fn capture(&mut self, streams: &mut Streams<'_>) -> Result<()> {
-        let name = self.source.facts().path.unwrap_or_default();
-        let size = self.source.size();
-        streams
-            .bytes("disk", "disk", size, |feed, issues| read_source(&mut *self.source, &name, feed, issues))
+        streams.source("disk", "disk", &mut *self.source)
     }
 }
 

@@ -7,9 +7,11 @@ mod catalog;
 mod error;
 mod extent;
 mod frame;
+mod journal;
 mod manifest;
 mod opening;
 mod reader;
+mod resume;
 mod seal;
 mod store;
 mod tables;
@@ -22,10 +24,11 @@ pub use frame::{DEFAULT_CHUNK, EncodedChunk, Encoder, Frame, LARGEST_CHUNK, SMAL
 pub use manifest::{Examiner, FORMAT, LogOrigin, Manifest, Source, StoredFile, Stream};
 pub use opening::{Bundle, DEFAULT_CACHE};
 pub use reader::{ChunkProof, StreamReader};
+pub use resume::{Resume, Resumed, Sample, journaled_bytes, remove_journal};
 pub use seal::{SealFiles, seal};
-pub use store::{BundleStore, LocalFolder, NewFile};
+pub use store::{BundleStore, LocalFolder, NewFile, Unfinished};
 pub use tables::{ChunkRow, ChunkTable, read_extents, segment_name};
-pub use writer::{Cut, HashedFile, SEGMENT, StreamWriter, put};
+pub use writer::{Cut, HashedFile, MARK_EVERY, SEGMENT, StreamWriter, put};
 
 pub(crate) use frame::{SeekTable, decode};
 pub(crate) use manifest::LONGEST_MANIFEST;

@@ -327,27 +327,39 @@ fn read_table<T>(
     if size != file.size {
         return Err(altered(format!("{} bytes", file.size), format!("{size} bytes")));
     }
-    let mut input = BufReader::with_capacity(
-        64 << 10,
-        Hashing { inner: StoreFile::new(Arc::clone(store), &file.path), hasher: Hasher::new() },
-    );
+    let mut input =
+        BufReader::with_capacity(64 << 10, Hashing::new(StoreFile::new(Arc::clone(store), &file.path)));
     let table = read(&file.path, &mut input)?;
-    let found = input.into_inner().hasher.finish();
+    let found = input.into_inner().into_parts().0.finish();
     if found != file.sha256 {
         return Err(altered(file.sha256.to_string(), found.to_string()));
     }
     Ok(table)
 }
 
-struct Hashing {
-    inner: StoreFile,
+/// Hashes what is read through it.
+pub(super) struct Hashing<R> {
+    inner: R,
     hasher: Hasher,
+    read: u64,
 }
 
-impl Read for Hashing {
+impl<R> Hashing<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Self { inner, hasher: Hasher::new(), read: 0 }
+    }
+
+    /// The hash so far, and of how many bytes.
+    pub(super) fn into_parts(self) -> (Hasher, u64) {
+        (self.hasher, self.read)
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buf)?;
         self.hasher.update(buf.get(..read).unwrap_or_default());
+        self.read = self.read.saturating_add(read as u64);
         Ok(read)
     }
 }

@@ -1,5 +1,6 @@
 //! Writes a bundle: segments and tables as the stream comes, then everything that seals it.
 
+use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -7,14 +8,18 @@ use std::thread::{self, JoinHandle};
 use super::error::{Error, Result};
 use super::extent::{ExtentJoiner, Gap, State, StateBytes};
 use super::frame::{EncodedChunk, LARGEST_CHUNK, SMALLEST_CHUNK, SeekTable};
+use super::journal::{Journal, Mark, OpenExtent};
 use super::manifest::{StoredFile, Stream, is_stream_name};
-use super::store::{BundleStore, NewFile};
+use super::store::{BundleStore, NewFile, Unfinished};
 use super::tables::{CHUNKS_HEADER, ChunkRow, EXTENTS_HEADER, is_detail, segment_name};
 use crate::digest::{Digest, Hasher};
 use crate::merkle::Frontier;
 
 /// Bytes of a stream in each segment but the last: 1 GiB.
 pub const SEGMENT: u64 = 1 << 30;
+
+/// Bytes of a stream between two marks of its journal: 64 MiB.
+pub const MARK_EVERY: u64 = 64 << 20;
 
 /// Rows are gathered to writes of this size.
 const TABLE_BUFFER: usize = 64 << 10;
@@ -91,6 +96,22 @@ impl HashedFile {
         Ok(Self { path: path.to_owned(), file, hasher: Hasher::new(), size: 0, buffer: Vec::new() })
     }
 
+    /// Goes on with a file that was cut short, behind its first `length` bytes, whose hash so far is `hasher`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`].
+    pub(crate) fn resume(store: &dyn Unfinished, path: &str, length: u64, hasher: Hasher) -> Result<Self> {
+        let file = store.reopen(path, length).map_err(|source| Error::write(path, source))?;
+        Ok(Self { path: path.to_owned(), file, hasher, size: length, buffer: Vec::new() })
+    }
+
+    /// Brings everything to the file, and gives a descriptor that syncs it.
+    fn flushed(&mut self) -> Result<Option<File>> {
+        self.flush()?;
+        self.file.to_sync().map_err(|source| Error::write(&self.path, source))
+    }
+
     /// Appends bytes; small ones are gathered.
     ///
     /// # Errors
@@ -152,32 +173,35 @@ pub fn put(store: &dyn BundleStore, path: &str, bytes: &[u8]) -> Result<StoredFi
 /// last one, with the tables, under names that end in `.part`.
 #[derive(Debug)]
 pub struct StreamWriter {
-    store: Arc<dyn BundleStore>,
-    name: String,
-    kind: String,
-    cut: Cut,
-    segment: Option<Segment>,
+    pub(super) store: Arc<dyn BundleStore>,
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) cut: Cut,
+    pub(super) segment: Option<Segment>,
     /// Segments whose frames are written, in order; the last may still be on its way to the disk.
-    segments: Vec<StoredFile>,
-    settling: Option<JoinHandle<Result<StoredFile>>>,
-    segment_number: u32,
-    chunks: HashedFile,
-    extents: HashedFile,
-    joiner: ExtentJoiner,
-    states: StateBytes,
-    root: Frontier,
-    index: u64,
-    size: u64,
-    short: bool,
-    line: String,
+    pub(super) segments: Vec<StoredFile>,
+    pub(super) settling: Option<JoinHandle<Result<StoredFile>>>,
+    pub(super) segment_number: u32,
+    pub(super) chunks: HashedFile,
+    pub(super) extents: HashedFile,
+    pub(super) joiner: ExtentJoiner,
+    pub(super) states: StateBytes,
+    pub(super) root: Frontier,
+    pub(super) index: u64,
+    pub(super) size: u64,
+    pub(super) short: bool,
+    pub(super) line: String,
+    pub(super) journal: Option<Journal>,
+    pub(super) mark_every: u64,
+    pub(super) marked: u64,
 }
 
 #[derive(Debug)]
-struct Segment {
-    file: HashedFile,
-    seek_table: SeekTable,
-    length: u64,
-    stored: u64,
+pub(super) struct Segment {
+    pub(super) file: HashedFile,
+    pub(super) seek_table: SeekTable,
+    pub(super) length: u64,
+    pub(super) stored: u64,
 }
 
 impl StreamWriter {
@@ -213,13 +237,66 @@ impl StreamWriter {
             size: 0,
             short: false,
             line: String::new(),
+            journal: None,
+            mark_every: MARK_EVERY,
+            marked: 0,
         })
+    }
+
+    /// Keeps a journal from now on, so that the stream can be taken up again should this writer be cut short.
+    ///
+    /// A mark is made after every `every` bytes of the stream, [`MARK_EVERY`] as a rule. Stores that cannot take up an
+    /// unfinished file keep none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`].
+    pub fn keep_journal(mut self, every: u64) -> Result<Self> {
+        self.journal = Journal::open(&*self.store)?;
+        self.mark_every = every;
+        self.mark()?;
+        Ok(self)
+    }
+
+    /// Notes up to where everything is on the disk.
+    fn mark(&mut self) -> Result<()> {
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        // A segment counts as complete only once it has its name.
+        self.settle()?;
+        self.marked = self.size;
+        let mut files = Vec::new();
+        if let Some(segment) = self.segment.as_mut() {
+            files.extend(segment.file.flushed()?);
+        }
+        files.extend(self.chunks.flushed()?);
+        files.extend(self.extents.flushed()?);
+        let mark = Mark {
+            stream: self.name.clone(),
+            kind: self.kind.clone(),
+            chunk_size: self.cut.chunk_size,
+            segment_size: self.cut.segment_size,
+            size: self.size,
+            chunks_bytes: self.chunks.size,
+            extents_bytes: self.extents.size,
+            open_extent: self.joiner.open().map(OpenExtent::from),
+            segments: self.segment_number,
+            segment_bytes: self.segment.as_ref().map_or(0, |segment| segment.stored),
+        };
+        journal.mark(&mark, files)?;
+        self.journal = Some(journal);
+        Ok(())
     }
 
     /// Bytes of the stream so far.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Chunks of the stream so far.
+    #[must_use]
+    pub fn chunks(&self) -> u64 {
+        self.index
     }
 
     /// Bytes by state so far.
@@ -249,12 +326,11 @@ impl StreamWriter {
             Some(segment) => segment,
             None => {
                 let path = format!("data/{}/{}", self.name, segment_name(number));
-                self.segment.insert(Segment {
-                    file: HashedFile::begin(&*self.store, &path)?,
-                    seek_table: SeekTable::default(),
-                    length: 0,
-                    stored: 0,
-                })
+                let file = HashedFile::begin(&*self.store, &path)?;
+                if let (Some(_), Some(unfinished)) = (&self.journal, self.store.unfinished()) {
+                    unfinished.sync_names(&path).map_err(|source| Error::write(&path, source))?;
+                }
+                self.segment.insert(Segment { file, seek_table: SeekTable::default(), length: 0, stored: 0 })
             }
         };
         let row = ChunkRow {
@@ -280,6 +356,9 @@ impl StreamWriter {
         self.size = self.size.saturating_add(u64::from(chunk.length));
         if full {
             self.end_segment()?;
+        }
+        if self.journal.is_some() && self.size - self.marked >= self.mark_every {
+            self.mark()?;
         }
         Ok(())
     }
@@ -349,6 +428,8 @@ impl StreamWriter {
 
     /// Gives the stream up: what was gathered is written as far as it can be, under names that end in `.part`.
     pub fn abandon(mut self) {
+        // What is on its way may be had again only by reading the source again.
+        let _ = self.mark();
         let last = self.joiner.finish();
         // The cause is known already, and a full disk refuses this too.
         let _ = self.write_extent(last);
@@ -358,6 +439,9 @@ impl StreamWriter {
             let _ = segment.file.flush();
         }
         let _ = self.settle();
+        if let Some(mut journal) = self.journal.take() {
+            let _ = journal.settle();
+        }
     }
 
     /// Ends the stream: its last segment and its tables get their names.
@@ -373,8 +457,12 @@ impl StreamWriter {
         sha256_data: Digest,
         catalog: Option<StoredFile>,
     ) -> Result<Stream> {
+        self.mark()?;
         self.end_segment()?;
         self.settle()?;
+        if let Some(mut journal) = self.journal.take() {
+            journal.settle()?;
+        }
         let last = self.joiner.finish();
         self.write_extent(last)?;
         Ok(Stream {
