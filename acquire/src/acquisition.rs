@@ -1,12 +1,14 @@
 //! One acquisition from its first entry in the log to the seal: plan, run, report.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use custody::bundle::{
     BundleStore, Examiner, FORMAT, LocalFolder, LogOrigin, Manifest, Source as SourceFacts, State,
-    StateBytes, Stream, journaled_bytes, remove_journal, seal,
+    StateBytes, Stream, journaled_bytes, lock_journal, remove_journal, seal,
 };
 use custody::strict_json::escape_text;
 use custody::{Case, CustodyLog, Digest, EntryType, Moment, NewEntry, Writer, uuid_v7};
@@ -178,12 +180,23 @@ impl<'a> Acquisition<'a> {
         let genesis =
             NewEntry::new(EntryType::LOG_GENESIS).how("name", escape_text(self.destination.name.as_bytes()));
         let log = CustodyLog::create(&self.destination.folder, genesis, &writer)?;
+        let store = self.bundle_store();
+        let lock = self.lock(&store)?;
         let start = NewEntry::new(EntryType::ACQUIRE_START)
             .how("command", format!("acquire {}", facts.kind))
             .how("options", Value::Object(options.clone()))
             .how("source", serde_json::to_value(&facts).unwrap_or_default());
         let start = log.append(&start, &writer)?.seq;
-        let begun = Start { log, start, created: started.rfc3339(), options, facts, resumes: false };
+        let begun = Start {
+            log,
+            start,
+            created: started.rfc3339(),
+            options,
+            facts,
+            resumes: false,
+            store,
+            _lock: lock,
+        };
         self.go_on(begun, &writer, started)
     }
 
@@ -205,14 +218,18 @@ impl<'a> Acquisition<'a> {
         if let Some(chunk_size) = chunk_size.and_then(|size| u32::try_from(size).ok()) {
             self.options.cut.chunk_size = chunk_size;
         }
-        let log = CustodyLog::open(folder)?;
+        if let Some(level) = open.options.get("level").and_then(Value::as_i64) {
+            self.options.level = i32::try_from(level).unwrap_or(self.options.level);
+        }
         let store = self.bundle_store();
+        let lock = self.lock(&store)?;
+        let log = CustodyLog::open(&self.destination.folder)?;
         let entry = NewEntry::new(EntryType::ACQUIRE_RESUMED)
             .how("journaled_bytes", journaled_bytes(&store, "disk")?)
             .refers_to(open.start);
         log.append(&entry, &writer)?;
         let OpenAcquisition { created, options, start, .. } = open;
-        let begun = Start { log, start, created, options, facts, resumes: true };
+        let begun = Start { log, start, created, options, facts, resumes: true, store, _lock: lock };
         self.go_on(begun, &writer, started)
     }
 
@@ -221,11 +238,22 @@ impl<'a> Acquisition<'a> {
         self.store.clone().unwrap_or_else(|| folder())
     }
 
+    fn lock(&self, store: &Arc<dyn BundleStore>) -> Result<Option<File>> {
+        lock_journal(&**store).map_err(|error| match &error {
+            custody::bundle::Error::Write { source, .. } if source.kind() == ErrorKind::WouldBlock => {
+                Error::NotResumable {
+                    exhibit: self.destination.exhibit.clone(),
+                    reason: "another process is acquiring it now".to_owned(),
+                }
+            }
+            _ => error.into(),
+        })
+    }
+
     /// Everything behind the first entries of the log.
     fn go_on(mut self, begun: Start, writer: &Writer<'_>, started: Moment) -> Result<Report> {
-        let Start { log, start, created, options, mut facts, resumes } = begun;
+        let Start { log, start, created, options, mut facts, resumes, store, _lock } = begun;
         let folder = self.destination.folder.clone();
-        let store = self.bundle_store();
         let mut streams = Streams {
             store: &store,
             folder: &folder,
@@ -249,7 +277,8 @@ impl<'a> Acquisition<'a> {
                     .error("stopped_by", escape_text(chain(error).as_bytes())),
             };
             // A full disk takes no entry either; the error itself says what happened.
-            let _ = log.append(&entry.error("issues", issues.count()).refers_to(start), writer);
+            let entry = if issues.count() > 0 { entry.error("issues", issues.count()) } else { entry };
+            let _ = log.append(&entry.refers_to(start), writer);
             return Err(error);
         }
         facts.more.extend(self.what.facts_after());
@@ -320,6 +349,9 @@ struct Start {
     options: Map<String, Value>,
     facts: SourceFacts,
     resumes: bool,
+    store: Arc<dyn BundleStore>,
+    /// Held until the bundle is sealed.
+    _lock: Option<File>,
 }
 
 fn states(streams: &[Stream]) -> StateBytes {

@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod failure;
 mod identity;
+mod interrupt;
 mod progress_bar;
 mod session;
 mod target;

@@ -24,7 +24,7 @@ pub use frame::{DEFAULT_CHUNK, EncodedChunk, Encoder, Frame, LARGEST_CHUNK, SMAL
 pub use manifest::{Examiner, FORMAT, LogOrigin, Manifest, Source, StoredFile, Stream};
 pub use opening::{Bundle, DEFAULT_CACHE};
 pub use reader::{ChunkProof, StreamReader};
-pub use resume::{Resume, Resumed, Sample, journaled_bytes, remove_journal};
+pub use resume::{Resume, Resumed, Sample, journaled_bytes, lock_journal, remove_journal};
 pub use seal::{SealFiles, seal};
 pub use store::{BundleStore, LocalFolder, NewFile, Unfinished};
 pub use tables::{ChunkRow, ChunkTable, read_extents, segment_name};

@@ -377,6 +377,22 @@ impl SegmentAgain {
     }
 }
 
+/// Keeps other processes from acquiring into the same bundle while the file that is given back is held.
+///
+/// `None` where the store cannot take up unfinished files, so that nobody else would.
+///
+/// # Errors
+///
+/// [`Error::Write`]; of kind [`io::ErrorKind::WouldBlock`] if another process holds it.
+pub fn lock_journal(store: &dyn BundleStore) -> Result<Option<std::fs::File>> {
+    let Some(unfinished) = store.unfinished() else { return Ok(None) };
+    let failed = |source| Error::write(JOURNAL, source);
+    let file = unfinished.open_to_append(JOURNAL).map_err(failed)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|error| failed(error.into()))?;
+    Ok(Some(file))
+}
+
 /// Removes the journal of a bundle that is sealed now.
 ///
 /// # Errors

@@ -5,13 +5,14 @@ pub(crate) mod logs;
 
 use std::path::{Path, PathBuf};
 
-use acquire::{Acquisition, Destination, PipelineOptions, Report};
+use acquire::{Acquisition, Destination, OpenAcquisition, PipelineOptions, Report};
 use clap::builder::TypedValueParser;
-use custody::bundle::State;
-use custody::{EntryType, NewEntry};
+use custody::bundle::{Source as SourceFacts, State};
+use custody::{Case, EntryType, Exhibit, NewEntry, Writer};
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
+use crate::interrupt;
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
 use crate::target;
@@ -48,6 +49,9 @@ struct Into {
     #[arg(long, default_value_t = 1, value_name = "N",
           value_parser = clap::value_parser!(i64).range(-7..=19).map(|level| level as i32))]
     level: i32,
+    /// Read back all that was written once it is sealed, and verify it
+    #[arg(long)]
+    verify_after: bool,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
@@ -61,10 +65,11 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 impl Into {
     #[cfg(feature = "timeline")]
     fn with_defaults(case: &Path) -> Into {
-        Into { case: case.to_owned(), name: None, chunk_size: 512 << 10, level: 1 }
+        Into { case: case.to_owned(), name: None, chunk_size: 512 << 10, level: 1, verify_after: false }
     }
 }
 
+/// Acquires into a new exhibit of the case.
 fn acquire_into(
     into: &Into,
     name: &str,
@@ -75,21 +80,86 @@ fn acquire_into(
     let key = session.key()?;
     let writer = session.writer(&key, Some(&case));
     let exhibit = case.add_exhibit(name, &writer)?;
+    run_in(&Place { case: &case, exhibit: &exhibit, name, writer: &writer, into, session }, plan, false)
+}
+
+/// Goes on with the exhibit of this source that was cut short; without one, it begins a new one and says so.
+fn resume_into(
+    into: &Into,
+    name: &str,
+    session: &Session,
+    facts: &SourceFacts,
+    plan: impl FnOnce(Destination) -> Acquisition<'static>,
+) -> Result<Report, Failure> {
+    let case = target::open_case(&into.case)?;
+    let mut open = Vec::new();
+    let mut others = Vec::new();
+    for exhibit in case.exhibits()? {
+        let Some(begun) = OpenAcquisition::in_folder(&exhibit.folder)? else { continue };
+        match begun.is_of(facts) {
+            Ok(()) => open.push(exhibit),
+            Err(why) => others.push(format!("{} is open too, but {why}", exhibit.id)),
+        }
+    }
+    if into.name.is_some() {
+        open.retain(|exhibit| exhibit.is_called(name));
+    }
+    for other in others {
+        session.ui.detail(&other);
+    }
+    let key = session.key()?;
+    let writer = session.writer(&key, Some(&case));
+    match open.as_slice() {
+        [] => {
+            session.ui.warn("no acquisition of this source is open in the case: it is begun anew");
+            acquire_into(into, name, session, plan)
+        }
+        [exhibit] => {
+            session.ui.say(&format!("going on with exhibit {}", exhibit.id));
+            run_in(&Place { case: &case, exhibit, name, writer: &writer, into, session }, plan, true)
+        }
+        several => {
+            let ids: Vec<_> = several.iter().map(|exhibit| exhibit.id.as_str()).collect();
+            Err(Failure::usage(format!("several acquisitions of this source are open: {}", ids.join(", ")))
+                .hint("say which with --name"))
+        }
+    }
+}
+
+/// Where an acquisition goes, and by whose hand.
+struct Place<'a> {
+    case: &'a Case,
+    exhibit: &'a Exhibit,
+    name: &'a str,
+    writer: &'a Writer<'a>,
+    into: &'a Into,
+    session: &'a Session,
+}
+
+fn run_in(
+    place: &Place<'_>,
+    plan: impl FnOnce(Destination) -> Acquisition<'static>,
+    resumes: bool,
+) -> Result<Report, Failure> {
+    let Place { case, exhibit, name, writer, into, session } = place;
     let destination = Destination {
         folder: exhibit.folder.clone(),
         exhibit: exhibit.id.clone(),
-        name: name.to_owned(),
+        name: (*name).to_owned(),
         case: Some(case.file().id.clone()),
     };
     let mut options = PipelineOptions::default();
     (options.cut.chunk_size, options.level) = (into.chunk_size, into.level);
     let bars = Bars::new(session.ui, Unit::Bytes);
     let plan: Acquisition<'_> = plan(destination);
-    let report = plan.options(options).progress(&bars).run(&writer);
+    let plan = plan.options(options).progress(&bars).stop_when(interrupt::pause_flag()?);
+    let report = if resumes { plan.resume(writer) } else { plan.run(writer) };
     drop(bars);
     let report = report.map_err(|error| {
-        Failure::new(error)
-            .hint(format!("what was read is kept in {}, which stays OPEN", exhibit.folder.display()))
+        let kept = format!("what was read is kept in {}, which stays OPEN", exhibit.folder.display());
+        let can_resume = matches!(error, acquire::Error::Paused) && exhibit.folder.join("journal").is_file();
+        let failure = Failure::new(error).hint(kept);
+        if can_resume { failure.hint("the same command with --resume goes on from there") } else { failure }
     })?;
     // The case's log vouches for the seal, so that an anchor of the case covers the bundle too.
     let manifest = std::fs::metadata(report.bundle.join("manifest.json"))?.len();
@@ -98,8 +168,59 @@ fn acquire_into(
         manifest,
         report.manifest_sha256,
     );
-    case.append(sealed, &writer)?;
+    case.append(sealed, writer)?;
+    if into.verify_after {
+        verify_after(place, &report)?;
+    }
     Ok(report)
+}
+
+/// Reads back from the disk all that was written, and says whether it is what was read.
+fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
+    let Place { case, exhibit, writer, session, .. } = place;
+    let bars = Bars::waiting(session.ui, "reading back");
+    drop_from_cache(&report.bundle);
+    let verification = custody::verify::verify(&report.bundle, &custody::verify::Options::default())?;
+    drop(bars);
+    let entry = NewEntry::new(EntryType::VERIFY_RESULT)
+        .exhibit(&exhibit.id)
+        .how("command", "acquire --verify-after")
+        .result("verdict", verification.verdict.to_string())
+        .result("faults", verification.fault_count)
+        .result("stream_bytes", verification.counts.stream_bytes);
+    case.append(entry, writer)?;
+    if verification.fault_count > 0 {
+        for fault in &verification.faults {
+            session.ui.warn(&fault.to_string());
+        }
+        return Err(Failure::new(format!(
+            "what was written to {} is not what was read: {}",
+            report.bundle.display(),
+            ui::count(verification.fault_count, "fault", "faults")
+        ))
+        .hint("the disk that holds the case may be failing; acquire again to another one"));
+    }
+    session.ui.say(&format!("read back and verified: {}", verification.verdict));
+    Ok(())
+}
+
+/// Asks the system to forget what it holds of the stored files, so that the disk itself is read.
+fn drop_from_cache(bundle: &Path) {
+    let mut folders = vec![bundle.join("data")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(_) => {
+                    if let Ok(file) = std::fs::File::open(entry.path()) {
+                        // Advice: where it is not taken, the bytes are read from memory.
+                        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// Prints the closing summary, and the bundle's path last on stdout.
