@@ -198,7 +198,12 @@ fn child_acquires() {
     else {
         return;
     };
-    let (source, folder) = (disk::open(source.as_ref()).unwrap(), Path::new(&folder));
+    let folder = Path::new(&folder);
+    if Path::new(&source).is_dir() {
+        acquire_files(&[PathBuf::from(source)], folder).unwrap();
+        return;
+    }
+    let source = disk::open(source.as_ref()).unwrap();
     if OpenAcquisition::in_folder(folder).ok().flatten().is_none() {
         acquire_disk(source, folder).unwrap();
         return;
