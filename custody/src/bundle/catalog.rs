@@ -258,6 +258,7 @@ mod tests {
         std::fs::write(folder.path().join("data/files.catalog.jsonl"), text).unwrap();
         let file = StoredFile {
             path: "data/files.catalog.jsonl".into(),
+            plain: None,
             sha256: sha256(claimed.as_bytes()),
             size: claimed.len() as u64,
         };

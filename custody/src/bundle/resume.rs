@@ -167,6 +167,7 @@ impl Stored<'_> {
         }
         let writer = StreamWriter {
             store: Arc::clone(self.store),
+            protection: None,
             name: name.to_owned(),
             kind: mark.kind.clone(),
             cut: self.resume.cut,
