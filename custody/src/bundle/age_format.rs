@@ -9,8 +9,13 @@ use age::{DecryptError, Decryptor, Encryptor};
 use super::protection::Unopened;
 use super::store::BundleStore;
 
-/// A header is parsed while it is read, so there must be an end: 300 recipients fit.
-const LONGEST_HEADER: usize = 64 << 10;
+/// A header is parsed anew with each line that is read, so there must be an end. 100 recipients need 10 KiB.
+const LONGEST_HEADER: usize = 16 << 10;
+/// More than are ever written, with the meaningless one that `age` adds.
+const MOST_STANZAS: usize = 200;
+/// The line that ends a header begins so, and each that names a recipient.
+const HEADER_END: &[u8] = b"\n--- ";
+const STANZA: &[u8] = b"\n-> ";
 /// Bytes that are encrypted together; see the format's "Payload".
 const BLOCK: u64 = 64 << 10;
 
@@ -76,6 +81,11 @@ impl Decrypting {
         let read = store.read_at(path, 0, &mut head)?;
         let mut head = head.get(..read).unwrap_or_default();
         // The whole header lies in these bytes, or the file is refused.
+        let end = head.windows(HEADER_END.len()).position(|window| window == HEADER_END);
+        let stanzas = head.get(..end.unwrap_or(0)).unwrap_or_default().windows(STANZA.len());
+        if end.is_none() || stanzas.filter(|window| *window == STANZA).count() > MOST_STANZAS {
+            return Err(refusal(DecryptError::InvalidHeader));
+        }
         Decryptor::new_buffered(&mut head).map_err(refusal)?;
         let file = Ciphertext { store: Arc::clone(store), path: path.to_owned(), at: 0, size };
         let decryptor = Decryptor::new_buffered(BufReader::new(file)).map_err(refusal)?;

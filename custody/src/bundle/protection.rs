@@ -20,6 +20,9 @@ use crate::digest::{Digest, Hasher};
 /// What is put behind the name of an encrypted file.
 pub(crate) const ENDING: &str = ".age";
 
+/// More recipients than this are refused, so that every header that is written can be read again.
+const MOST_RECIPIENTS: usize = 100;
+
 /// No file of keys is longer.
 const LONGEST_KEY_FILE: u64 = 1 << 20;
 
@@ -54,6 +57,11 @@ impl Recipients {
                 None => format!("{text:?} is no age recipient: {reason}"),
             },
         })?;
+        if self.keys.len() >= MOST_RECIPIENTS {
+            return Err(Error::Protection {
+                reason: format!("there are more than {MOST_RECIPIENTS} recipients"),
+            });
+        }
         self.keys.push(key);
         self.names.push(text.to_owned());
         Ok(())
@@ -201,8 +209,13 @@ impl Unopened {
     }
 
     /// What an error of a store was about, if it was about this.
-    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
+    fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
+    }
+
+    /// Whether an error says that no key fits.
+    pub(crate) fn is_no_key(error: &io::Error) -> bool {
+        matches!(Self::of(error), Some(Self::NoKey))
     }
 
     /// Whether an error says that ciphertext was altered.

@@ -139,6 +139,9 @@ impl HashedFile {
     }
 
     fn flush(&mut self) -> Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         let written = self.write(&buffer);
         buffer.clear();
