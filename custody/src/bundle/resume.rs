@@ -368,7 +368,7 @@ impl SegmentAgain {
             let file = HashedFile::resume(stored.unfinished, &path, size, hasher)?;
             return file.finish();
         }
-        Ok(StoredFile { path, sha256: hasher.finish(), size })
+        Ok(StoredFile { path, plain: None, sha256: hasher.finish(), size })
     }
 
     fn reopened(self, stored: &Stored<'_>) -> Result<Segment> {
