@@ -16,6 +16,8 @@ mod cut_short;
 mod disk;
 #[path = "acquire/files.rs"]
 mod files;
+#[path = "acquire/patience.rs"]
+mod patience;
 #[path = "acquire/resume.rs"]
 mod resume;
 #[path = "acquire/support.rs"]

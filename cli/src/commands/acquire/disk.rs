@@ -1,28 +1,65 @@
 //! `exhibit acquire disk`
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "timeline")]
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use acquire::sources::disk::{self, DiskCapture};
-use acquire::{Acquisition, Report};
+use acquire::sources::paced::Rate;
+use acquire::sources::subset::Subset;
+use acquire::{Acquisition, Patience, Report};
 
 use super::{Into, acquire_into, default_name};
+use crate::amounts;
 use crate::failure::Failure;
 use crate::session::Session;
 
 /// A block device, an image, or any file; `-` is standard input
+///
+/// Of a split image (`image.001 image.002 …`, `.aa .ab …`) any part stands for all of them. Bad areas are tried again
+/// down to single sectors; what stays unreadable is zeros, and listed.
 ///
 /// Example: exhibit acquire disk web01.raw --case ir-2026-017
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to read; it is opened for reading only
     source: PathBuf,
+    /// Read no faster than this, such as 200MB/s or 64MiB/s
+    #[arg(long, value_name = "RATE", value_parser = amounts::rate)]
+    max_read: Option<u64>,
+    /// Time that failing reads may take altogether; after it, bad areas are listed without trying each sector
+    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = amounts::span)]
+    bad_area_time: Duration,
+    /// Begin here: bytes, or sectors of 512 bytes as in 2048s
+    #[arg(long, value_name = "PLACE", value_parser = amounts::place)]
+    offset: Option<u64>,
+    /// Read this much: bytes, or sectors of 512 bytes [default: to the end]
+    #[arg(long, value_name = "LENGTH", value_parser = amounts::place)]
+    length: Option<u64>,
+    /// Take SOURCE alone, though its name looks like a part of a split image
+    #[arg(long)]
+    one_file: bool,
     #[command(flatten)]
     into: Into,
 }
 
 pub(super) fn run(args: &Args, session: &Session) -> Result<Report, Failure> {
     let name = args.into.name.clone().unwrap_or_else(|| default_name(&args.source, "disk"));
-    acquire(&args.source, &args.into, &name, session)
+    let opened = if args.one_file { disk::open_alone(&args.source) } else { disk::open(&args.source) };
+    let mut source = opened.map_err(|error| match error {
+        error @ acquire::Error::MissingPart { .. } => {
+            Failure::new(error).hint("with --one-file SOURCE is taken alone, as it is")
+        }
+        error => Failure::new(error),
+    })?;
+    if args.offset.is_some() || args.length.is_some() {
+        source = Box::new(Subset::new(source, args.offset.unwrap_or(0), args.length)?);
+    }
+    let capture = DiskCapture::new(source)
+        .patience(Patience::of(args.bad_area_time))
+        .rate(Rate::of(args.max_read.unwrap_or(0)));
+    acquire_into(&args.into, &name, session, |to| Acquisition::new(capture, to))
 }
 
 /// Acquires a disk image with the defaults; what `demo` does.
@@ -33,10 +70,6 @@ pub(crate) fn with_defaults(
     name: &str,
     session: &Session,
 ) -> Result<Report, Failure> {
-    acquire(source, &Into::with_defaults(case), name, session)
-}
-
-fn acquire(source: &Path, into: &Into, name: &str, session: &Session) -> Result<Report, Failure> {
-    let opened = disk::open(source)?;
-    acquire_into(into, name, session, |to| Acquisition::new(DiskCapture::new(opened), to))
+    let capture = DiskCapture::new(disk::open(source)?);
+    acquire_into(&Into::with_defaults(case), name, session, |to| Acquisition::new(capture, to))
 }
