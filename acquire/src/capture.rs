@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::pipeline::{Begun, Feed, Flow, PipelineOptions, store_stream};
-use crate::source::{Issue, Issues, Source, read_source};
+use crate::reading::read_source;
+use crate::source::{Issue, Issues, Source};
 use crate::tar_packer::{FileCounts, TarPacker};
 
 /// What one bundle is made of: told before it runs, then run stream by stream.
@@ -69,7 +70,7 @@ impl std::fmt::Debug for Streams<'_> {
     }
 }
 
-impl Streams<'_> {
+impl<'a> Streams<'a> {
     /// Stores one stream of bytes. `size` is what will come, if that is known.
     ///
     /// # Errors
@@ -114,8 +115,9 @@ impl Streams<'_> {
         } else {
             Begun::anew(self.store, name, kind, options, source.is_seekable())?
         };
-        let issues = &mut self.issues;
-        let ((), written) = store_stream(begun, &self.flow, |feed| read_source(source, &path, feed, issues))?;
+        let (clock, issues) = (self.writer.clock(), &mut self.issues);
+        let ((), written) =
+            store_stream(begun, &self.flow, |feed| read_source(source, &path, clock, feed, issues))?;
         let stream = written.writer.finish(written.sha256, written.sha256_data, None)?;
         self.add(stream);
         Ok(())
@@ -201,7 +203,7 @@ impl Streams<'_> {
 
     /// The clock of this run.
     #[must_use]
-    pub fn clock(&self) -> &dyn Clock {
+    pub fn clock(&self) -> &'a dyn Clock {
         self.writer.clock()
     }
 

@@ -25,6 +25,14 @@ pub enum Error {
         /// Why.
         reason: &'static str,
     },
+    /// One part of a split image is not there.
+    #[error("part {path:?} of the split image {of:?} is missing")]
+    MissingPart {
+        /// The part.
+        path: PathBuf,
+        /// The part that was given.
+        of: PathBuf,
+    },
     /// A source that gives each byte once failed, so the rest of it is lost.
     #[error("source {name} failed at byte {offset}: what was read before is kept in the open bundle")]
     SourceLost {

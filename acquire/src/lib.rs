@@ -3,7 +3,7 @@
 //! A source is only ever opened for reading. What cannot be read becomes a listed [`Issue`] with its place, and never
 //! shifts what follows it. Memory is bounded, whatever the size of the source.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod acquisition;
 mod buffers;
@@ -15,6 +15,7 @@ mod inode;
 mod pax;
 mod pipeline;
 mod progress;
+mod reading;
 mod resumption;
 mod source;
 pub mod sources;
@@ -25,6 +26,7 @@ pub use capture::{Capture, Streams};
 pub use error::{Error, Result};
 pub use pipeline::{Feed, Marks, PipelineOptions};
 pub use progress::{NoProgress, Progress};
+pub use reading::{Patience, read_source};
 pub use resumption::OpenAcquisition;
-pub use source::{Issue, Issues, Source, read_source};
+pub use source::{Issue, Issues, Source};
 pub use tar_packer::{FileCounts, TarPacker};

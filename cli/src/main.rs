@@ -1,6 +1,7 @@
 //! The `exhibit` command.
 #![forbid(unsafe_code)]
 
+mod amounts;
 mod args;
 mod commands;
 mod failure;
