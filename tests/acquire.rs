@@ -14,6 +14,8 @@ mod custody_of_it;
 mod cut_short;
 #[path = "acquire/disk.rs"]
 mod disk;
+#[path = "acquire/export.rs"]
+mod export;
 #[path = "acquire/files.rs"]
 mod files;
 #[path = "acquire/resume.rs"]
