@@ -10,6 +10,8 @@ mod buffers;
 mod capture;
 mod context;
 mod error;
+mod ewf;
+pub mod export;
 mod file_content;
 mod inode;
 mod pax;

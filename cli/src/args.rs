@@ -65,6 +65,7 @@ pub(crate) enum Command {
     Show(commands::show::Args),
     Custody(commands::custody::Args),
     Report(commands::report::Args),
+    Export(commands::export::Args),
     Key(commands::key::Args),
     #[cfg(feature = "timeline")]
     Demo(commands::demo::Args),
@@ -92,6 +93,7 @@ impl Command {
             Command::Show(args) => commands::show::run(args, session),
             Command::Custody(args) => commands::custody::run(args, session),
             Command::Report(args) => commands::report::run(args, session),
+            Command::Export(args) => commands::export::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             #[cfg(feature = "timeline")]
             Command::Demo(args) => commands::demo::run(args, session),

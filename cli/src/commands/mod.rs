@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod custody;
 #[cfg(feature = "timeline")]
 pub(crate) mod demo;
+pub(crate) mod export;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod list;
