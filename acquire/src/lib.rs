@@ -12,6 +12,7 @@ mod context;
 mod error;
 mod file_content;
 mod inode;
+pub mod memory;
 mod pax;
 mod pipeline;
 mod progress;
