@@ -7,14 +7,14 @@
 use super::iomem::PhysicalRange;
 
 /// Bytes of a header.
-pub const HEADER_BYTES: usize = 32;
+pub(crate) const HEADER_BYTES: usize = 32;
 
 const MAGIC: u32 = 0x4C69_4D45;
 const AVML_MAGIC: u32 = 0x4C4D_5641;
 
 /// The header that goes before a range's bytes.
 #[must_use]
-pub fn header(range: PhysicalRange) -> [u8; HEADER_BYTES] {
+pub(crate) fn header(range: PhysicalRange) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     let fields = MAGIC
         .to_le_bytes()
@@ -30,7 +30,7 @@ pub fn header(range: PhysicalRange) -> [u8; HEADER_BYTES] {
 
 /// What stands where a header should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Header {
+pub(crate) enum Header {
     /// A range of plain bytes follows.
     Lime(PhysicalRange),
     /// A compressed block of AVML's own format follows.
@@ -41,7 +41,7 @@ pub enum Header {
 
 /// Reads a header. Reserved bytes that are not zero are accepted, as LiME's own readers do.
 #[must_use]
-pub fn read_header(bytes: &[u8; HEADER_BYTES]) -> Header {
+pub(crate) fn read_header(bytes: &[u8; HEADER_BYTES]) -> Header {
     let four = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
     let eight = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
     match (four(0), four(4)) {

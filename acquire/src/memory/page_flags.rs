@@ -14,7 +14,7 @@ use super::physical::PAGE;
 
 /// Why a page is zeros without having been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Withheld {
+pub(crate) enum Withheld {
     /// The memory there is faulty, and the kernel does not touch it.
     Poisoned,
     /// A balloon has given it back to the hypervisor, or a driver has taken it offline.
@@ -40,7 +40,7 @@ impl Withheld {
 
     /// The state of such a page in the stream.
     #[must_use]
-    pub fn state(self) -> State {
+    pub(crate) fn state(self) -> State {
         match self {
             Self::Poisoned => State::Unreadable,
             Self::Offline | Self::NoPage => State::Absent,
@@ -49,7 +49,7 @@ impl Withheld {
 
     /// The detail in the extents table.
     #[must_use]
-    pub fn detail(self) -> &'static str {
+    pub(crate) fn detail(self) -> &'static str {
         match self {
             Self::Poisoned => "hwpoison",
             Self::Offline => "page_offline",
@@ -59,7 +59,7 @@ impl Withheld {
 
     /// What it is, in words.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Poisoned => "faulty memory (hwpoison), which the kernel gives as zeros",
             Self::Offline => "offline pages (a balloon's, or a driver's), which the kernel gives as zeros",

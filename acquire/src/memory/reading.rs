@@ -65,19 +65,19 @@ impl Why {
 
 /// Pages by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PageCounts {
+pub(crate) struct PageCounts {
     /// Read, zeros or not.
-    pub read: u64,
+    pub(crate) read: u64,
     /// Failed to be read.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// Not given by the source.
-    pub absent: u64,
+    pub(crate) absent: u64,
     /// Poisoned, and zeros for it.
-    pub poisoned: u64,
+    pub(crate) poisoned: u64,
     /// Offline, and zeros for it.
-    pub offline: u64,
+    pub(crate) offline: u64,
     /// Not there for the kernel, and zeros for it.
-    pub no_page: u64,
+    pub(crate) no_page: u64,
 }
 
 /// Memory that is being read.

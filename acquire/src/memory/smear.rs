@@ -22,15 +22,15 @@ pub(crate) struct Samples {
 
 /// What reading the samples again showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Smear {
+pub(crate) struct Smear {
     /// Pages read again.
-    pub sampled: u64,
+    pub(crate) sampled: u64,
     /// Those that had changed.
-    pub changed: u64,
+    pub(crate) changed: u64,
     /// Those that could not be read again.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// Every so many pages one was sampled.
-    pub every: u64,
+    pub(crate) every: u64,
 }
 
 impl Samples {
