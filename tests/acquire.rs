@@ -16,5 +16,7 @@ mod cut_short;
 mod disk;
 #[path = "acquire/files.rs"]
 mod files;
+#[path = "acquire/memory.rs"]
+mod memory;
 #[path = "acquire/support.rs"]
 mod support;

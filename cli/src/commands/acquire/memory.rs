@@ -7,7 +7,7 @@ use acquire::{Acquisition, Report};
 use serde_json::{Value, json};
 
 use super::{Into, acquire_into, default_name};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Failure;
 use crate::session::Session;
 use crate::ui::{self, Ui};
 
@@ -32,10 +32,12 @@ pub(super) struct Args {
     into: Into,
 }
 
-pub(super) fn run(args: &Args, session: &Session) -> Result<(Option<Report>, Outcome), Failure> {
+/// Acquires, or only says what would work: then there is no report.
+pub(super) fn run(args: &Args, session: &Session) -> Result<Option<Report>, Failure> {
     let source = source(args)?;
     if args.dry_run {
-        return forecast(&source, session.ui).map(|outcome| (None, outcome));
+        forecast(&source, session.ui)?;
+        return Ok(None);
     }
     let capture = MemoryCapture::plan(&Host::this(), &source)?;
     let name = args.into.name.clone().unwrap_or_else(|| match &source {
@@ -43,7 +45,7 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<(Option<Report>, Out
         _ => "memory".to_owned(),
     });
     let report = acquire_into(&args.into, &name, session, |to| Acquisition::new(capture, to))?;
-    Ok((Some(report), Outcome::Done))
+    Ok(Some(report))
 }
 
 fn source(args: &Args) -> Result<MemorySource, Failure> {
@@ -61,14 +63,14 @@ fn source(args: &Args) -> Result<MemorySource, Failure> {
     Ok(source)
 }
 
-/// What `--dry-run` says: exit code 4 if nothing would work.
-fn forecast(source: &MemorySource, ui: Ui) -> Result<Outcome, Failure> {
+/// What `--dry-run` says; a failure if nothing would work.
+fn forecast(source: &MemorySource, ui: Ui) -> Result<(), Failure> {
     let capture = match source {
         // An image is opened and looked at; there is no table of ways for it.
         MemorySource::File { .. } => {
             let capture = MemoryCapture::plan(&Host::this(), source)?;
             ui.say(&format!("would acquire {}", ui::bytes(acquire::Capture::size(&capture).unwrap_or(0))));
-            return Ok(Outcome::Done);
+            return Ok(());
         }
         _ => MemoryCapture::plan(&Host::this(), source),
     };
@@ -89,7 +91,7 @@ fn forecast(source: &MemorySource, ui: Ui) -> Result<Outcome, Failure> {
         }
     }
     capture?;
-    Ok(Outcome::Done)
+    Ok(())
 }
 
 /// What became of the memory's pages, in the closing summary.

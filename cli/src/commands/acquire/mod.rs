@@ -57,8 +57,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         What::Disk(args) => disk::run(args, session),
         What::Logs(args) => logs::run(args, session),
         What::Memory(args) => match memory::run(args, session)? {
-            (Some(report), _) => Ok(report),
-            (None, outcome) => return Ok(outcome),
+            Some(report) => Ok(report),
+            None => return Ok(Outcome::Done),
         },
     }?;
     show(&report, session.ui)
