@@ -22,6 +22,8 @@ mod export;
 mod faulty_disk;
 #[path = "acquire/files.rs"]
 mod files;
+#[path = "acquire/memory.rs"]
+mod memory;
 #[path = "acquire/patience.rs"]
 mod patience;
 #[path = "acquire/resume.rs"]

@@ -83,6 +83,8 @@ pub struct Report {
     pub manifest_sha256: Digest,
     /// What was packed, of an acquisition of files.
     pub files: Option<FileCounts>,
+    /// Facts that only the run could tell, as the manifest has them.
+    pub facts: Map<String, Value>,
     /// What went wrong at single places, the first 10,000 of them.
     pub issues: Vec<Issue>,
     /// How many there were.
@@ -281,11 +283,14 @@ impl<'a> Acquisition<'a> {
             let _ = log.append(&entry.refers_to(start), writer);
             return Err(error);
         }
-        facts.more.extend(self.what.facts_after());
+        let after = self.what.facts_after();
+        facts.more.extend(after.clone());
         if issues.count() > 0 {
             log.append(&issues_entry(&issues, &finished, start), writer)?;
         }
-        log.append(&end_entry(&finished, &issues, files, start), writer)?;
+        let end = end_entry(&finished, &issues, files, start);
+        let end = after.iter().fold(end, |end, (name, fact)| end.result(name, fact.clone()));
+        log.append(&end, writer)?;
         let identity = writer.identity();
         let escape = |text: &str| escape_text(text.as_bytes());
         let manifest = Manifest {
@@ -322,6 +327,7 @@ impl<'a> Acquisition<'a> {
             streams: finished,
             manifest_sha256: sealed.manifest.sha256,
             files,
+            facts: after,
             issue_count: issues.count(),
             issues: issues.into_kept(),
             seconds: std::time::Duration::from_nanos(

@@ -33,6 +33,22 @@ pub enum Error {
         /// The part that was given.
         of: PathBuf,
     },
+    /// No way to read this machine's memory works, or not the one that was asked for.
+    #[error("this machine's memory cannot be read{wanted}\n{forecast}")]
+    NoMemory {
+        /// The way that was asked for, as ` by /dev/mem`.
+        wanted: String,
+        /// Every way, and why it does not work.
+        forecast: String,
+    },
+    /// A file is no image of memory that can be acquired this way.
+    #[error("cannot acquire {path:?} as memory: {reason}")]
+    NotMemory {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A source that gives each byte once failed, so the rest of it is lost.
     #[error("source {name} failed at byte {offset}: what was read before is kept in the open bundle")]
     SourceLost {

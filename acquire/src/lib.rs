@@ -14,6 +14,7 @@ mod ewf;
 pub mod export;
 mod file_content;
 mod inode;
+pub mod memory;
 mod pax;
 mod pipeline;
 mod progress;

@@ -2,6 +2,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod logs;
+mod memory;
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,7 @@ pub(crate) struct Args {
 enum What {
     Disk(disk::Args),
     Logs(logs::Args),
+    Memory(memory::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +60,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let report = match &args.what {
         What::Disk(args) => disk::run(args, session),
         What::Logs(args) => logs::run(args, session),
+        What::Memory(args) => match memory::run(args, session)? {
+            Some(report) => Ok(report),
+            None => return Ok(Outcome::Done),
+        },
     }?;
     show(&report, session.ui)
 }
@@ -238,7 +244,7 @@ fn show(report: &Report, ui: Ui) -> Result<Outcome, Failure> {
             .collect();
         let mut document = json!({
             "bundle": report.bundle.display().to_string(), "streams": streams, "issues": issues,
-            "issue_count": report.issue_count, "manifest_sha256": report.manifest_sha256.to_string(),
+            "issue_count": report.issue_count, "facts": report.facts, "manifest_sha256": report.manifest_sha256.to_string(),
             "seconds": report.seconds,
         });
         // Where there is one stream, as there mostly is, its facts need no search.
@@ -292,6 +298,7 @@ pub(crate) fn say(report: &Report, ui: Ui) {
             }
         }
     }
+    memory::say(report, ui);
     for issue in report.issues.iter().take(SHOWN) {
         let place = issue.offset.map_or_else(String::new, |offset| format!(" at byte {offset}"));
         ui.warn(&format!("{}{place}: {}", issue.path, issue.what));
