@@ -227,7 +227,7 @@ impl<'a> Acquisition<'a> {
         let lock = self.lock(&store)?;
         let log = CustodyLog::open(&self.destination.folder)?;
         let entry = NewEntry::new(EntryType::ACQUIRE_RESUMED)
-            .how("journaled_bytes", journaled_bytes(&store, "disk")?)
+            .how("journaled_bytes", journaled_bytes(&store)?)
             .refers_to(open.start);
         log.append(&entry, &writer)?;
         let OpenAcquisition { created, options, start, .. } = open;
@@ -274,7 +274,7 @@ impl<'a> Acquisition<'a> {
             let entry = match &error {
                 Error::Paused => NewEntry::new(EntryType::ACQUIRE_PAUSED)
                     .how("by", "signal")
-                    .result("journaled_bytes", journaled_bytes(&store, "disk").unwrap_or(0)),
+                    .result("journaled_bytes", journaled_bytes(&store).unwrap_or(0)),
                 error => NewEntry::new(EntryType::ACQUIRE_ERROR)
                     .error("stopped_by", escape_text(chain(error).as_bytes())),
             };

@@ -23,7 +23,7 @@ use super::smear::{Samples, Smear};
 use super::{held_back, symbols};
 use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
-use crate::source::{Issue, read_source};
+use crate::source::Issue;
 use crate::sources::disk::{DiskSource, open_read_only};
 
 /// LiME headers that a file may have.
@@ -323,8 +323,7 @@ impl MemoryCapture {
     fn lime(&mut self, streams: &mut Streams<'_>) -> Result<()> {
         let From::Lime { file, ranges, damage } = &mut self.from else { return Ok(()) };
         let name = self.facts.path.clone().unwrap_or_default();
-        let size = crate::source::Source::size(file);
-        streams.bytes("memory", "memory", size, |feed, issues| read_source(file, &name, feed, issues))?;
+        streams.source("memory", "memory", file)?;
         if let Some(what) = damage.take() {
             streams.issues().add(Issue { path: name, offset: None, length: None, what });
         }

@@ -63,13 +63,13 @@ pub struct Resume<'a> {
     pub mark_every: u64,
 }
 
-/// Bytes of a stream that its journal vouches for.
+/// Bytes of a bundle's stream that its journal vouches for.
 ///
 /// # Errors
 ///
 /// [`Error::Read`].
-pub fn journaled_bytes(store: &Arc<dyn BundleStore>, name: &str) -> Result<u64> {
-    Ok(last_mark(store)?.filter(|mark| mark.stream == name).map_or(0, |mark| mark.size))
+pub fn journaled_bytes(store: &Arc<dyn BundleStore>) -> Result<u64> {
+    Ok(last_mark(store)?.map_or(0, |mark| mark.size))
 }
 
 impl StreamWriter {
