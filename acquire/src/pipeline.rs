@@ -331,3 +331,15 @@ impl io::Write for Feed {
         Ok(())
     }
 }
+
+/// Stores one stream without anything around it.
+#[cfg(test)]
+pub(crate) fn store_alone<T>(
+    store: Arc<dyn BundleStore>,
+    name: &str,
+    options: PipelineOptions,
+    produce: impl FnOnce(&mut Feed) -> Result<T>,
+) -> Result<(T, Written)> {
+    let flow = Flow { options, progress: &crate::progress::NoProgress, stop: Arc::default() };
+    store_stream(Begun::anew(&store, name, name, options, false)?, &flow, produce)
+}

@@ -7,7 +7,6 @@ use super::super::lime;
 use super::super::made_machine::filled;
 use super::*;
 use crate::pipeline::PipelineOptions;
-use crate::progress::NoProgress;
 
 /// Memory with pages that fail, and a limit to what one read gives.
 struct FailingMemory {
@@ -69,7 +68,7 @@ fn read(memory: FailingMemory, flags: PageFlags, ranges: &[(u64, u64)]) -> Read 
     let mut options = PipelineOptions::default();
     options.cut = Cut { chunk_size: 64 << 10, ..Cut::default() };
     let (counts, written) =
-        crate::pipeline::store_stream(store, "memory", "memory", options, &NoProgress, |feed| {
+        crate::pipeline::store_alone(store, "memory", options, |feed| {
             let mut reading = Reading::new(&mut methods, flags, Samples::new(1000), &mut issues);
             for &(start, length) in ranges {
                 let range = PhysicalRange::with_length(start, length).unwrap();
@@ -232,7 +231,7 @@ fn a_method_that_fails_altogether_gives_way_to_the_next_and_that_is_said() {
     let store = Arc::new(LocalFolder::new(folder.path()));
     let options = PipelineOptions::default();
     let (counts, _) =
-        crate::pipeline::store_stream(store, "memory", "memory", options, &NoProgress, |feed| {
+        crate::pipeline::store_alone(store, "memory", options, |feed| {
             let mut reading = Reading::new(&mut methods, PageFlags::new(None), Samples::new(1), &mut issues);
             reading.range(PhysicalRange::with_length(0, size).unwrap(), feed)?;
             Ok(reading.counts)
