@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 
 use super::device::{BlockDevice, System};
 use super::hidden_areas::{self, HiddenAreas};
+use super::holes::Holes;
 use super::paced::{Paced, Rate};
 use super::split_image::{self, SplitImage};
 use crate::capture::{Capture, Streams};
@@ -28,7 +29,7 @@ use crate::reading::Patience;
 use crate::source::{Issue, Issues, Source};
 
 /// `O_DIRECT` wants memory and offsets aligned to this at most.
-const ALIGNMENT: usize = 4096;
+pub(super) const ALIGNMENT: usize = 4096;
 
 /// Sectors at the start and at the end that hold partition tables: the MBR, and GPT with its 128 entries.
 const TABLE_SECTORS: (u64, u64) = (34, 33);
@@ -40,6 +41,7 @@ pub struct DiskSource {
     file: File,
     /// Opened once it is needed; not at all if it was refused.
     direct: Option<Option<File>>,
+    holes: Holes,
     size: u64,
     facts: SourceFacts,
     facts_after: Map<String, Value>,
@@ -207,9 +209,10 @@ impl DiskSource {
         }
         // Advice only; a file system that takes none is read all the same.
         let _ = fadvise(&file, 0, None, Advice::Sequential);
-        let facts_after = Map::new();
+        let (facts_after, holes) = (Map::new(), Holes::of(&file));
         Ok(Self {
             path: path.to_owned(),
+            holes,
             file,
             direct: None,
             size,
@@ -245,6 +248,16 @@ impl Source for DiskSource {
     }
 
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let hole = self.holes.length_at(&self.file, offset);
+        if hole > 0 {
+            self.direct();
+            let most = buf.len().min(usize::try_from(hole).unwrap_or(usize::MAX));
+            if let (Some(Some(direct)), Some(buf)) = (&self.direct, buf.get_mut(..most))
+                && let Some(read) = self.holes.read(direct, offset, buf)
+            {
+                return read;
+            }
+        }
         self.file.read_at(buf, offset)
     }
 
