@@ -236,8 +236,10 @@ impl<'a> Acquisition<'a> {
     }
 
     fn bundle_store(&self) -> Arc<dyn BundleStore> {
-        let folder = || Arc::new(LocalFolder::new(&self.destination.folder));
-        self.store.clone().unwrap_or_else(|| folder())
+        self.store.clone().unwrap_or_else(|| {
+            let folder = LocalFolder::new(&self.destination.folder);
+            Arc::new(if self.what.reads_own_memory() { folder.leaving_no_cache() } else { folder })
+        })
     }
 
     fn lock(&self, store: &Arc<dyn BundleStore>) -> Result<Option<File>> {

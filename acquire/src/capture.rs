@@ -41,6 +41,11 @@ pub trait Capture: Send {
     /// What stops the acquisition. What does not is one of [`Streams::issues`].
     fn capture(&mut self, streams: &mut Streams<'_>) -> Result<()>;
 
+    /// Whether what is read is the memory of this machine, so that the bundle shall leave as little as possible in it.
+    fn reads_own_memory(&self) -> bool {
+        false
+    }
+
     /// Facts that are known only after the run, added to those of the manifest.
     fn facts_after(&self) -> Map<String, Value> {
         Map::new()

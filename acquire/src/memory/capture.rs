@@ -23,7 +23,7 @@ use super::smear::{Samples, Smear};
 use super::{held_back, symbols};
 use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
-use crate::source::Issue;
+use crate::source::{Issue, Source};
 use crate::sources::disk::{DiskSource, open_read_only};
 
 /// LiME headers that a file may have.
@@ -59,7 +59,7 @@ enum From {
         without: Vec<PhysicalRange>,
     },
     /// A LiME file as it is, with the place of each range in it.
-    Lime { file: DiskSource, ranges: Vec<(PhysicalRange, u64)>, damage: Option<String> },
+    Lime { file: Box<DiskSource>, ranges: Vec<(PhysicalRange, u64)>, damage: Option<String> },
 }
 
 /// Memory of a machine that is ready to be acquired.
@@ -168,10 +168,10 @@ impl MemoryCapture {
             );
         }
         let disk = DiskSource::open(path)?;
-        let size = crate::source::Source::size(&disk).unwrap_or(0);
+        let size = Source::size(&disk).unwrap_or(0);
         let mut head = [0u8; HEADER_BYTES];
         let name = escape_text(path.as_os_str().as_bytes());
-        let mut facts = crate::source::Source::facts(&disk);
+        let mut facts = Source::facts(&disk);
         facts.kind = "memory".to_owned();
         let header = match read_exact_at(&file, 0, &mut head) {
             Ok(()) => lime::read_header(&head),
@@ -189,7 +189,7 @@ impl MemoryCapture {
             Header::Lime(_) => {
                 let (ranges, damage) = lime_ranges(&file, size);
                 facts.more.insert("ranges".to_owned(), ranges.len().into());
-                (From::Lime { file: disk, ranges, damage }, "LiME image")
+                (From::Lime { file: Box::new(disk), ranges, damage }, "LiME image")
             }
             Header::Other => {
                 let ram = match iomem {
@@ -323,7 +323,7 @@ impl MemoryCapture {
     fn lime(&mut self, streams: &mut Streams<'_>) -> Result<()> {
         let From::Lime { file, ranges, damage } = &mut self.from else { return Ok(()) };
         let name = self.facts.path.clone().unwrap_or_default();
-        streams.source("memory", "memory", file)?;
+        streams.source("memory", "memory", &mut **file)?;
         if let Some(what) = damage.take() {
             streams.issues().add(Issue { path: name, offset: None, length: None, what });
         }
@@ -345,7 +345,7 @@ impl Capture for MemoryCapture {
     fn size(&self) -> Option<u64> {
         match &self.from {
             From::Ranges { within, .. } => Some(bytes_of(within)),
-            From::Lime { file, .. } => crate::source::Source::size(file),
+            From::Lime { file, .. } => Source::size(&**file),
         }
     }
 
@@ -359,6 +359,10 @@ impl Capture for MemoryCapture {
         let missing = streams.tar("symbols", "files", |packer| symbols::pack(host, note, packer))?;
         self.after.insert("symbols_missing".to_owned(), Value::Array(missing));
         Ok(())
+    }
+
+    fn reads_own_memory(&self) -> bool {
+        self.host.is_some()
     }
 
     fn facts_after(&self) -> Map<String, Value> {

@@ -65,8 +65,8 @@ fn read(memory: FailingMemory, flags: PageFlags, ranges: &[(u64, u64)]) -> Read 
     let store = Arc::new(LocalFolder::new(folder.path()));
     let mut methods: Vec<Box<dyn PhysicalMemory>> = vec![Box::new(memory)];
     let mut issues = Issues::default();
-    let mut options = PipelineOptions::default();
-    options.cut = Cut { chunk_size: 64 << 10, ..Cut::default() };
+    let cut = Cut { chunk_size: 64 << 10, ..Cut::default() };
+    let options = PipelineOptions { cut, ..PipelineOptions::default() };
     let (counts, written) = crate::pipeline::store_alone(store, "memory", options, |feed| {
         let mut reading = Reading::new(&mut methods, flags, Samples::new(1000), &mut issues);
         for &(start, length) in ranges {

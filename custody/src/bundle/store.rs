@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, openat, renameat_with};
+use rustix::fs::{Advice, CWD, Mode, OFlags, RenameFlags, fadvise, openat, renameat_with};
 
 /// A place that holds the immutable files of one bundle.
 ///
@@ -105,6 +105,9 @@ pub trait NewFile: Write + Send {
 /// After so many bytes a file is synced while it is written on.
 const SYNC_EVERY: usize = 32 << 20;
 
+/// The same, where what is written shall not stay in the page cache.
+const DROP_EVERY: usize = 4 << 20;
+
 /// Files kept open by one store: a bundle of 64 GiB has 64 segments.
 const OPEN_FILES: usize = 64;
 
@@ -112,6 +115,7 @@ const OPEN_FILES: usize = 64;
 pub struct LocalFolder {
     root: PathBuf,
     open: Mutex<HashMap<String, Arc<File>>>,
+    leaves_no_cache: bool,
 }
 
 impl fmt::Debug for LocalFolder {
@@ -123,7 +127,17 @@ impl fmt::Debug for LocalFolder {
 impl LocalFolder {
     /// Takes the folder as it is; nothing is read or made.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), open: Mutex::default() }
+        Self { root: root.into(), open: Mutex::default(), leaves_no_cache: false }
+    }
+
+    /// Asks the system to drop from its page cache what is written, as soon as it is on the disk.
+    ///
+    /// For evidence that is this machine's own memory: each page of cache overwrites a free page of it, which may still
+    /// hold what a process that has ended left behind. Reading the files again takes longer.
+    #[must_use]
+    pub fn leaving_no_cache(mut self) -> Self {
+        self.leaves_no_cache = true;
+        self
     }
 
     /// The folder.
@@ -214,7 +228,8 @@ impl BundleStore for LocalFolder {
         let unfinished = unfinished_name(&place);
         let file = File::options().write(true).create_new(true).open(&unfinished)?;
         let root = self.root.clone();
-        Ok(Box::new(LocalFile { file, unfinished, place, root, unsynced: 0, syncing: None }))
+        let leaves_no_cache = self.leaves_no_cache;
+        Ok(Box::new(LocalFile { file, unfinished, place, root, leaves_no_cache, unsynced: 0, syncing: None }))
     }
 
     fn unfinished(&self) -> Option<&dyn Unfinished> {
@@ -266,7 +281,8 @@ impl Unfinished for LocalFolder {
         file.set_len(length)?;
         io::Seek::seek(&mut file, io::SeekFrom::Start(length))?;
         let root = self.root.clone();
-        Ok(Box::new(LocalFile { file, unfinished, place, root, unsynced: 0, syncing: None }))
+        let leaves_no_cache = self.leaves_no_cache;
+        Ok(Box::new(LocalFile { file, unfinished, place, root, leaves_no_cache, unsynced: 0, syncing: None }))
     }
 
     fn sync_names(&self, path: &str) -> io::Result<()> {
@@ -293,6 +309,7 @@ struct LocalFile {
     unfinished: PathBuf,
     place: PathBuf,
     root: PathBuf,
+    leaves_no_cache: bool,
     unsynced: usize,
     syncing: Option<JoinHandle<io::Result<()>>>,
 }
@@ -300,13 +317,22 @@ struct LocalFile {
 impl LocalFile {
     /// Lets a thread bring to the disk what is written so far, so that little is left to wait for at the end.
     fn sync_behind(&mut self) -> io::Result<()> {
-        if self.unsynced < SYNC_EVERY || self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+        let every = if self.leaves_no_cache { DROP_EVERY } else { SYNC_EVERY };
+        if self.unsynced < every || self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
             return Ok(());
         }
         self.end_syncing()?;
         self.unsynced = 0;
         let file = self.file.try_clone()?;
-        self.syncing = Some(thread::Builder::new().name("sync".to_owned()).spawn(move || file.sync_data())?);
+        let leaves_no_cache = self.leaves_no_cache;
+        let sync = move || {
+            file.sync_data()?;
+            if leaves_no_cache {
+                drop_cache(&file);
+            }
+            Ok(())
+        };
+        self.syncing = Some(thread::Builder::new().name("sync".to_owned()).spawn(sync)?);
         Ok(())
     }
 
@@ -342,6 +368,9 @@ impl NewFile for LocalFile {
         // An error of the file is told to one sync only, and that may have been the thread's.
         self.end_syncing()?;
         self.file.sync_all()?;
+        if self.leaves_no_cache {
+            drop_cache(&self.file);
+        }
         match renameat_with(CWD, &self.unfinished, CWD, &self.place, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             // File systems without the flag: the name was free when the file was begun, and one writer owns a bundle.
@@ -355,6 +384,11 @@ impl NewFile for LocalFile {
         }
         sync_folders_above(&self.place, &self.root)
     }
+}
+
+/// Drops a file's pages from the cache, but for those that are not on the disk yet. Advice: it may be left unheeded.
+fn drop_cache(file: &File) {
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
 }
 
 /// A name is durable only when its folder is, and a new folder only when the folder above it is.
@@ -392,6 +426,21 @@ impl io::Read for StoreFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_that_leaves_no_cache_keeps_every_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalFolder::new(folder.path()).leaving_no_cache();
+        let bytes: Vec<u8> = (0..3 * DROP_EVERY + 77).map(|i| (i / 251) as u8).collect();
+        let mut file = store.put_new("data/memory/000000.zst").unwrap();
+        for part in bytes.chunks(1 << 20) {
+            file.write_all(part).unwrap();
+        }
+        file.finish().unwrap();
+        let mut read = vec![0; bytes.len()];
+        assert_eq!(store.read_at("data/memory/000000.zst", 0, &mut read).unwrap(), bytes.len());
+        assert!(read == bytes);
+    }
 
     #[test]
     fn a_file_has_its_name_only_when_it_is_finished() {
