@@ -20,6 +20,7 @@ mod pipeline;
 mod progress;
 mod reading;
 mod resumption;
+pub mod selftest;
 mod source;
 pub mod sources;
 mod tar_packer;

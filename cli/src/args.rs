@@ -67,6 +67,7 @@ pub(crate) enum Command {
     Report(commands::report::Args),
     Export(commands::export::Args),
     Key(commands::key::Args),
+    Selftest(commands::selftest::Args),
     #[cfg(feature = "timeline")]
     Demo(commands::demo::Args),
     Completions(commands::completions::Args),
@@ -95,6 +96,7 @@ impl Command {
             Command::Report(args) => commands::report::run(args, session),
             Command::Export(args) => commands::export::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
+            Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "timeline")]
             Command::Demo(args) => commands::demo::run(args, session),
             Command::Completions(args) => commands::completions::run(args, session),

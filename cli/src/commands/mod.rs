@@ -15,6 +15,7 @@ pub(crate) mod parsers;
 #[cfg(feature = "timeline")]
 pub(crate) mod query;
 pub(crate) mod report;
+pub(crate) mod selftest;
 #[cfg(feature = "timeline")]
 pub(crate) mod show;
 #[cfg(feature = "timeline")]
