@@ -17,7 +17,9 @@ use serde_json::{Map, Value, json};
 use super::Checked;
 use super::hashes::{Algorithm, Hashes, Values, hex};
 use super::parts::{Part, Parts};
-use crate::ewf::{COMPRESSED, DESCRIPTOR, Descriptor, FILE_HEADER, TABLE_HEADER, checked, u32_at, u64_at};
+use crate::ewf::{
+    COMPRESSED, DESCRIPTOR, Descriptor, FILE_HEADER, TABLE_HEADER, adler32, checked, u32_at, u64_at,
+};
 use crate::source::{Issue, Issues};
 
 /// A longer header text is not read.
@@ -314,12 +316,21 @@ fn read_table(part: &Part, at: u64, end: u64) -> Option<(Vec<u32>, u64)> {
     if length > LARGEST_TABLE || start.checked_add(length)? > end {
         return None;
     }
-    // The oldest images have no checksum here.
-    let has_checksum = start.checked_add(length)?.checked_add(4)? <= end;
-    let mut bytes = vec![0; usize::try_from(length).ok()?.checked_add(if has_checksum { 4 } else { 0 })?];
+    let mut bytes = vec![0; usize::try_from(length).ok()?];
     part.read_exact_at(start, &mut bytes).ok()?;
-    let entries = if has_checksum { checked(&bytes)? } else { &bytes };
-    Some((entries.chunks_exact(4).filter_map(|entry| u32_at(entry, 0)).collect(), base))
+    let entries: Vec<u32> = bytes.chunks_exact(4).filter_map(|entry| u32_at(entry, 0)).collect();
+    // In images of SMART the chunks themselves follow at once; else a checksum does.
+    let behind = start.checked_add(length)?;
+    let is_followed_by_data =
+        entries.first().is_some_and(|entry| base.saturating_add(u64::from(entry & !COMPRESSED)) == behind);
+    if !is_followed_by_data && behind.checked_add(4)? <= end {
+        let mut sum = [0; 4];
+        part.read_exact_at(behind, &mut sum).ok()?;
+        if u32::from_le_bytes(sum) != adler32(&bytes) {
+            return None;
+        }
+    }
+    Some((entries, base))
 }
 
 fn hash(chunks: &Receiver<std::sync::Arc<Vec<u8>>>, algorithm: Algorithm) -> Values {

@@ -31,7 +31,7 @@ use serde_json::{Map, Value, json};
 
 use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
-use crate::source::{Issue, Issues, Source, read_source};
+use crate::source::{Issue, Issues, Source};
 use hashes::{Algorithm, Hashes, Values};
 use parts::{Part, Parts, refused};
 use sidecar::{Of, Sidecar, Stated};
@@ -306,7 +306,6 @@ fn files(
     sidecars: &[Sidecar],
     streams: &mut Streams<'_>,
 ) -> Result<Map<String, Value>> {
-    let name = parts.list().first().map(|part| part.name.clone()).unwrap_or_default();
     let (checked, hashed) = std::thread::scope(|scope| {
         let image: Vec<Algorithm> =
             stated.iter().filter(|stated| stated.of == Of::Image).map(|stated| stated.algorithm).collect();
@@ -322,9 +321,7 @@ fn files(
             .spawn_scoped(scope, work)
             .map_err(Error::Thread)?;
         let mut source = Reading::new(parts, stated, format);
-        streams.bytes("original", "import", Some(parts.size()), |feed, issues| {
-            read_source(&mut source, &name, feed, issues)
-        })?;
+        streams.source("original", "import", &mut source)?;
         let checked = checking.join().map_err(|_| Error::Stopped)?;
         Ok::<_, Error>((checked, source.finish()))
     })?;
@@ -500,7 +497,8 @@ impl<'p> Reading<'p> {
 
 impl Source for Reading<'_> {
     fn facts(&self) -> SourceFacts {
-        SourceFacts { kind: "import".to_owned(), size: Some(self.parts.size()), ..SourceFacts::default() }
+        let path = self.parts.list().first().map(|part| part.name.clone());
+        SourceFacts { kind: "import".to_owned(), path, size: Some(self.parts.size()), ..SourceFacts::default() }
     }
 
     fn size(&self) -> Option<u64> {
