@@ -22,6 +22,8 @@ mod export;
 mod faulty_disk;
 #[path = "acquire/files.rs"]
 mod files;
+#[path = "acquire/import.rs"]
+mod import;
 #[path = "acquire/memory.rs"]
 mod memory;
 #[path = "acquire/patience.rs"]

@@ -131,6 +131,20 @@ fn segment_ending(segment: u16) -> Option<String> {
     Some([letter(b'E', first)?, letter(b'A', number / 26 % 26)?, letter(b'A', number % 26)?].iter().collect())
 }
 
+/// The number of the segment that has this ending, in either spelling.
+pub(crate) fn segment_number(ending: &OsStr) -> Option<u16> {
+    let ending = ending.to_str()?.to_ascii_uppercase();
+    let &[first, second, third] = ending.as_bytes() else { return None };
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
+    if first == b'E'
+        && let (Some(tens), Some(ones)) = (digit(second), digit(third))
+    {
+        return Some(tens * 10 + ones).filter(|number| *number > 0);
+    }
+    let letter = |byte: u8, from: u8| (from..=b'Z').contains(&byte).then(|| u16::from(byte - from));
+    Some(100 + letter(first, b'E')? * 676 + letter(second, b'A')? * 26 + letter(third, b'A')?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,10 +178,15 @@ mod tests {
             (776, "FAA"),
         ] {
             assert_eq!(name(segment).unwrap(), format!("disk.{ending}"));
+            assert_eq!(segment_number(OsStr::new(ending)), Some(segment));
+            assert_eq!(segment_number(OsStr::new(&ending.to_lowercase())), Some(segment));
         }
         let last = 99 + 22 * 676;
         assert_eq!(name(last).unwrap(), "disk.ZZZ");
         assert_eq!((name(last + 1), name(0), name(u16::MAX)), (None, None, None));
+        for none in ["E00", "E1", "DAA", "E0A", "txt1", "ÄAA"] {
+            assert_eq!(segment_number(OsStr::new(none)), None, "{none}");
+        }
         let name = |first: &str| segment_path(Path::new(first), 100).unwrap().display().to_string();
         assert_eq!((name("x/disk.e01"), name("x/disk.img")), ("x/disk.eaa".into(), "x/disk.img.EAA".into()));
     }

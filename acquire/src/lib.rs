@@ -13,6 +13,7 @@ mod error;
 mod ewf;
 pub mod export;
 mod file_content;
+pub mod import;
 mod inode;
 pub mod memory;
 mod pax;

@@ -100,6 +100,15 @@ impl Issues {
         self.kept
     }
 
+    /// Adds all of them to others.
+    pub(crate) fn give_to(self, others: &mut Self) {
+        let more = self.count.saturating_sub(self.kept.len() as u64);
+        for issue in self.kept {
+            others.add(issue);
+        }
+        others.count = others.count.saturating_add(more);
+    }
+
     /// The first of them.
     #[must_use]
     pub fn kept(&self) -> &[Issue] {

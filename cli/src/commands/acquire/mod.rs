@@ -1,6 +1,7 @@
 //! `exhibit acquire`: reads a source into a new, signed bundle of a case. One file a kind of source.
 
 pub(crate) mod disk;
+mod import;
 pub(crate) mod logs;
 mod memory;
 
@@ -34,6 +35,7 @@ enum What {
     Disk(disk::Args),
     Logs(logs::Args),
     Memory(memory::Args),
+    Import(import::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,6 +66,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
             Some(report) => Ok(report),
             None => return Ok(Outcome::Done),
         },
+        What::Import(args) => import::run(args, session),
     }?;
     show(&report, session.ui)
 }
