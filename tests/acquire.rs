@@ -16,6 +16,8 @@ mod custody_of_it;
 mod cut_short;
 #[path = "acquire/disk.rs"]
 mod disk;
+#[path = "acquire/encryption.rs"]
+mod encryption;
 #[path = "acquire/export.rs"]
 mod export;
 #[path = "acquire/faulty_disk.rs"]

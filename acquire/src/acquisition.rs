@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use custody::bundle::{
-    BundleStore, Examiner, FORMAT, LocalFolder, LogOrigin, Manifest, Source as SourceFacts, State,
-    StateBytes, Stream, journaled_bytes, lock_journal, remove_journal, seal,
+    BundleStore, Examiner, FORMAT, LocalFolder, LogOrigin, Manifest, Recipients, Source as SourceFacts,
+    State, StateBytes, Stream, journaled_bytes, lock_journal, remove_journal, seal,
 };
 use custody::strict_json::escape_text;
 use custody::{Case, CustodyLog, Digest, EntryType, Moment, NewEntry, Writer, uuid_v7};
@@ -24,6 +24,9 @@ use crate::tar_packer::FileCounts;
 
 /// Issues named in the log; all of them are in the bundle's tables.
 const NAMED_ISSUES: usize = 20;
+
+/// The option that lists whom the data is encrypted to.
+const ENCRYPTED_TO: &str = "encrypted_to";
 
 /// Where a bundle is made, and what it is called. The folder must be there, without a log in it.
 #[derive(Debug, Clone)]
@@ -64,6 +67,7 @@ pub struct Acquisition<'a> {
     progress: &'a dyn Progress,
     store: Option<Arc<dyn BundleStore>>,
     stop: Arc<AtomicBool>,
+    protection: Option<Arc<Recipients>>,
 }
 
 impl std::fmt::Debug for Acquisition<'_> {
@@ -116,6 +120,7 @@ impl<'a> Acquisition<'a> {
             progress: &SILENT,
             store: None,
             stop: Arc::default(),
+            protection: None,
         }
     }
 
@@ -151,6 +156,16 @@ impl<'a> Acquisition<'a> {
     #[must_use]
     pub fn stop_when(mut self, stop: Arc<AtomicBool>) -> Self {
         self.stop = stop;
+        self
+    }
+
+    /// Encrypts data, tables and catalogue to age recipients; to none, it encrypts nothing.
+    ///
+    /// Manifest and log stay readable: they tell the source, the options and every hash, and of what went wrong only how
+    /// often. Such an acquisition cannot be resumed.
+    #[must_use]
+    pub fn encrypted_to(mut self, recipients: Recipients) -> Self {
+        self.protection = (!recipients.is_empty()).then(|| Arc::new(recipients));
         self
     }
 
@@ -216,6 +231,13 @@ impl<'a> Acquisition<'a> {
         let started = writer.clock().now();
         let (folder, facts) = (&self.destination.folder, self.source_facts());
         let open = OpenAcquisition::expect(folder, &self.destination.exhibit, &facts)?;
+        if self.protection.is_some() || open.options.contains_key(ENCRYPTED_TO) {
+            return Err(Error::NotResumable {
+                exhibit: self.destination.exhibit.clone(),
+                reason: "nothing can be put behind ciphertext, whose key is gone; acquire it again as a new exhibit"
+                    .to_owned(),
+            });
+        }
         let chunk_size = open.options.get("chunk_size").and_then(Value::as_u64);
         if let Some(chunk_size) = chunk_size.and_then(|size| u32::try_from(size).ok()) {
             self.options.cut.chunk_size = chunk_size;
@@ -261,7 +283,12 @@ impl<'a> Acquisition<'a> {
         let mut streams = Streams {
             store: &store,
             folder: &folder,
-            flow: Flow { options: self.options, progress: self.progress, stop: Arc::clone(&self.stop) },
+            flow: Flow {
+                options: self.options,
+                progress: self.progress,
+                stop: Arc::clone(&self.stop),
+                protection: self.protection.clone(),
+            },
             resumes,
             log: &log,
             writer,
@@ -288,7 +315,7 @@ impl<'a> Acquisition<'a> {
         let after = self.what.facts_after();
         facts.more.extend(after.clone());
         if issues.count() > 0 {
-            log.append(&issues_entry(&issues, &finished, start), writer)?;
+            log.append(&issues_entry(&issues, &finished, start, self.protection.is_none()), writer)?;
         }
         let end = end_entry(&finished, &issues, files, start);
         let end = after.iter().fold(end, |end, (name, fact)| end.result(name, fact.clone()));
@@ -343,6 +370,9 @@ impl<'a> Acquisition<'a> {
         let mut options = self.told.clone();
         options.insert("chunk_size".to_owned(), self.options.cut.chunk_size.into());
         options.insert("level".to_owned(), self.options.level.into());
+        if let Some(recipients) = &self.protection {
+            options.insert(ENCRYPTED_TO.to_owned(), recipients.names().into());
+        }
         options.extend(self.what.options());
         options
     }
@@ -373,7 +403,8 @@ fn states(streams: &[Stream]) -> StateBytes {
     all
 }
 
-fn issues_entry(issues: &Issues, streams: &[Stream], start: u64) -> NewEntry {
+/// With `names`, the first issues are told; else what was encrypted would show here in part.
+fn issues_entry(issues: &Issues, streams: &[Stream], start: u64, names: bool) -> NewEntry {
     let named: Vec<Value> = issues
         .kept()
         .iter()
@@ -396,10 +427,10 @@ fn issues_entry(issues: &Issues, streams: &[Stream], start: u64) -> NewEntry {
     let states = states(streams);
     let entry = NewEntry::new(EntryType::ACQUIRE_ERROR)
         .error("issues", issues.count())
-        .error("first", named)
         .error("unreadable_bytes", states.unreadable)
         .error("absent_bytes", states.absent)
         .refers_to(start);
+    let entry = if names { entry.error("first", named) } else { entry };
     tables.flatten().fold(entry, |entry, file| entry.subject(&file.path, file.size, file.sha256))
 }
 

@@ -89,7 +89,7 @@ impl<'a> Streams<'a> {
         produce: impl FnOnce(&mut Feed, &mut Issues) -> Result<T>,
     ) -> Result<T> {
         self.flow.progress.started(name, size);
-        let begun = Begun::anew(self.store, name, kind, self.flow.options, false)?;
+        let begun = Begun::anew(self.store, name, kind, &self.flow, false)?;
         let issues = &mut self.issues;
         let (made, written) = store_stream(begun, &self.flow, |feed| produce(feed, issues))?;
         let stream = written.writer.finish(written.sha256, written.sha256_data, None)?;
@@ -118,7 +118,7 @@ impl<'a> Streams<'a> {
             compare(source, &path, &resumed.samples, &mut self.issues);
             Begun::from(resumed)
         } else {
-            Begun::anew(self.store, name, kind, options, source.is_seekable())?
+            Begun::anew(self.store, name, kind, &self.flow, source.is_seekable())?
         };
         let (clock, issues) = (self.writer.clock(), &mut self.issues);
         let ((), written) =
@@ -140,8 +140,8 @@ impl<'a> Streams<'a> {
         pack: impl FnOnce(&mut TarPacker<'_>) -> Result<T>,
     ) -> Result<T> {
         self.flow.progress.started(name, None);
-        let begun = Begun::anew(self.store, name, kind, self.flow.options, false)?;
-        let mut catalog = HashedFile::begin(&**self.store, &format!("data/{name}.catalog.jsonl"))?;
+        let begun = Begun::anew(self.store, name, kind, &self.flow, false)?;
+        let mut catalog = self.file(&format!("data/{name}.catalog.jsonl"))?;
         let issues = &mut self.issues;
         let (clock, folder) = (self.writer.clock(), self.folder);
         let ((made, counts), written) = store_stream(begun, &self.flow, |feed| {
@@ -169,12 +169,19 @@ impl<'a> Streams<'a> {
         let path = format!("data/{stream}.ranges.tsv");
         let mut table = Vec::new();
         write(&mut table).map_err(|source| custody::bundle::Error::Write { path: path.clone(), source })?;
-        let file = custody::bundle::put(&**self.store, &path, &table)?;
+        let mut file = self.file(&path)?;
+        file.append(&table)?;
+        let file = file.finish()?;
         match self.finished.iter_mut().find(|finished| finished.name == stream) {
             Some(finished) => finished.ranges = Some(file),
             None => self.ranges.push((stream.to_owned(), file)),
         }
         Ok(())
+    }
+
+    /// Begins a file that belongs to a stream.
+    fn file(&self, path: &str) -> Result<HashedFile> {
+        Ok(HashedFile::begin_with(&**self.store, path, self.flow.protection.as_deref())?)
     }
 
     fn add(&mut self, mut stream: Stream) {

@@ -12,7 +12,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use custody::bundle::{
-    BundleStore, Cut, EncodedChunk, Encoder, Gap, MARK_EVERY, Resumed, State, StreamWriter,
+    BundleStore, Cut, EncodedChunk, Encoder, Gap, MARK_EVERY, Recipients, Resumed, State, StreamWriter,
 };
 use custody::{Digest, Hasher};
 
@@ -47,6 +47,8 @@ pub(crate) struct Flow<'a> {
     pub(crate) progress: &'a dyn Progress,
     /// Set when a person wants it to stop; what was read until then is kept.
     pub(crate) stop: Arc<AtomicBool>,
+    /// Whom the bundle's data is encrypted to, if it is.
+    pub(crate) protection: Option<Arc<Recipients>>,
 }
 
 /// A stream whose first bytes may be stored already.
@@ -58,17 +60,18 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
-    /// A stream from its first byte. With a journal, it can be taken up again.
+    /// A stream from its first byte. With a journal, it can be taken up again, unless it is encrypted.
     pub(crate) fn anew(
         store: &Arc<dyn BundleStore>,
         name: &str,
         kind: &str,
-        options: PipelineOptions,
+        flow: &Flow<'_>,
         journal: bool,
     ) -> Result<Self> {
-        let mut writer = StreamWriter::begin(Arc::clone(store), name, kind, options.cut)?;
+        let (cut, protection) = (flow.options.cut, flow.protection.clone());
+        let mut writer = StreamWriter::begin_with(Arc::clone(store), name, kind, cut, protection)?;
         if journal {
-            writer = writer.keep_journal(options.mark_every)?;
+            writer = writer.keep_journal(flow.options.mark_every)?;
         }
         Ok(Self { writer, sha256: Hasher::new(), sha256_data: None })
     }

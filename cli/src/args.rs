@@ -44,6 +44,9 @@ pub(crate) struct Global {
     /// Sign with this private key (PKCS#8 PEM) instead of the default one
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub(crate) key: Option<PathBuf>,
+    /// Open encrypted bundles with the age keys in this file, as age-keygen writes it; may be given again
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) identity: Vec<PathBuf>,
 }
 
 /// The table of commands, in the order of the help. Each one's help is the documentation of its `Args`.

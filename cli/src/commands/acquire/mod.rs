@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use acquire::{Acquisition, Destination, OpenAcquisition, PipelineOptions, Report};
 use clap::builder::TypedValueParser;
-use custody::bundle::{Source as SourceFacts, State};
+use custody::bundle::{Recipients, Source as SourceFacts, State};
 use custody::{Case, EntryType, Exhibit, NewEntry, Writer};
 use serde_json::json;
 
-use crate::failure::{Failure, Outcome};
+use super::verify::verdict_words;
+use crate::failure::{Failure, Outcome, chain};
 use crate::interrupt;
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
@@ -53,6 +54,9 @@ struct Into {
     #[arg(long, default_value_t = 1, value_name = "N",
           value_parser = clap::value_parser!(i64).range(-7..=19).map(|level| level as i32))]
     level: i32,
+    /// Encrypt data, tables and catalogue to this age recipient (age1…), or to those in a file; may be given again
+    #[arg(long, value_name = "RECIPIENT")]
+    encrypt_to: Vec<String>,
     /// Read back all that was written once it is sealed, and verify it
     #[arg(long)]
     verify_after: bool,
@@ -74,7 +78,14 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 impl Into {
     #[cfg(feature = "timeline")]
     fn with_defaults(case: &Path) -> Into {
-        Into { case: case.to_owned(), name: None, chunk_size: 512 << 10, level: 1, verify_after: false }
+        Into {
+            case: case.to_owned(),
+            name: None,
+            chunk_size: 512 << 10,
+            level: 1,
+            encrypt_to: Vec::new(),
+            verify_after: false,
+        }
     }
 }
 
@@ -87,6 +98,9 @@ fn acquire_into(
 ) -> Result<Report, Failure> {
     let case = target::open_case(&into.case)?;
     let key = session.key()?;
+    // A mistake in them must not cost an exhibit.
+    recipients(&into.encrypt_to)?;
+    session.identities()?;
     let writer = session.writer(&key, Some(&case));
     let exhibit = case.add_exhibit(name, &writer)?;
     run_in(&Place { case: &case, exhibit: &exhibit, name, writer: &writer, into, session }, plan, false)
@@ -161,7 +175,8 @@ fn run_in(
     (options.cut.chunk_size, options.level) = (into.chunk_size, into.level);
     let bars = Bars::new(session.ui, Unit::Bytes);
     let plan: Acquisition<'_> = plan(destination);
-    let plan = plan.options(options).progress(&bars).stop_when(interrupt::pause_flag()?);
+    let plan = plan.options(options).encrypted_to(recipients(&into.encrypt_to)?);
+    let plan = plan.progress(&bars).stop_when(interrupt::pause_flag()?);
     let report = if resumes { plan.resume(writer) } else { plan.run(writer) };
     drop(bars);
     let report = report.map_err(|error| {
@@ -189,12 +204,14 @@ fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
     let Place { case, exhibit, writer, session, .. } = place;
     let bars = Bars::waiting(session.ui, "reading back");
     drop_from_cache(&report.bundle);
-    let verification = custody::verify::verify(&report.bundle, &custody::verify::Options::default())?;
+    let identities = session.identities()?.clone();
+    let options = custody::verify::Options { identities, ..custody::verify::Options::default() };
+    let verification = custody::verify::verify(&report.bundle, &options)?;
     drop(bars);
     let entry = NewEntry::new(EntryType::VERIFY_RESULT)
         .exhibit(&exhibit.id)
         .how("command", "acquire --verify-after")
-        .result("verdict", verification.verdict.to_string())
+        .result("verdict", verdict_words(&verification))
         .result("faults", verification.fault_count)
         .result("stream_bytes", verification.counts.stream_bytes);
     case.append(entry, writer)?;
@@ -209,8 +226,22 @@ fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
         ))
         .hint("the disk that holds the case may be failing; acquire again to another one"));
     }
-    session.ui.say(&format!("read back and verified: {}", verification.verdict));
+    session.ui.say(&format!("read back and verified: {}", verdict_words(&verification)));
     Ok(())
+}
+
+/// Whom the data is encrypted to: recipients, or files that list them.
+fn recipients(words: &[String]) -> Result<Recipients, Failure> {
+    let mut recipients = Recipients::default();
+    for word in words {
+        let path = Path::new(word);
+        let added = if path.is_file() { recipients.add_file(path) } else { recipients.add(word) };
+        added.map_err(|error| {
+            Failure::usage(format!("--encrypt-to: {}", chain(&error)))
+                .hint("give an age recipient (age1…), as `age-keygen -y KEY` prints it, or a file of them")
+        })?;
+    }
+    Ok(recipients)
 }
 
 /// Asks the system to forget what it holds of the stored files, so that the disk itself is read.
