@@ -12,6 +12,7 @@ use crate::error::{Error, ReadError};
 use crate::event::{Event, Span};
 use crate::file_scan::{Account, Accounting, EvidenceFile};
 use crate::host_facts::{self, HostRoot, LARGEST_CONFIG};
+use crate::memory::MemoryImage;
 use crate::parser::Context;
 use crate::parsers::file_times;
 use crate::text::{locator_bytes, locator_name};
@@ -24,6 +25,8 @@ pub struct Evidence {
     pub files: Vec<EvidenceFile>,
     /// Where file times come from.
     pub file_times: Vec<FileTimes>,
+    /// Images of memory.
+    pub memory: Vec<MemoryImage>,
     /// What the evidence says about its host.
     pub context: Context,
     issues: Vec<Issue>,
@@ -109,20 +112,35 @@ impl Evidence {
             match reader.stream().kind.as_str() {
                 "disk" => opening.disk(reader.name(), source)?,
                 "files" | "commands" | "objects" => opening.tar(&reader, source)?,
+                "memory" => opening.memory.push(MemoryImage::open(reader.name(), source)?),
                 other => {
                     let reason = format!("streams of kind {other:?} are not read by this version");
                     opening.issues.push(Issue::new(reader.name(), reason));
                 }
             }
         }
-        let context = match &opening.root {
+        for memory in &mut opening.memory {
+            let files = opening.files.iter();
+            memory.take_symbols(files.map(|f| (f.locator.as_str(), f.path.as_str(), f.source.clone())));
+        }
+        let mut context = match &opening.root {
             Some(root) => host_facts::read(root.as_ref(), timezone),
             None => host_facts::read(&NoRoot, timezone),
         };
+        if context.host.is_none() {
+            context.host = opening.memory.iter().find_map(MemoryImage::host);
+        }
         let mut files = opening.files;
         files.sort_by(|a, b| (a.order, &a.locator).cmp(&(b.order, &b.locator)));
         let by_locator = files.iter().enumerate().map(|(at, file)| (file.locator.clone(), at)).collect();
-        Ok(Evidence { files, file_times: opening.file_times, context, issues: opening.issues, by_locator })
+        Ok(Evidence {
+            files,
+            file_times: opening.file_times,
+            memory: opening.memory,
+            context,
+            issues: opening.issues,
+            by_locator,
+        })
     }
 
     /// All issues, those that came up while files were read among them.
@@ -132,6 +150,9 @@ impl Evidence {
             if let FileTimes::Ext { locator, ext, .. } = times {
                 issues.extend(ext.issues().iter().map(|issue| Issue::new(locator, issue)));
             }
+        }
+        for memory in &self.memory {
+            issues.extend(memory.issues().into_iter().map(|issue| Issue::new(memory.locator(), issue)));
         }
         issues
     }
@@ -146,6 +167,7 @@ impl Evidence {
 struct Opening {
     files: Vec<EvidenceFile>,
     file_times: Vec<FileTimes>,
+    memory: Vec<MemoryImage>,
     issues: Vec<Issue>,
     root: Option<Box<dyn HostRoot>>,
 }
