@@ -18,6 +18,7 @@ mod progress;
 mod source;
 pub mod sources;
 mod tar_packer;
+mod triage;
 
 pub use acquisition::{Acquisition, Destination, Report};
 pub use capture::{Capture, Streams};

@@ -1,0 +1,9 @@
+//! Live response in order of volatility.
+
+mod bounded_reads;
+mod live_table;
+#[cfg(test)]
+mod packed;
+mod process_facts;
+mod process_files;
+mod processes;
