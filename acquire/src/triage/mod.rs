@@ -7,3 +7,6 @@ mod packed;
 mod process_facts;
 mod process_files;
 mod processes;
+mod sock_diag;
+mod socket_tables;
+mod sockets;
