@@ -1,8 +1,8 @@
 //! The sockets of every network namespace of the live system.
 //!
 //! - Namespaces: those of all processes and threads, those that a descriptor or a mount (`/run/netns`) holds.
-//! - Source: the tables of `/proc/PID/net` of one process of each; a namespace without processes is entered by a thread
-//!   of ours, which needs `CAP_SYS_ADMIN`. Where that is refused, it is listed.
+//! - Source: a thread of ours enters each and reads its own `net/`, which needs `CAP_SYS_ADMIN`; without that right, the
+//!   tables of `/proc/PID/net` of one process of each. A namespace that is seen in neither way is listed.
 //! - Cross view: the kernel's socket monitor (see [`super::sock_diag`]). What it alone tells is named.
 //! - `/V3/sockets.jsonl` is the table, with the processes that hold each socket; `/V3/netns-INODE/` the raw texts, all of
 //!   `net/` but `rpc`, whose channels wait for a reader.
@@ -84,12 +84,9 @@ pub(crate) fn sockets_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Clock
     for (inode, ways) in &survey.namespaces {
         let observed = clock.now().rfc3339();
         let place = format!("V3/netns-{inode}");
-        let view = look(&proc, ways, &kinds);
+        let view = look(&proc, ways, &kinds, &place, out)?;
         for issue in &view.issues {
             out.note(Path::new(&place), issue);
-        }
-        for (name, bytes) in &view.texts {
-            out.made(&format!("{place}/{name}"), bytes)?;
         }
         for (socket, told, only_told) in view.sockets() {
             let mut row = socket_row(&socket, inode, &survey);
@@ -227,8 +224,8 @@ fn mounted_namespaces(mounts: &[u8]) -> Vec<(Vec<u8>, PathBuf)> {
 /// What was seen of one namespace.
 #[derive(Default)]
 struct View {
-    /// Files below `net/`.
-    texts: BTreeMap<String, Vec<u8>>,
+    /// Those of [`TABLES`] that are there.
+    texts: BTreeMap<&'static str, Vec<u8>>,
     /// Tables read once more after the socket monitor was asked.
     again: BTreeSet<(&'static str, u64)>,
     told: Vec<Told>,
@@ -262,41 +259,69 @@ impl View {
 }
 
 /// Looks at a namespace by the first way that works.
-fn look(proc: &Path, ways: &[Way], kinds: &[(&'static str, u8, u8)]) -> View {
+fn look(
+    proc: &Path,
+    ways: &[Way],
+    kinds: &[(&'static str, u8, u8)],
+    place: &str,
+    out: &mut TarPacker<'_>,
+) -> Result<View> {
     let mut refusals = Vec::new();
     for way in ways {
         // A thread that has entered a namespace stays there, so each has its own.
         let mut patience = Patience::of(LIMIT);
         let entered = enter(proc, way, &mut patience);
         let folder = match (way, &entered) {
-            (Way::Through(place), _) => place.clone(),
-            (Way::Entering(_), Ok(())) => proc.join("thread-self"),
-            (Way::Entering(place), Err(error)) => {
-                refusals.push(format!("by {}: {error}", place.display()));
+            // A process may end while it is read; our thread does not.
+            (_, Ok(())) => proc.join("thread-self"),
+            (Way::Through(folder), Err(_)) => folder.clone(),
+            (Way::Entering(link), Err(error)) => {
+                refusals.push(format!("by {}: {error}", link.display()));
                 continue;
             }
         };
-        let opened = patience.wait(move || open_folder(&folder)).map(Arc::new);
-        let mut view = View::default();
-        let folder = match opened.and_then(|folder| view.read(&folder, &mut patience).map(|()| folder)) {
-            Ok(folder) => folder,
+        let listed = patience.wait(move || {
+            let folder = open_folder(&folder)?;
+            let names = files_of(&folder)?;
+            Ok((Arc::new(folder), names))
+        });
+        let (folder, names) = match listed {
+            Ok(listed) => listed,
             Err(error) => {
                 refusals.push(error.to_string());
                 continue;
             }
         };
+        let mut view = View::default();
+        view.read(&folder, names, &mut patience, place, out)?;
         match entered {
             Ok(()) => view.ask(&folder, kinds, &mut patience),
             Err(_) if kinds.is_empty() => {}
             Err(error) => view.issues.push(format!("socket monitor not asked, /proc is the source: {error}")),
         }
-        return view;
+        return Ok(view);
     }
     let what = format!(
         "not seen: {}",
         if refusals.is_empty() { "no way in".to_owned() } else { refusals.join("; ") }
     );
-    View { issues: vec![what], ..View::default() }
+    Ok(View { issues: vec![what], ..View::default() })
+}
+
+/// The files below `net/` that are kept.
+fn files_of(folder: &OwnedFd) -> io::Result<Vec<String>> {
+    let mut names = names_below(folder, "net", MOST_FILES)?.0;
+    for below in FOLDERS {
+        if let Ok((found, _)) = names_below(folder, &format!("net/{below}"), MOST_FILES) {
+            names.extend(found.into_iter().map(|name| format!("{below}/{name}")));
+        }
+    }
+    names.retain(|name| {
+        target_below(folder, &format!("net/{name}"))
+            .is_ok_and(|found| FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile)
+    });
+    names.truncate(MOST_FILES);
+    Ok(names)
 }
 
 /// Moves the thread behind `patience` into the namespace.
@@ -316,40 +341,36 @@ fn enter(proc: &Path, way: &Way, patience: &mut Patience) -> io::Result<()> {
 }
 
 impl View {
-    fn read(&mut self, folder: &Arc<OwnedFd>, patience: &mut Patience) -> io::Result<()> {
-        let to_read = Arc::clone(folder);
-        let names = patience.wait(move || {
-            let mut names = names_below(&to_read, "net", MOST_FILES)?.0;
-            for folder in FOLDERS {
-                if let Ok((below, _)) = names_below(&to_read, &format!("net/{folder}"), MOST_FILES) {
-                    names.extend(below.into_iter().map(|name| format!("{folder}/{name}")));
-                }
-            }
-            names.retain(|name| {
-                target_below(&to_read, &format!("net/{name}")).is_ok_and(|found| {
-                    FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile
-                })
-            });
-            Ok(names)
-        })?;
-        for name in names.into_iter().take(MOST_FILES) {
+    fn read(
+        &mut self,
+        folder: &Arc<OwnedFd>,
+        names: Vec<String>,
+        patience: &mut Patience,
+        place: &str,
+        out: &mut TarPacker<'_>,
+    ) -> Result<()> {
+        for name in names {
             let (to_read, path) = (Arc::clone(folder), format!("net/{name}"));
-            match patience.wait(move || read_below(&to_read, &path, TABLE)) {
-                Ok(taken) => {
-                    if taken.cut {
-                        self.issues.push(format!("{name}: only its first {} bytes", taken.bytes.len()));
-                    }
-                    if let Some(table) = TABLES.iter().find(|table| **table == name) {
-                        let unread = decode(table, &taken.bytes).1;
-                        if unread > 0 {
-                            self.issues.push(format!("{name}: {unread} lines could not be read"));
-                        }
-                    }
-                    if !taken.bytes.is_empty() {
-                        self.texts.insert(name, taken.bytes);
-                    }
+            let taken = match patience.wait(move || read_below(&to_read, &path, TABLE)) {
+                Ok(taken) => taken,
+                Err(error) => {
+                    self.issues.push(format!("{name}: {error}"));
+                    continue;
                 }
-                Err(error) => self.issues.push(format!("{name}: {error}")),
+            };
+            if taken.cut {
+                self.issues.push(format!("{name}: only its first {} bytes", taken.bytes.len()));
+            }
+            if taken.bytes.is_empty() {
+                continue;
+            }
+            out.made(&format!("{place}/{name}"), &taken.bytes)?;
+            if let Some(table) = TABLES.iter().find(|table| **table == name) {
+                let unread = decode(table, &taken.bytes).1;
+                if unread > 0 {
+                    self.issues.push(format!("{name}: {unread} lines could not be read"));
+                }
+                self.texts.insert(table, taken.bytes);
             }
         }
         Ok(())
