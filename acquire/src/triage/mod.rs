@@ -1,6 +1,7 @@
 //! Live response in order of volatility.
 
 mod bounded_reads;
+mod kernel_state;
 mod live_table;
 #[cfg(test)]
 mod packed;
