@@ -3,11 +3,13 @@
 mod bounded_reads;
 mod kernel_state;
 mod live_table;
+mod login_records;
 #[cfg(test)]
 mod packed;
 mod process_facts;
 mod process_files;
 mod processes;
+mod sessions;
 mod sock_diag;
 mod socket_tables;
 mod sockets;
