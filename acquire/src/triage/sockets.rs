@@ -88,8 +88,14 @@ pub(crate) fn sockets_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Clock
         for issue in &view.issues {
             out.note(Path::new(&place), issue);
         }
-        for (socket, told, only_told) in view.sockets() {
+        let sockets = view.sockets();
+        let listening = listening(&sockets);
+        for (socket, told, only_told) in sockets {
             let mut row = socket_row(&socket, inode, &survey);
+            if let (Some((_, port)), Some("ESTABLISHED")) = (socket.local, socket.state) {
+                // A guess: whoever listens at this port took the connection.
+                row.flag("inbound", listening.contains(&(stem(socket.protocol), port)));
+            }
             row.put("observed", observed.clone());
             if let Some(told) = told {
                 row.put("cookie", told.cookie.to_string());
@@ -391,6 +397,17 @@ impl View {
             }
         }
     }
+}
+
+/// The ports at which somebody listens, by protocol.
+fn listening(sockets: &[(Socket, Option<&Told>, bool)]) -> BTreeSet<(&'static str, u16)> {
+    let listeners = sockets.iter().filter(|(socket, ..)| socket.state == Some("LISTEN"));
+    listeners.filter_map(|(socket, ..)| Some((stem(socket.protocol), socket.local?.1))).collect()
+}
+
+/// A listener of IPv6 may take connections of IPv4.
+fn stem(protocol: &'static str) -> &'static str {
+    protocol.strip_suffix('6').unwrap_or(protocol)
 }
 
 fn socket_row(socket: &Socket, namespace: &str, survey: &Survey) -> Row {
