@@ -101,7 +101,7 @@ fn row_of(kind: &'static str, path: &Path) -> Row {
 
 fn owner_and_times(row: &mut Row, facts: &Metadata) {
     row.put("uid", facts.uid());
-    put_time(row, "since", facts.mtime(), facts.mtime_nsec());
+    put_time(row, "changed", facts.mtime(), facts.mtime_nsec());
 }
 
 fn put_time(row: &mut Row, key: &str, seconds: i64, nanoseconds: i64) {

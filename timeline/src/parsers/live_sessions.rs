@@ -2,9 +2,9 @@
 //!
 //! - Found at: `/V4/sessions.jsonl` of the stream `commands`.
 //! - Known by: a first line with the format `exhibit-live-sessions/1`.
-//! - Times: UTC. "Recorded Time" is when it was seen, "Start Time" since when it is so, as its record or socket says,
-//!   "Last Access Time" the last input of a terminal, "Content Modification Time" its last output, "Scheduled to Start
-//!   Time" when an `at` job is due.
+//! - Times: UTC. "Recorded Time" is when it was seen, "Start Time" since when it is so, as its record says, "Last Access
+//!   Time" the last input of a terminal, "Content Modification Time" its last output, or when a socket, job or table was
+//!   last changed, "Scheduled to Start Time" when an `at` job is due.
 //! - Reference: `acquire/src/triage/sessions.rs`.
 
 use super::live_table::{Row, dated, is_table, parse};
@@ -65,6 +65,7 @@ fn session(mut row: Row, line: &Line<'_>, context: &Context) -> Result<Vec<Event
     let times = [
         ("Recorded Time", "session-seen", "seen", row.time("observed"), Precision::Ns),
         ("Start Time", "session-started", "began, and was still there", row.time("since"), precision),
+        ("Content Modification Time", "session-changed", "last changed", row.time("changed"), Precision::Ns),
         ("Last Access Time", "terminal-input", "last input", row.time("last_input"), Precision::Ns),
         (
             "Content Modification Time",
