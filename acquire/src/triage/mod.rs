@@ -1,6 +1,10 @@
 //! Live response in order of volatility.
 
 mod bounded_reads;
+mod container_changes;
+mod containers;
+mod cri;
+mod grpc;
 mod kernel_state;
 mod live_table;
 mod login_records;
@@ -9,7 +13,9 @@ mod packed;
 mod process_facts;
 mod process_files;
 mod processes;
+mod protobuf;
 mod sessions;
 mod sock_diag;
 mod socket_tables;
 mod sockets;
+mod unix_http;

@@ -208,6 +208,39 @@ impl Survey {
     }
 }
 
+/// The names of the processes that listen at a Unix socket; none if that cannot be told.
+pub(super) fn holders_of_socket(root: &Path, socket: &Path) -> Vec<String> {
+    let proc = root.join("proc");
+    let (to_read, socket) = (proc, socket.to_owned());
+    let holders = Patience::of(LIMIT).wait(move || {
+        let inode = target_below(rustix::fs::CWD, socket.to_str().unwrap_or_default())?;
+        let table = read_below(&open_folder(&to_read)?, "net/unix", TABLE)?;
+        let survey = Survey::of(&to_read, false)?;
+        let name = |path: &[u8]| {
+            std::str::from_utf8(path).is_ok_and(|path| {
+                target_below(rustix::fs::CWD, path).is_ok_and(|found| {
+                    (found.stx_ino, found.stx_dev_minor, found.stx_dev_major)
+                        == (inode.stx_ino, inode.stx_dev_minor, inode.stx_dev_major)
+                })
+            })
+        };
+        let listeners = decode("unix", &table.bytes).0.into_iter().filter(|listener| {
+            listener.state == Some("LISTEN") && listener.name.as_deref().is_some_and(name)
+        });
+        let mut holders = Vec::new();
+        for listener in listeners {
+            for pid in survey.holders.get(&listener.inode).into_iter().flatten() {
+                let comm = survey.names.get(pid).map(|comm| custody::strict_json::escape_text(comm));
+                holders.push(comm.unwrap_or_else(|| pid.to_string()));
+            }
+        }
+        holders.sort();
+        holders.dedup();
+        Ok(holders)
+    });
+    holders.unwrap_or_default()
+}
+
 /// The number in `socket:[4711]`.
 fn numbered(link: &[u8], start: &[u8]) -> Option<u64> {
     std::str::from_utf8(link.strip_prefix(start)?.strip_suffix(b"]")?).ok()?.parse().ok()
