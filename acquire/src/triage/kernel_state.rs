@@ -508,8 +508,11 @@ fn addresses_are_hidden(text: &[u8]) -> bool {
     lines.peek().is_some() && lines.all(|line| line.starts_with(b"00000000"))
 }
 
+/// Names and values of a module's files.
+type ModuleFacts = Vec<(String, Vec<u8>)>;
+
 /// Loaded modules as `/sys/module` shows them; those that are built in have no state.
-fn sys_modules(folder: &Path) -> io::Result<BTreeMap<String, Vec<(String, Vec<u8>)>>> {
+fn sys_modules(folder: &Path) -> io::Result<BTreeMap<String, ModuleFacts>> {
     let mut all = BTreeMap::new();
     for name in names_in(folder)? {
         let Ok(name) = String::from_utf8(name) else { continue };

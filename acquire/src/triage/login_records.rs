@@ -20,7 +20,7 @@ pub(crate) struct Login {
 /// The logins among the records; those of other kinds, and what is no record, are left out.
 pub(crate) fn logins(bytes: &[u8]) -> Vec<Login> {
     // 64-bit systems without 32-bit programs have wide times; no file has a size that both divide by chance often.
-    let wide = bytes.len() % 384 != 0 && bytes.len() % 400 == 0;
+    let wide = !bytes.len().is_multiple_of(384) && bytes.len().is_multiple_of(400);
     bytes.chunks_exact(if wide { 400 } else { 384 }).filter_map(|record| login(record, wide)).collect()
 }
 

@@ -6,10 +6,12 @@
 //!   `/V2/proc/PID/exe`; open files that are so to `/V2/proc/PID/fd/N`, mapped ones to `/V2/proc/PID/map_files/RANGE`.
 //! - Only regular files are ever opened: never a pipe, socket, terminal or device. An inode is copied once.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -395,10 +397,10 @@ impl ProcessFiles {
         limit: Option<u64>,
         out: &mut TarPacker<'_>,
     ) -> Result<()> {
-        if !self.copies.contains_key(&inode_id(target)) {
+        if let Entry::Vacant(free) = self.copies.entry(inode_id(target)) {
             let place = kept.place(name);
             out.file_at(Path::new(&place), file, limit)?;
-            self.copies.insert(inode_id(target), place);
+            free.insert(place);
         }
         self.mention(kept, target)
     }
@@ -446,7 +448,7 @@ fn open_target(folder: &Arc<OwnedFd>, name: &str, patience: &mut Patience) -> io
         if fstatfs(&file).is_ok_and(|found| REMOTE.contains(&found.f_type)) {
             // If its other end is silent, this is where we wait, and no longer than allowed.
             let mut byte = [0];
-            (&file).read(&mut byte)?;
+            file.read_at(&mut byte, 0)?;
         }
         Ok((file, target))
     })
@@ -459,7 +461,6 @@ fn of_open(file: &File) -> io::Result<Statx> {
 }
 
 fn hash_of(file: &File) -> io::Result<Digest> {
-    use std::os::unix::fs::FileExt;
     let mut hasher = Hasher::new();
     let mut block = vec![0; 256 << 10];
     let mut offset = 0u64;

@@ -44,6 +44,9 @@ const WHOLE: [&str; 12] = [
     "var/spool/anacron",
 ];
 
+/// Finds rows below a root.
+type Collect = fn(&Path) -> Vec<Row>;
+
 /// Takes who is on the running system.
 ///
 /// # Errors
@@ -60,7 +63,7 @@ pub(crate) fn sessions_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Cloc
     about.insert("observed".to_owned(), observed.clone().into());
     let mut table = LiveTable::new("V4/sessions", FORMAT, about);
     let mut patience = Patience::of(LIMIT);
-    let collectors: [(&str, fn(&Path) -> Vec<Row>); 5] = [
+    let collectors: [(&str, Collect); 5] = [
         ("run/utmp", login_rows),
         ("run/systemd", systemd_rows),
         ("dev/pts", terminal_rows),

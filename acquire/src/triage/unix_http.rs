@@ -72,8 +72,6 @@ impl Timed {
     /// Connects. That alone may wait, when the daemon's queue is full, so the caller should be patient but bounded.
     pub(crate) fn connect(socket: &Path, time: Duration) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
-        // A deadline, not a time: nothing is recorded of it.
-        #[allow(clippy::disallowed_methods, reason = "a deadline is no time that is told")]
         let end = Instant::now().checked_add(time).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self { stream, end })
     }
