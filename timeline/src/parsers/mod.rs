@@ -22,6 +22,9 @@ parsers! {
     web_access,
     web_error,
     docker_json_log,
+    live_processes,
+    live_sockets,
+    live_sessions,
     syslog,
     systemd_journal,
     utmp,
@@ -35,6 +38,7 @@ parsers! {
 
 mod home_folder;
 mod journal_file;
+mod live_table;
 #[cfg(test)]
 mod sample_checks;
 mod syslog_messages;
