@@ -19,6 +19,7 @@ mod resumption;
 mod source;
 pub mod sources;
 mod tar_packer;
+pub mod triage;
 
 pub use acquisition::{Acquisition, Destination, Report};
 pub use capture::{Capture, Streams};
