@@ -156,6 +156,45 @@ impl<'a> Streams<'a> {
         Ok(made)
     }
 
+    /// Stores two streams of files side by side, each given as its name and kind: what comes in one order may belong
+    /// into either. The second is stored only if the first could be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Streams::tar`].
+    pub fn tar_pair<T>(
+        &mut self,
+        [first, second]: [(&str, &str); 2],
+        pack: impl FnOnce(&mut TarPacker<'_>, &mut TarPacker<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.flow.progress.started(&format!("{} and {}", first.0, second.0), None);
+        let store = self.store;
+        let begin = |name: &str| HashedFile::begin(&**store, &format!("data/{name}.catalog.jsonl"));
+        let mut catalogs = (begin(first.0)?, begin(second.0)?);
+        let mut more_issues = Issues::default();
+        let anew = |(name, kind)| Begun::anew(store, name, kind, self.flow.options, false);
+        let (begun_first, begun_second) = (anew(first)?, anew(second)?);
+        let flow = &self.flow;
+        let (clock, folder, issues) = (self.writer.clock(), Some(self.folder), &mut self.issues);
+        let stored = store_stream(begun_first, flow, |one| {
+            store_stream(begun_second, flow, |two| {
+                let mut one = TarPacker::new(one, &mut catalogs.0, issues, clock, folder);
+                let mut two = TarPacker::new(two, &mut catalogs.1, &mut more_issues, clock, folder);
+                let made = pack(&mut one, &mut two)?;
+                Ok((made, one.finish()?, two.finish()?))
+            })
+        });
+        self.issues.append(more_issues);
+        let (((made, of_first, of_second), second), first) = stored?;
+        for (written, catalog, counts) in [(first, catalogs.0, of_first), (second, catalogs.1, of_second)] {
+            let catalog = Some(catalog.finish()?);
+            let stream = written.writer.finish(written.sha256, written.sha256_data, catalog)?;
+            self.files.get_or_insert_default().add(counts);
+            self.add(stream);
+        }
+        Ok(made)
+    }
+
     /// Writes the table of ranges of a stream that is stored already or comes later.
     ///
     /// # Errors

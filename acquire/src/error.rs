@@ -49,6 +49,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The artefacts of a triage are not what they should be.
+    #[error(transparent)]
+    Artefacts(crate::triage::ArtefactError),
     /// A source that gives each byte once failed, so the rest of it is lost.
     #[error("source {name} failed at byte {offset}: what was read before is kept in the open bundle")]
     SourceLost {

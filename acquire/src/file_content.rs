@@ -29,6 +29,18 @@ pub(crate) struct Problem {
     pub(crate) what: String,
 }
 
+/// The content of one file on its way into a stream.
+pub(crate) trait Content {
+    /// Whether all of it has been read.
+    fn is_done(&self) -> bool;
+
+    /// Fills room with the next bytes, or with zeros and a mark for what cannot be had.
+    fn read(&mut self, room: &mut [u8], marks: &mut Marks<'_>) -> usize;
+
+    /// Its hash as stored, and what went wrong. Asked once, at the end.
+    fn finish(&mut self) -> (Digest, Vec<Problem>);
+}
+
 /// The content of one file. Its size is fixed when it is opened.
 pub(crate) struct FileContent<'a> {
     file: &'a File,
@@ -49,13 +61,30 @@ impl<'a> FileContent<'a> {
         Self { file, size, written, offset: 0, hasher, failed: 0, problems }
     }
 
-    /// Whether all of it has been read.
-    pub(crate) fn is_done(&self) -> bool {
+    fn missing(&mut self, block: &mut [u8], marks: &mut Marks<'_>, state: State, detail: &str, what: &str) {
+        block.fill(0);
+        marks.add(0, block.len(), state, detail);
+        let length = block.len() as u64;
+        if let Some(Problem { offset, length: Some(run), what: last }) = self.problems.last_mut()
+            && offset.saturating_add(*run) == self.offset
+            && last == what
+        {
+            *run = run.saturating_add(length);
+            return;
+        }
+        if self.problems.len() < MOST_PROBLEMS {
+            let what = what.to_owned();
+            self.problems.push(Problem { offset: self.offset, length: Some(length), what });
+        }
+    }
+}
+
+impl Content for FileContent<'_> {
+    fn is_done(&self) -> bool {
         self.offset >= self.size
     }
 
-    /// Fills room with the next bytes, or with zeros and a mark for what cannot be had.
-    pub(crate) fn read(&mut self, room: &mut [u8], marks: &mut Marks<'_>) -> usize {
+    fn read(&mut self, room: &mut [u8], marks: &mut Marks<'_>) -> usize {
         let left = self.size.saturating_sub(self.offset);
         let want = room.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let Some(room) = room.get_mut(..want) else { return 0 };
@@ -85,25 +114,8 @@ impl<'a> FileContent<'a> {
         filled
     }
 
-    fn missing(&mut self, block: &mut [u8], marks: &mut Marks<'_>, state: State, detail: &str, what: &str) {
-        block.fill(0);
-        marks.add(0, block.len(), state, detail);
-        let length = block.len() as u64;
-        if let Some(Problem { offset, length: Some(run), what: last }) = self.problems.last_mut()
-            && offset.saturating_add(*run) == self.offset
-            && last == what
-        {
-            *run = run.saturating_add(length);
-            return;
-        }
-        if self.problems.len() < MOST_PROBLEMS {
-            let what = what.to_owned();
-            self.problems.push(Problem { offset: self.offset, length: Some(length), what });
-        }
-    }
-
-    /// Its hash as stored, and what went wrong. Looks whether the file changed meanwhile.
-    pub(crate) fn finish(mut self) -> (Digest, Vec<Problem>) {
+    /// Looks whether the file changed meanwhile.
+    fn finish(&mut self) -> (Digest, Vec<Problem>) {
         let now = self.file.metadata().map_or(0, |metadata| metadata.len());
         let changed = if now > self.size {
             let size = self.size;
@@ -117,7 +129,7 @@ impl<'a> FileContent<'a> {
             None
         };
         self.problems.extend(changed.map(|(offset, what)| Problem { offset, length: None, what }));
-        (self.hasher.finish(), self.problems)
+        (std::mem::replace(&mut self.hasher, Hasher::new()).finish(), std::mem::take(&mut self.problems))
     }
 }
 

@@ -7,7 +7,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use custody::bundle::{CatalogEntry, MemberKind, Xattr, file_time};
 use custody::strict_json::escape_text;
-use rustix::fs::{AtFlags, FileType, Stat, Statx, StatxFlags, StatxTimestamp, major, minor, statat, statx};
+use rustix::fs::{
+    AtFlags, FileType, Stat, Statx, StatxAttributes, StatxFlags, StatxTimestamp, major, minor, statat, statx,
+};
 use rustix::io::Errno;
 
 /// Extended attributes of one file beyond this are listed as not taken.
@@ -26,21 +28,25 @@ pub(crate) struct Inode {
 
 /// What `statx` tells, or `fstatat` where the kernel has no `statx`: all but the birth time.
 #[derive(Debug, Clone)]
-struct Facts {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    links: u32,
-    size: u64,
-    number: u64,
+pub(crate) struct Facts {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) links: u32,
+    pub(crate) size: u64,
+    /// Blocks of 512 bytes that it takes up.
+    pub(crate) blocks: u64,
+    /// Flags that the file system keeps; none where the kernel has no `statx`.
+    pub(crate) flags: StatxAttributes,
+    pub(crate) number: u64,
     /// Major and minor number of the device that holds it.
-    lies_on: (u32, u32),
+    pub(crate) lies_on: (u32, u32),
     /// Of the device that it stands for.
-    stands_for: (u32, u32),
-    atime: (i64, u32),
-    mtime: (i64, u32),
-    ctime: (i64, u32),
-    btime: Option<(i64, u32)>,
+    pub(crate) stands_for: (u32, u32),
+    pub(crate) atime: (i64, u32),
+    pub(crate) mtime: (i64, u32),
+    pub(crate) ctime: (i64, u32),
+    pub(crate) btime: Option<(i64, u32)>,
 }
 
 /// Asks for an inode without following a link. An empty name asks for the descriptor itself.
@@ -65,6 +71,8 @@ impl From<&Statx> for Facts {
             gid: stat.stx_gid,
             links: stat.stx_nlink,
             size: stat.stx_size,
+            blocks: stat.stx_blocks,
+            flags: stat.stx_attributes,
             number: stat.stx_ino,
             lies_on: (stat.stx_dev_major, stat.stx_dev_minor),
             stands_for: (stat.stx_rdev_major, stat.stx_rdev_minor),
@@ -89,6 +97,8 @@ impl Facts {
             gid: stat.st_gid,
             links: u32::try_from(u64::from(stat.st_nlink)).unwrap_or(u32::MAX),
             size: u64::try_from(stat.st_size).unwrap_or(0),
+            blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
+            flags: StatxAttributes::empty(),
             number: stat.st_ino.into(),
             lies_on: (major(stat.st_dev), minor(stat.st_dev)),
             stands_for: (major(stat.st_rdev), minor(stat.st_rdev)),
@@ -101,6 +111,11 @@ impl Facts {
 }
 
 impl Inode {
+    /// All that the system tells of it.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.stat
+    }
+
     pub(crate) fn kind(&self) -> MemberKind {
         match FileType::from_raw_mode(self.stat.mode) {
             FileType::Directory => MemberKind::Folder,

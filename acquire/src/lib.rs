@@ -25,7 +25,7 @@ pub mod selftest;
 mod source;
 pub mod sources;
 mod tar_packer;
-mod triage;
+pub mod triage;
 
 pub use acquisition::{Acquisition, Destination, Report};
 pub use capture::{Capture, Streams};

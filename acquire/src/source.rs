@@ -88,6 +88,13 @@ impl Issues {
         }
     }
 
+    /// Adds those of another part of the same acquisition.
+    pub(crate) fn append(&mut self, other: Issues) {
+        let unkept = other.count.saturating_sub(other.kept.len() as u64);
+        other.kept.into_iter().for_each(|issue| self.add(issue));
+        self.count = self.count.saturating_add(unkept);
+    }
+
     /// How many there were.
     #[must_use]
     pub fn count(&self) -> u64 {

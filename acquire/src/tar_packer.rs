@@ -21,7 +21,7 @@ use custody::strict_json::escape_text;
 use rustix::fs::{CWD, Dir, OFlags, fstatfs, readlinkat};
 
 use crate::error::Result;
-use crate::file_content::{FileContent, Problem};
+use crate::file_content::{Content, FileContent, Problem};
 use crate::inode::{Inode, inspect};
 use crate::pax::{BLOCK, Member, padding};
 use crate::pipeline::Feed;
@@ -155,6 +155,25 @@ impl<'a> TarPacker<'a> {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the bundle can take no more, or what the catalogue gives.
     pub fn made(&mut self, name_in_tar: &str, bytes: &[u8]) -> Result<()> {
+        let mut entry = self.made_header(name_in_tar, bytes.len() as u64)?;
+        entry.sha256 = Some(sha256(bytes));
+        self.feed.append(bytes)?;
+        self.pad(entry.size)?;
+        self.enter(&entry)
+    }
+
+    /// Packs the first `size` bytes of a file of ours that is no member itself, such as the spooled output of a command.
+    ///
+    /// # Errors
+    ///
+    /// As [`TarPacker::made`].
+    pub(crate) fn made_from(&mut self, name_in_tar: &str, spool: &File, size: u64) -> Result<()> {
+        let mut entry = self.made_header(name_in_tar, size)?;
+        self.pour(&mut entry, &mut FileContent::new(spool, size))?;
+        self.enter(&entry)
+    }
+
+    fn made_header(&mut self, name_in_tar: &str, size: u64) -> Result<CatalogEntry> {
         let now = self.clock.now().wall_ns;
         let nanoseconds = u32::try_from(now.rem_euclid(1_000_000_000)).unwrap_or(0);
         let mtime = (now.div_euclid(1_000_000_000), nanoseconds);
@@ -165,7 +184,7 @@ impl<'a> TarPacker<'a> {
             mode: 0o100_600,
             uid: 0,
             gid: 0,
-            size: bytes.len() as u64,
+            size,
             mtime,
             link: b"",
             device: (0, 0),
@@ -174,20 +193,16 @@ impl<'a> TarPacker<'a> {
         let blocks = member.blocks();
         let header = self.feed.size();
         self.feed.append(&blocks)?;
-        let entry = CatalogEntry {
+        Ok(CatalogEntry {
             header,
             header_size: blocks.len() as u64,
             kind: MemberKind::File,
             mtime: file_time(mtime.0, mtime.1),
             offset: self.feed.size(),
             path: escape_text(&[b"/", name].concat()),
-            sha256: Some(sha256(bytes)),
-            size: bytes.len() as u64,
+            size,
             ..CatalogEntry::default()
-        };
-        self.feed.append(bytes)?;
-        self.pad(entry.size)?;
-        self.enter(&entry)
+        })
     }
 
     /// Packs an open file under a name of its own, with the facts of its inode.
@@ -211,7 +226,9 @@ impl<'a> TarPacker<'a> {
         if taken < size {
             self.note(&path, &format!("only the first {taken} of its {size} bytes were acquired"));
         }
-        self.content(file, inode, &path, taken)
+        let mut inode = inode;
+        inode.read_xattrs(file);
+        self.content(inode, &path, taken, &mut FileContent::new(file, taken))
     }
 
     /// Packs a path with all below it. Mounts are crossed; kernel file systems are entered only if they are `path`.
@@ -352,7 +369,13 @@ impl<'a> TarPacker<'a> {
     }
 
     /// Packs an entry that has no bytes of its own.
-    fn without_content(&mut self, inode: Inode, path: &Path, kind: MemberKind, link: &[u8]) -> Result<()> {
+    pub(crate) fn without_content(
+        &mut self,
+        inode: Inode,
+        path: &Path,
+        kind: MemberKind,
+        link: &[u8],
+    ) -> Result<()> {
         let mut entry = self.header(&inode, path, kind, link, 0)?;
         entry.kind = kind;
         if matches!(kind, MemberKind::Symlink | MemberKind::Hardlink) {
@@ -450,16 +473,27 @@ impl<'a> TarPacker<'a> {
                 return self.without_content(inode, path, MemberKind::File, b"");
             }
         };
-        let size = inode.size();
-        self.content(&file, inode, path, size)
+        let (size, mut inode) = (inode.size(), inode);
+        inode.read_xattrs(&file);
+        self.content(inode, path, size, &mut FileContent::new(&file, size))
     }
 
-    /// Packs the first `size` bytes of an open file.
-    fn content(&mut self, file: &File, mut inode: Inode, path: &Path, size: u64) -> Result<()> {
-        inode.read_xattrs(file);
+    /// Packs `size` bytes of content under the facts of an inode.
+    pub(crate) fn content(
+        &mut self,
+        inode: Inode,
+        path: &Path,
+        size: u64,
+        content: &mut dyn Content,
+    ) -> Result<()> {
         let mut entry = self.header(&inode, path, MemberKind::File, b"", size)?;
         entry.kind = MemberKind::File;
-        let mut content = FileContent::new(file, size);
+        self.pour(&mut entry, content)?;
+        self.enter(&entry)
+    }
+
+    /// Stores the content that an entry's headers announce.
+    fn pour(&mut self, entry: &mut CatalogEntry, content: &mut dyn Content) -> Result<()> {
         while !content.is_done() {
             self.feed.fill(|room, marks| Ok(content.read(room, marks)))?;
         }
@@ -473,8 +507,7 @@ impl<'a> TarPacker<'a> {
             self.issues.add(Issue { path, offset: Some(offset), length, what });
         }
         entry.sha256 = Some(sha256);
-        self.pad(size)?;
-        self.enter(&entry)
+        self.pad(entry.size)
     }
 
     fn pad(&mut self, size: u64) -> Result<()> {

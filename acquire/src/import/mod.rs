@@ -498,7 +498,12 @@ impl<'p> Reading<'p> {
 impl Source for Reading<'_> {
     fn facts(&self) -> SourceFacts {
         let path = self.parts.list().first().map(|part| part.name.clone());
-        SourceFacts { kind: "import".to_owned(), path, size: Some(self.parts.size()), ..SourceFacts::default() }
+        SourceFacts {
+            kind: "import".to_owned(),
+            path,
+            size: Some(self.parts.size()),
+            ..SourceFacts::default()
+        }
     }
 
     fn size(&self) -> Option<u64> {

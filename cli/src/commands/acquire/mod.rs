@@ -4,6 +4,7 @@ pub(crate) mod disk;
 mod import;
 pub(crate) mod logs;
 mod memory;
+mod triage;
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,7 @@ enum What {
     Logs(logs::Args),
     Memory(memory::Args),
     Import(import::Args),
+    Triage(triage::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,6 +73,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
             None => return Ok(Outcome::Done),
         },
         What::Import(args) => import::run(args, session),
+        What::Triage(args) => return triage::run(args, session),
     }?;
     show(&report, session.ui)
 }
@@ -265,6 +268,15 @@ fn drop_from_cache(bundle: &Path) {
 
 /// Prints the closing summary, and the bundle's path last on stdout.
 fn show(report: &Report, ui: Ui) -> Result<Outcome, Failure> {
+    show_with(report, serde_json::Map::new(), ui)
+}
+
+/// As [`show`], with further fields for programs.
+fn show_with(
+    report: &Report,
+    more: serde_json::Map<String, serde_json::Value>,
+    ui: Ui,
+) -> Result<Outcome, Failure> {
     if ui.is_json() {
         let issues: Vec<_> = report
             .issues
@@ -284,6 +296,9 @@ fn show(report: &Report, ui: Ui) -> Result<Outcome, Failure> {
         // Where there is one stream, as there mostly is, its facts need no search.
         if let ([stream], Some(fields)) = (streams.as_slice(), document.as_object_mut()) {
             fields.extend(stream.as_object().cloned().unwrap_or_default());
+        }
+        if let Some(fields) = document.as_object_mut() {
+            fields.extend(more);
         }
         ui.document(&document)?;
     } else {
