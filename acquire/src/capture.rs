@@ -169,10 +169,10 @@ impl<'a> Streams<'a> {
     ) -> Result<T> {
         self.flow.progress.started(&format!("{} and {}", first.0, second.0), None);
         let store = self.store;
-        let begin = |name: &str| HashedFile::begin(&**store, &format!("data/{name}.catalog.jsonl"));
+        let begin = |name: &str| self.file(&format!("data/{name}.catalog.jsonl"));
         let mut catalogs = (begin(first.0)?, begin(second.0)?);
         let mut more_issues = Issues::default();
-        let anew = |(name, kind)| Begun::anew(store, name, kind, self.flow.options, false);
+        let anew = |(name, kind)| Begun::anew(store, name, kind, &self.flow, false);
         let (begun_first, begun_second) = (anew(first)?, anew(second)?);
         let flow = &self.flow;
         let (clock, folder, issues) = (self.writer.clock(), Some(self.folder), &mut self.issues);
