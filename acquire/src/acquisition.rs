@@ -162,7 +162,7 @@ impl<'a> Acquisition<'a> {
     /// Encrypts data, tables and catalogue to age recipients; to none, it encrypts nothing.
     ///
     /// Manifest and log stay readable: they tell the source, the options and every hash, and of what went wrong only how
-    /// often. Such an acquisition cannot be resumed.
+    /// often.
     #[must_use]
     pub fn encrypted_to(mut self, recipients: Recipients) -> Self {
         self.protection = (!recipients.is_empty()).then(|| Arc::new(recipients));
@@ -231,13 +231,7 @@ impl<'a> Acquisition<'a> {
         let started = writer.clock().now();
         let (folder, facts) = (&self.destination.folder, self.source_facts());
         let open = OpenAcquisition::expect(folder, &self.destination.exhibit, &facts)?;
-        if self.protection.is_some() || open.options.contains_key(ENCRYPTED_TO) {
-            return Err(Error::NotResumable {
-                exhibit: self.destination.exhibit.clone(),
-                reason: "nothing can be put behind ciphertext, whose key is gone; acquire it again as a new exhibit"
-                    .to_owned(),
-            });
-        }
+        self.protection = self.same_recipients(&open)?;
         let chunk_size = open.options.get("chunk_size").and_then(Value::as_u64);
         if let Some(chunk_size) = chunk_size.and_then(|size| u32::try_from(size).ok()) {
             self.options.cut.chunk_size = chunk_size;
@@ -255,6 +249,21 @@ impl<'a> Acquisition<'a> {
         let OpenAcquisition { created, options, start, .. } = open;
         let begun = Start { log, start, created, options, facts, resumes: true, store, _lock: lock };
         self.go_on(begun, &writer, started)
+    }
+
+    /// Whom the acquisition was encrypted to when it was begun. Others cannot be given now.
+    fn same_recipients(&self, open: &OpenAcquisition) -> Result<Option<Arc<Recipients>>> {
+        let names = open.options.get(ENCRYPTED_TO).and_then(Value::as_array);
+        let names: Vec<&str> = names.into_iter().flatten().filter_map(Value::as_str).collect();
+        let mut recipients = Recipients::default();
+        names.iter().try_for_each(|name| recipients.add(name))?;
+        match &self.protection {
+            Some(given) if given.names() != recipients.names() => Err(Error::NotResumable {
+                exhibit: self.destination.exhibit.clone(),
+                reason: format!("it was begun encrypted to {names:?}, which cannot be changed now"),
+            }),
+            _ => Ok((!recipients.is_empty()).then(|| Arc::new(recipients))),
+        }
     }
 
     fn bundle_store(&self) -> Arc<dyn BundleStore> {
