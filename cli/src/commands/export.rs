@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use acquire::export::{Export, Exported, ExportedFile, Format};
-use custody::bundle::Bundle;
 use custody::clock::Clock as _;
 use custody::{EntryType, NewEntry, sha256};
 use serde_json::json;
@@ -52,7 +51,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     if to_stdout && session.ui.is_json() {
         return Err(Failure::usage("-o - and --json both want standard output"));
     }
-    let bundle = Bundle::open(folder)?;
+    let bundle = session.open_bundle(folder)?;
     let bars = Bars::new(session.ui, Unit::Bytes);
     let started = session.clock.now().mono_ns;
     let exported = Export::new(&bundle, args.format, args.stream.as_deref()).and_then(|export| {
