@@ -8,7 +8,9 @@ use crate::exhibit::Desk;
 
 /// Each sector tells its number.
 fn stamped(sectors: usize) -> Vec<u8> {
-    (0..sectors).flat_map(|lba| format!("sector {lba:>12}|").repeat(26).into_bytes()[..512].to_vec()).collect()
+    (0..sectors)
+        .flat_map(|lba| format!("sector {lba:>12}|").repeat(26).into_bytes()[..512].to_vec())
+        .collect()
 }
 
 fn manifest(desk: &Desk, bundle: &str) -> Value {
@@ -23,8 +25,19 @@ fn a_range_a_rate_and_a_bound_on_bad_areas_are_options_of_the_manifest() {
     let data = stamped(1000);
     desk.write("disk.raw", &data);
     let ran = desk.ok(&[
-        "acquire", "disk", "disk.raw", "--case", "case", "--offset", "100s", "--length", "51200", "--max-read", "50MB/s",
-        "--bad-area-time", "20min",
+        "acquire",
+        "disk",
+        "disk.raw",
+        "--case",
+        "case",
+        "--offset",
+        "100s",
+        "--length",
+        "51200",
+        "--max-read",
+        "50MB/s",
+        "--bad-area-time",
+        "20min",
     ]);
     let manifest = manifest(&desk, &ran.stdout);
     assert_eq!(manifest["options"]["max_read"], 50_000_000);
@@ -55,7 +68,8 @@ fn any_part_of_a_split_image_is_the_whole_and_a_missing_one_is_named() {
     assert_eq!((&told["source"]["form"], &told["source"]["part_count"]), (&"split image".into(), &5.into()));
     assert_eq!(told["streams"][0]["sha256"], custody::sha256(&data).to_string());
     fs::remove_file(desk.path("image.003")).unwrap();
-    desk.run(&["acquire", "disk", "image.001", "--case", "case"]).fails(4, &["image.003", "missing", "--one-file"]);
+    desk.run(&["acquire", "disk", "image.001", "--case", "case"])
+        .fails(4, &["image.003", "missing", "--one-file"]);
     let ran = desk.ok(&["acquire", "disk", "image.001", "--case", "case", "--one-file"]);
     assert_eq!(manifest(&desk, &ran.stdout)["source"]["size"], 200 * 512);
 }
