@@ -26,6 +26,8 @@ mod faulty_disk;
 mod files;
 #[path = "acquire/import.rs"]
 mod import;
+#[path = "acquire/imaging.rs"]
+mod imaging;
 #[path = "acquire/memory.rs"]
 mod memory;
 #[path = "acquire/patience.rs"]

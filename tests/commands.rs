@@ -16,6 +16,8 @@ mod debian_incident;
 mod encrypted_case;
 #[path = "support/exhibit.rs"]
 mod exhibit;
+#[path = "imaging_commands.rs"]
+mod imaging_commands;
 #[path = "proofs.rs"]
 mod proofs;
 #[path = "syscalls.rs"]
