@@ -172,7 +172,7 @@ def boot(folder, kernel, release, image, disk, plan, accelerator):
     command = ["qemu-system-x86_64", *accelerator, "-m", str(ram), "-smp", "1", "-nographic", "-no-reboot",
                "-nodefaults", "-serial", "stdio", "-monitor", f"unix:{monitor},server,nowait",
                "-kernel", str(kernel / "boot" / f"vmlinuz-{release}"), "-initrd", str(image),
-               "-append", f"console=ttyS0 quiet panic=-1 {plan['cmdline']}",
+               "-append", f"console=ttyS0 quiet panic=-1 no_timer_check {plan['cmdline']}",
                "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe", "-device", "virtio-balloon-pci"]
     machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     lines = []
