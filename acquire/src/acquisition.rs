@@ -14,6 +14,7 @@ use custody::strict_json::escape_text;
 use custody::{Case, CustodyLog, Digest, EntryType, Moment, NewEntry, Writer, uuid_v7};
 use serde_json::{Map, Value};
 
+use crate::buffers::SPARING_BUFFER_BYTES;
 use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
 use crate::pipeline::{Flow, PipelineOptions};
@@ -289,6 +290,9 @@ impl<'a> Acquisition<'a> {
     fn go_on(mut self, begun: Start, writer: &Writer<'_>, started: Moment) -> Result<Report> {
         let Start { log, start, created, options, mut facts, resumes, store, _lock } = begun;
         let folder = self.destination.folder.clone();
+        if self.what.reads_own_memory() {
+            self.options.buffer_bytes = SPARING_BUFFER_BYTES;
+        }
         let mut streams = Streams {
             store: &store,
             folder: &folder,

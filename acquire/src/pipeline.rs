@@ -17,7 +17,7 @@ use custody::bundle::{
 };
 use custody::{Digest, Hash256};
 
-use crate::buffers::{Buffer, Buffers};
+use crate::buffers::{BUFFER_BYTES, Buffer, Buffers};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -33,11 +33,13 @@ pub struct PipelineOptions {
     pub workers: usize,
     /// Bytes of a stream between two marks of its journal, which is as much as an interruption may cost.
     pub mark_every: u64,
+    /// Bytes of chunks that are on their way at a time; there are four of them at least.
+    pub buffer_bytes: usize,
 }
 
 impl Default for PipelineOptions {
     fn default() -> Self {
-        Self { cut: Cut::default(), level: 1, workers: 0, mark_every: MARK_EVERY }
+        Self { cut: Cut::default(), level: 1, workers: 0, mark_every: MARK_EVERY, buffer_bytes: BUFFER_BYTES }
     }
 }
 
@@ -134,7 +136,7 @@ pub(crate) fn store_stream<T>(
     let (to_write, write_queue) = unbounded::<(u64, Result<Encoded>)>();
     let (hashes_so_far, hashes_queue) = unbounded();
     let each_segment = options.cut.segment_size / u64::from(options.cut.chunk_size).max(1);
-    let buffers = Buffers::new(options.cut.chunk_size as usize);
+    let buffers = Buffers::new(options.cut.chunk_size as usize, options.buffer_bytes);
     let mut encoders = Vec::new();
     for _ in 0..workers {
         encoders.push(Encoder::new(options.level).map_err(Error::Compress)?);
