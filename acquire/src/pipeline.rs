@@ -367,6 +367,7 @@ pub(crate) fn store_alone<T>(
     options: PipelineOptions,
     produce: impl FnOnce(&mut Feed) -> Result<T>,
 ) -> Result<(T, Written)> {
-    let flow = Flow { options, progress: &crate::progress::NoProgress, stop: Arc::default() };
-    store_stream(Begun::anew(&store, name, name, options, false)?, &flow, produce)
+    let progress = &crate::progress::NoProgress;
+    let flow = Flow { options, progress, stop: Arc::default(), protection: None };
+    store_stream(Begun::anew(&store, name, name, &flow, false)?, &flow, produce)
 }
