@@ -226,7 +226,10 @@ impl Opening {
         };
         for entry in catalog {
             let entry = entry?;
-            headers.push(Span::new(entry.header, entry.header_size));
+            // What a triage made itself (a command's output, a table) has no inode, and its time is of no file.
+            if entry.inode.is_some() {
+                headers.push(Span::new(entry.header, entry.header_size));
+            }
             let name = locator_bytes(&entry.path);
             match (entry.kind, &entry.link) {
                 (MemberKind::File, _) => {

@@ -300,7 +300,7 @@ mod tests {
         let parts = Parts::open(&paths).unwrap();
         assert_eq!(parts.size(), 9);
         for offset in 0..10 {
-            let mut read = Vec::new();
+            let mut read: Vec<u8> = Vec::new();
             let mut buf = [0; 2];
             while let got @ 1.. = parts.read_at((offset + read.len()) as u64, &mut buf).unwrap() {
                 read.extend(&buf[..got]);
