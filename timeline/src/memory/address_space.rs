@@ -250,8 +250,10 @@ impl AddressSpace {
     /// Adds an issue; no more than a hundred are kept.
     pub(crate) fn note(&self, issue: String) {
         let mut issues = lock(&self.issues);
-        if issues.len() < 100 {
-            issues.insert(issue);
+        issues.insert(issue);
+        // Whatever the order in which threads find them, the same ones are kept.
+        if issues.len() > 100 {
+            issues.pop_last();
         }
     }
 }

@@ -12,9 +12,13 @@ mod linux_modules;
 mod linux_paths;
 mod linux_sockets;
 mod linux_tasks;
+#[cfg(test)]
+mod made_kernel;
 mod page_table;
 mod record_parts;
 mod structure;
+#[cfg(test)]
+mod tests;
 mod vmcoreinfo;
 
 use std::sync::{Arc, OnceLock};
@@ -208,7 +212,7 @@ impl MemoryImage {
     }
 
     /// Makes the rows of a record again, from its bytes and pieces and what the kernel's types say of them.
-    pub(crate) fn rows_of_record(
+    pub fn rows_of_record(
         &self,
         artefact: Artefact,
         bytes: &[u8],
