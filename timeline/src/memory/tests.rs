@@ -47,7 +47,7 @@ pub(super) fn machine() -> MadeKernel {
 }
 
 fn open(image: Vec<u8>, pack: &[(&'static str, Arc<dyn ByteSource>)]) -> MemoryImage {
-    let mut image = MemoryImage::open("memory", Arc::new(image)).unwrap();
+    let mut image = MemoryImage::open("memory", Arc::new(image), &[]).unwrap();
     image.take_symbols(pack.iter().map(|(path, source)| ("symbols/tar", *path, source.clone())));
     image
 }
