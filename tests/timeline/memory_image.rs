@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +29,8 @@ impl ByteSource for OnDisk {
         Ok(want)
     }
     fn stream_ranges(&self, offset: u64, length: u64) -> Vec<StreamRange> {
-        vec![offset..offset + length]
+        let all = offset..offset + length;
+        std::iter::once(all).collect()
     }
 }
 
@@ -50,13 +52,17 @@ fn fixture() -> Option<PathBuf> {
 
 fn open(folder: &Path, pack: &[&str]) -> MemoryImage {
     let mut image = MemoryImage::open("memory", on_disk(&folder.join("memory.lime")), &[]).unwrap();
+    take_symbols(&mut image, folder, pack);
+    image
+}
+
+fn take_symbols(image: &mut MemoryImage, folder: &Path, pack: &[&str]) {
     let files: Vec<_> =
         pack.iter().map(|path| (*path, on_disk(&folder.join("symbols").join(path)))).collect();
     let paths: Vec<String> = pack.iter().map(|path| format!("/{path}")).collect();
     let files =
         files.iter().zip(&paths).map(|((_, source), path)| ("symbols/tar:", path.as_str(), source.clone()));
     image.take_symbols(files);
-    image
 }
 
 const WHOLE_PACK: [&str; 3] = ["proc/kallsyms", "sys/kernel/btf/vmlinux", "proc/kcore.vmcoreinfo"];
@@ -266,6 +272,39 @@ fn log_lines_and_commands_of_the_guest_are_carved() {
     ] {
         let is_it = |row: &&Event| row.message.contains(text) || row.attrs.to_json().contains(text);
         assert!(rows.iter().find(is_it).is_some(), "{text}");
+    }
+}
+
+#[test]
+fn the_same_memory_packed_by_avml_gives_the_same_processes_and_sockets() {
+    let Some(folder) = fixture() else { return };
+    let mut lime = std::io::BufReader::new(File::open(folder.join("memory.lime")).unwrap());
+    let mut packed = tempfile::tempfile().unwrap();
+    let mut header = [0; 32];
+    while lime.read_exact(&mut header).is_ok() {
+        let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap());
+        let length = number(16) - number(8) + 1;
+        header[..8].copy_from_slice(&[0x41, 0x56, 0x4d, 0x4c, 2, 0, 0, 0]);
+        packed.write_all(&header).unwrap();
+        let from = packed.stream_position().unwrap();
+        let mut frames = snap::write::FrameEncoder::new(packed);
+        std::io::copy(&mut lime.by_ref().take(length), &mut frames).unwrap();
+        packed = frames.into_inner().unwrap();
+        let length = packed.stream_position().unwrap() - from;
+        packed.write_all(&length.to_le_bytes()).unwrap();
+    }
+    let length = packed.stream_position().unwrap();
+    let mut avml = MemoryImage::open("memory", Arc::new(OnDisk(packed, length)), &[]).unwrap();
+    take_symbols(&mut avml, &folder, &WHOLE_PACK);
+    assert_eq!((avml.locator(), avml.issues()), ("memory/avml", vec![]));
+    let lime = open(&folder, &WHOLE_PACK);
+    // Offsets in the payload count no headers.
+    let texts = |image: &MemoryImage, artefact| -> Vec<(String, String)> {
+        let rows = read(image, artefact).0;
+        rows.iter().map(|row| (row.message.clone(), row.attrs.to_json())).collect()
+    };
+    for artefact in [Artefact::Host, Artefact::Processes, Artefact::Modules, Artefact::Sockets] {
+        assert_eq!(texts(&avml, artefact), texts(&lime, artefact));
     }
 }
 

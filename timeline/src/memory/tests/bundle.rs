@@ -95,8 +95,11 @@ fn make(folder: &Path, image: &[u8], pack: &[(&'static str, Arc<dyn ByteSource>)
     log.append(&files.entry(), &writer).unwrap();
 }
 
+/// Locator, parser and row.
+type Row = (String, &'static str, Event);
+
 #[derive(Default, Clone)]
-struct Rows(Arc<Mutex<Vec<(String, &'static str, Event)>>>);
+struct Rows(Arc<Mutex<Vec<Row>>>);
 
 impl RowOutput for Rows {
     fn row(&mut self, locator: &str, parser: &'static dyn Parser, event: Event) -> Result<(), Error> {
@@ -109,7 +112,7 @@ impl RowOutput for Rows {
 }
 
 /// All rows, sorted, and the report as text.
-fn rows_of(folder: &Path, threads: usize) -> (Vec<(String, &'static str, Event)>, String) {
+fn rows_of(folder: &Path, threads: usize) -> (Vec<Row>, String) {
     let evidence = Evidence::open(&Bundle::open(folder).unwrap(), None).unwrap();
     let rows = Rows::default();
     let mut outputs: Vec<Box<dyn RowOutput>> =
