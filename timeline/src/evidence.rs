@@ -112,7 +112,10 @@ impl Evidence {
             match reader.stream().kind.as_str() {
                 "disk" => opening.disk(reader.name(), source)?,
                 "files" | "commands" | "objects" => opening.tar(&reader, source)?,
-                "memory" => opening.memory.push(MemoryImage::open(reader.name(), source, &missing(&reader))?),
+                "memory" => match MemoryImage::open(reader.name(), source, &missing(&reader)) {
+                    Ok(image) => opening.memory.push(image),
+                    Err(error) => opening.issues.push(Issue::new(reader.name(), error)),
+                },
                 other => {
                     let reason = format!("streams of kind {other:?} are not read by this version");
                     opening.issues.push(Issue::new(reader.name(), reason));

@@ -96,12 +96,12 @@ impl AddressSpace {
         let first = Header::parse(&read_vec(&*stream, 0, HEADER as usize)?);
         let (form, source, mut blocks) = match first.map(|header| (header.magic, header.version)) {
             Some((LIME_MAGIC, 1)) => {
-                let (headers, blocks) = lime_blocks(&*stream, &mut issues)?;
+                let (headers, blocks) = lime_blocks(&*stream, &mut issues);
                 let image: Arc<dyn ByteSource> = Arc::new(LimeBytes { stream, headers });
                 ("lime", image, blocks)
             }
             Some((AVML_MAGIC, 2)) => {
-                let (image, blocks) = AvmlBytes::open(stream, &mut issues)?;
+                let (image, blocks) = AvmlBytes::open(stream, &mut issues);
                 ("avml", Arc::new(image) as Arc<dyn ByteSource>, blocks)
             }
             _ => {
@@ -293,12 +293,18 @@ impl ByteSource for LimeBytes {
 
 type Found = (Vec<u64>, Vec<Block>);
 
-fn lime_blocks(stream: &dyn ByteSource, issues: &mut BTreeSet<String>) -> Result<Found, ReadError> {
+fn lime_blocks(stream: &dyn ByteSource, issues: &mut BTreeSet<String>) -> Found {
     let (mut headers, mut blocks) = (Vec::new(), Vec::new());
     let mut offset = 0u64;
     while offset < stream.len() {
-        let bytes = read_vec(stream, offset, HEADER as usize)?;
         let rest = stream.len().saturating_sub(offset);
+        let bytes = match read_vec(stream, offset, HEADER as usize) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                issues.insert(format!("the last {rest} bytes are not read, for want of a header: {error}"));
+                break;
+            }
+        };
         let header = Header::parse(&bytes).filter(|h| (h.magic, h.version) == (LIME_MAGIC, 1));
         let Some((header, length)) = header.and_then(|header| Some((header, header.length()?))) else {
             issues.insert(format!(
@@ -324,7 +330,7 @@ fn lime_blocks(stream: &dyn ByteSource, issues: &mut BTreeSet<String>) -> Result
         blocks.push(Block { physical: header.first, length: length.min(there), offset: payload });
         offset = payload.saturating_add(length);
     }
-    Ok((headers, blocks))
+    (headers, blocks)
 }
 
 /// The ranges without what is missing of them; both are in the order of the stream.

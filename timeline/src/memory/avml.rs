@@ -42,18 +42,22 @@ pub(crate) struct AvmlBytes {
 }
 
 impl AvmlBytes {
-    /// Finds all pieces without unpacking them.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError`] when the stream cannot be read.
+    /// Finds all pieces without unpacking them. What cannot be read ends them, and is an issue.
     pub(crate) fn open(
         stream: Arc<dyn ByteSource>,
         issues: &mut BTreeSet<String>,
-    ) -> Result<(AvmlBytes, Vec<Block>), ReadError> {
+    ) -> (AvmlBytes, Vec<Block>) {
         let mut image =
             AvmlBytes { stream, chunks: Vec::new(), headers: Vec::new(), length: 0, held: Mutex::default() };
         let mut blocks = Vec::new();
+        if let Err(error) = image.ranges(&mut blocks, issues) {
+            issues.insert(format!("the image is not read any further: {error}"));
+        }
+        (image, blocks)
+    }
+
+    fn ranges(&mut self, blocks: &mut Vec<Block>, issues: &mut BTreeSet<String>) -> Result<(), ReadError> {
+        let image = self;
         let mut offset = 0u64;
         while offset < image.stream.len() {
             let header =
@@ -84,7 +88,7 @@ impl AvmlBytes {
             }
             offset = end.saturating_add(8);
         }
-        Ok((image, blocks))
+        Ok(())
     }
 
     /// Lists the frames of one range until they hold `length` bytes; gives the offset behind them.
