@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use custody::bundle::{Bundle, MemberKind, StreamReader};
+use custody::bundle::{Bundle, MemberKind, State, StreamReader};
 
 use crate::build::Issue;
 use crate::bundle_stream::BundleStream;
@@ -112,7 +112,10 @@ impl Evidence {
             match reader.stream().kind.as_str() {
                 "disk" => opening.disk(reader.name(), source)?,
                 "files" | "commands" | "objects" => opening.tar(&reader, source)?,
-                "memory" => opening.memory.push(MemoryImage::open(reader.name(), source)?),
+                "memory" => match MemoryImage::open(reader.name(), source, &missing(&reader)) {
+                    Ok(image) => opening.memory.push(image),
+                    Err(error) => opening.issues.push(Issue::new(reader.name(), error)),
+                },
                 other => {
                     let reason = format!("streams of kind {other:?} are not read by this version");
                     opening.issues.push(Issue::new(reader.name(), reason));
@@ -322,6 +325,13 @@ impl HostRoot for TarRoot {
             Member::File(_) => None,
         }
     }
+}
+
+/// The ranges of a stream that hold nothing of the source.
+fn missing(reader: &StreamReader) -> Vec<Span> {
+    let extents = reader.extents().iter();
+    let missing = extents.filter(|extent| !matches!(extent.state, State::Data | State::Zero));
+    missing.map(|extent| Span::new(extent.start, extent.length)).collect()
 }
 
 fn seconds_of(time: &str) -> Option<i64> {
