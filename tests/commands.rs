@@ -14,6 +14,8 @@ mod crate_graph;
 mod debian_incident;
 #[path = "support/exhibit.rs"]
 mod exhibit;
+#[path = "export_import.rs"]
+mod export_import;
 #[path = "proofs.rs"]
 mod proofs;
 #[path = "syscalls.rs"]

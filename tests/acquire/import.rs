@@ -268,6 +268,20 @@ fn parts_of_a_raw_image_are_one_stream_and_a_missing_part_is_named() {
     }
 }
 
+#[test]
+fn a_set_of_thousands_of_parts_comes_in_with_all_of_them_in_the_manifest() {
+    let place = tempfile::tempdir().unwrap();
+    for number in 0..2000 {
+        fs::write(place.path().join(format!("disk.{number:04}")), number.to_string()).unwrap();
+    }
+    let folder = place.path().join("bundle");
+    let (report, _, _) = import(&[&place.path().join("disk.0777")], &folder);
+    let expected: String = (0..2000).map(|number| number.to_string()).collect();
+    assert_eq!(report.streams[0].sha256, sha256(expected.as_bytes()));
+    let bundle = Bundle::open(&folder).unwrap();
+    assert_eq!(bundle.manifest().source.more["parts"].as_array().unwrap().len(), 2000);
+}
+
 fn lime_header(magic: &[u8; 4], version: u32, start: u64, last: u64) -> Vec<u8> {
     [magic.as_slice(), &version.to_le_bytes(), &start.to_le_bytes(), &last.to_le_bytes(), &[0; 8]].concat()
 }

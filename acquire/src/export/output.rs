@@ -38,7 +38,7 @@ impl NewFile {
         name.push(".part");
         let part = PathBuf::from(name);
         let file =
-            OpenOptions::new().write(true).create_new(true).open(&part).map_err(|source| {
+            OpenOptions::new().read(true).write(true).create_new(true).open(&part).map_err(|source| {
                 match source.kind() {
                     io::ErrorKind::AlreadyExists => Error::WouldOverwrite { path: part.clone() },
                     _ => Error::Write { path: part.clone(), source },
@@ -50,6 +50,31 @@ impl NewFile {
 
     pub(super) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The file itself, for who does not write from its start to its end.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Says how long it is now, and hashes it as it lies there.
+    pub(super) fn hash_whole(&mut self, size: u64) -> Result<()> {
+        let mut hasher = Hasher::new();
+        let mut room = vec![0; 1 << 20];
+        let mut at = 0u64;
+        while at < size {
+            match self.file.read_at(&mut room, at) {
+                Ok(0) => return Err(self.failed(io::ErrorKind::UnexpectedEof.into())),
+                Ok(read) => {
+                    hasher.update(room.get(..read).unwrap_or_default());
+                    at = at.saturating_add(read as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(self.failed(source)),
+            }
+        }
+        (self.size, self.hasher) = (at, Some(hasher));
+        Ok(())
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -67,17 +67,16 @@ fn read(memory: FailingMemory, flags: PageFlags, ranges: &[(u64, u64)]) -> Read 
     let mut issues = Issues::default();
     let mut options = PipelineOptions::default();
     options.cut = Cut { chunk_size: 64 << 10, ..Cut::default() };
-    let (counts, written) =
-        crate::pipeline::store_alone(store, "memory", options, |feed| {
-            let mut reading = Reading::new(&mut methods, flags, Samples::new(1000), &mut issues);
-            for &(start, length) in ranges {
-                let range = PhysicalRange::with_length(start, length).unwrap();
-                feed.append(&lime::header(range))?;
-                reading.range(range, feed)?;
-            }
-            Ok(reading.counts)
-        })
-        .unwrap();
+    let (counts, written) = crate::pipeline::store_alone(store, "memory", options, |feed| {
+        let mut reading = Reading::new(&mut methods, flags, Samples::new(1000), &mut issues);
+        for &(start, length) in ranges {
+            let range = PhysicalRange::with_length(start, length).unwrap();
+            feed.append(&lime::header(range))?;
+            reading.range(range, feed)?;
+        }
+        Ok(reading.counts)
+    })
+    .unwrap();
     let stream = written.writer.finish(written.sha256, written.sha256_data, None).unwrap();
     let segment = std::fs::read(folder.path().join("data/memory/000000.zst")).unwrap();
     let bytes = zstd::decode_all(segment.as_slice()).unwrap();
@@ -230,13 +229,12 @@ fn a_method_that_fails_altogether_gives_way_to_the_next_and_that_is_said() {
     let mut issues = Issues::default();
     let store = Arc::new(LocalFolder::new(folder.path()));
     let options = PipelineOptions::default();
-    let (counts, _) =
-        crate::pipeline::store_alone(store, "memory", options, |feed| {
-            let mut reading = Reading::new(&mut methods, PageFlags::new(None), Samples::new(1), &mut issues);
-            reading.range(PhysicalRange::with_length(0, size).unwrap(), feed)?;
-            Ok(reading.counts)
-        })
-        .unwrap();
+    let (counts, _) = crate::pipeline::store_alone(store, "memory", options, |feed| {
+        let mut reading = Reading::new(&mut methods, PageFlags::new(None), Samples::new(1), &mut issues);
+        reading.range(PhysicalRange::with_length(0, size).unwrap(), feed)?;
+        Ok(reading.counts)
+    })
+    .unwrap();
     // The block at which the limit is met is read by the next method already.
     assert_eq!((counts.failed, counts.read), (METHOD_FAILED - 256, 1024 + 256));
     assert!(issues.kept()[0].what.contains("/dev/mem is read instead"), "{:?}", issues.kept());
