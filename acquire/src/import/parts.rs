@@ -187,11 +187,14 @@ pub(super) fn e01_set(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut set = BTreeMap::new();
     match given {
         [one] if ending_number(one).is_some() => {
+            header_number(one)?;
             let is_small = |end: &OsStr| {
                 end.to_str().is_some_and(|end| end.starts_with(|c: char| c.is_ascii_lowercase()))
             };
             let small = one.extension().is_some_and(is_small);
             set = siblings(one, |end| segment_number(end).filter(|_| is_small(end) == small).map(u32::from))?;
+            // `.log` and `.raw` are endings of segments too, as much as `.EAA`.
+            set.retain(|number, path| *number <= 99 || header_number(path).is_ok());
         }
         _ => {
             for path in given {
