@@ -24,10 +24,10 @@ mod export;
 mod faulty_disk;
 #[path = "acquire/files.rs"]
 mod files;
-#[path = "acquire/import.rs"]
-mod import;
 #[path = "acquire/imaging.rs"]
 mod imaging;
+#[path = "acquire/import.rs"]
+mod import;
 #[path = "acquire/memory.rs"]
 mod memory;
 #[path = "acquire/patience.rs"]

@@ -28,6 +28,9 @@ const NAMED_ISSUES: usize = 20;
 
 /// The option that lists whom the data is encrypted to.
 const ENCRYPTED_TO: &str = "encrypted_to";
+/// Bytes that a fact may take in the log's entry, which is 64 KiB at most; a longer one stands in the manifest alone,
+/// which the log seals.
+const LONGEST_FACT: usize = 8 << 10;
 
 /// Where a bundle is made, and what it is called. The folder must be there, without a log in it.
 #[derive(Debug, Clone)]
@@ -331,7 +334,8 @@ impl<'a> Acquisition<'a> {
             log.append(&issues_entry(&issues, &finished, start, self.protection.is_none()), writer)?;
         }
         let end = end_entry(&finished, &issues, files, start);
-        let end = after.iter().fold(end, |end, (name, fact)| end.result(name, fact.clone()));
+        let short = after.iter().filter(|(_, fact)| fact.to_string().len() <= LONGEST_FACT);
+        let end = short.fold(end, |end, (name, fact)| end.result(name, fact.clone()));
         log.append(&end, writer)?;
         let identity = writer.identity();
         let escape = |text: &str| escape_text(text.as_bytes());
