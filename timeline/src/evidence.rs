@@ -1,5 +1,7 @@
 //! Everything in a bundle that may hold events: its volumes, file systems and files, each with its locator.
 
+mod imported;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use crate::error::{Error, ReadError};
 use crate::event::{Event, Span};
 use crate::file_scan::{Account, Accounting, EvidenceFile};
 use crate::host_facts::{self, HostRoot, LARGEST_CONFIG};
+use crate::images::ewf::Ewf;
 use crate::parser::Context;
 use crate::parsers::file_times;
 use crate::text::{locator_bytes, locator_name};
@@ -27,6 +30,7 @@ pub struct Evidence {
     /// What the evidence says about its host.
     pub context: Context,
     issues: Vec<Issue>,
+    images: Vec<(String, Arc<Ewf>)>,
     by_locator: HashMap<String, usize>,
 }
 
@@ -109,6 +113,10 @@ impl Evidence {
             match reader.stream().kind.as_str() {
                 "disk" => opening.disk(reader.name(), source)?,
                 "files" | "commands" | "objects" => opening.tar(&reader, source)?,
+                "import" => {
+                    let imported = imported::Imported::of(&bundle.manifest().options);
+                    opening.imported(reader.name(), &imported, source)?;
+                }
                 other => {
                     let reason = format!("streams of kind {other:?} are not read by this version");
                     opening.issues.push(Issue::new(reader.name(), reason));
@@ -119,15 +127,19 @@ impl Evidence {
             Some(root) => host_facts::read(root.as_ref(), timezone),
             None => host_facts::read(&NoRoot, timezone),
         };
-        let mut files = opening.files;
+        let mut files = std::mem::take(&mut opening.files);
         files.sort_by(|a, b| (a.order, &a.locator).cmp(&(b.order, &b.locator)));
         let by_locator = files.iter().enumerate().map(|(at, file)| (file.locator.clone(), at)).collect();
-        Ok(Evidence { files, file_times: opening.file_times, context, issues: opening.issues, by_locator })
+        let Opening { file_times, issues, images, .. } = opening;
+        Ok(Evidence { files, file_times, context, issues, images, by_locator })
     }
 
     /// All issues, those that came up while files were read among them.
     pub fn all_issues(&self) -> Vec<Issue> {
         let mut issues = self.issues.clone();
+        for (locator, image) in &self.images {
+            issues.extend(image.issues().iter().map(|issue| Issue::new(locator, issue)));
+        }
         for times in &self.file_times {
             if let FileTimes::Ext { locator, ext, .. } = times {
                 issues.extend(ext.issues().iter().map(|issue| Issue::new(locator, issue)));
@@ -147,6 +159,7 @@ struct Opening {
     files: Vec<EvidenceFile>,
     file_times: Vec<FileTimes>,
     issues: Vec<Issue>,
+    images: Vec<(String, Arc<Ewf>)>,
     root: Option<Box<dyn HostRoot>>,
 }
 
