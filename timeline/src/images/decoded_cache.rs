@@ -1,7 +1,7 @@
 //! Decoded parts of an image that were used last, within a fixed number of bytes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const SHARDS: u64 = 8;
 
@@ -32,9 +32,7 @@ impl DecodedCache {
         number: u64,
         decode: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Arc<Vec<u8>>, E> {
-        let shard = self.shards.get((number % SHARDS) as usize);
-        let lock = || shard.map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(mut shard) = lock() {
+        if let Some(mut shard) = self.shard(number) {
             shard.uses += 1;
             let now = shard.uses;
             if let Some((part, used)) = shard.parts.get_mut(&number) {
@@ -44,15 +42,26 @@ impl DecodedCache {
         }
         // Decoded without the lock: two threads may decode the same part, none waits for another's.
         let part = Arc::new(decode()?);
-        if let Some(mut shard) = lock() {
-            shard.keep(number, part.clone(), self.shard_bytes);
-        }
+        self.put(number, part.clone());
         Ok(part)
+    }
+
+    /// Keeps a part that was decoded on the way to another.
+    pub(super) fn put(&self, number: u64, part: Arc<Vec<u8>>) {
+        if let Some(mut shard) = self.shard(number) {
+            shard.keep(number, part, self.shard_bytes);
+        }
+    }
+
+    fn shard(&self, number: u64) -> Option<MutexGuard<'_, Shard>> {
+        let shard = self.shards.get((number % SHARDS) as usize)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Shard {
     fn keep(&mut self, number: u64, part: Arc<Vec<u8>>, most: usize) {
+        self.uses += 1;
         let now = self.uses;
         self.bytes = self.bytes.saturating_add(part.len());
         if let Some((old, _)) = self.parts.insert(number, (part, now)) {

@@ -8,3 +8,4 @@ mod decoded_cache;
 pub mod ewf;
 mod ewf_segment;
 mod ewf_table;
+mod inflated;
