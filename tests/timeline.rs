@@ -8,8 +8,16 @@
     reason = "a test stops at the first surprise, and says what it skipped"
 )]
 
+#[path = "timeline/e01_images.rs"]
+mod e01_images;
 #[path = "support/event_text.rs"]
 mod event_text;
+#[path = "timeline/imports.rs"]
+mod imports;
+#[path = "timeline/made_bundle.rs"]
+mod made_bundle;
+#[path = "timeline/made_e01.rs"]
+mod made_e01;
 #[path = "support/real_evidence.rs"]
 mod real_evidence;
 #[path = "support/sample_files.rs"]
@@ -26,8 +34,8 @@ use timeline::parsers::ALL;
 
 /// Parsers that read no file, so that there is nothing to keep as a sample.
 const READ_NO_FILE: [&str; 1] = ["file_times"];
-/// Folders of `samples/` that are whole hosts, not files of one parser.
-const HOSTS: [&str; 2] = ["web01", "web01_story"];
+/// Folders of `samples/` that are whole hosts or collections, not files of one parser.
+const HOSTS: [&str; 3] = ["web01", "web01_story", "collections"];
 /// How many bytes a sample may cost in each test of damage: 1 MiB, which is every length of a small one. For every length
 /// of all samples but the 8 MiB journals, run the tests with EXHIBIT_DAMAGE_MIB=600, in release.
 fn damage_budget() -> usize {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::bytes::{ByteSource, Window, read_vec};
+use crate::bytes::{ByteSource, StreamRange, Window, read_vec};
 use crate::error::ReadError;
 use crate::event::Span;
 use crate::text::clean;
@@ -195,13 +195,14 @@ impl Collection {
     pub(crate) fn content(&self, member: &Member) -> Arc<dyn ByteSource> {
         let stored = Window::new(self.archive.clone(), member.content.offset, member.content.length);
         let stored: Arc<dyn ByteSource> = Arc::new(stored);
-        match member.deflated {
+        let content: Arc<dyn ByteSource> = match member.deflated {
             None => stored,
             Some(Deflated { length, crc }) => {
                 let name = clean(&member.name);
                 Arc::new(Inflated::deflate(name, stored, length, crc, self.blocks.clone()))
             }
-        }
+        };
+        Arc::new(Content { content, archive: self.archive.clone(), facts: member.facts })
     }
 
     /// Where a symbolic link points: a zip keeps that as its content.
@@ -234,9 +235,100 @@ impl Collection {
     }
 }
 
+/// A member's content, which knows the headers that say where it lies.
+struct Content {
+    content: Arc<dyn ByteSource>,
+    archive: Arc<dyn ByteSource>,
+    facts: Span,
+}
+
+impl ByteSource for Content {
+    fn len(&self) -> u64 {
+        self.content.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
+        self.content.read_at(offset, buf)
+    }
+
+    fn stream_ranges(&self, offset: u64, length: u64) -> Vec<StreamRange> {
+        self.content.stream_ranges(offset, length)
+    }
+
+    fn map_ranges(&self) -> Vec<StreamRange> {
+        self.archive.stream_ranges(self.facts.offset, self.facts.length)
+    }
+
+    fn stored_as(&self, offset: u64, length: u64) -> Option<&'static str> {
+        self.content.stored_as(offset, length)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sample(name: &str) -> Vec<u8> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/collections");
+        std::fs::read(folder.join(name)).unwrap()
+    }
+
+    /// Reads everything: how many members gave their bytes whole.
+    fn read_all(bytes: Vec<u8>) -> Option<(usize, Vec<String>)> {
+        let collection = Collection::open(Arc::new(bytes)).unwrap().ok()?;
+        let whole = collection.members.list.iter().filter(|member| {
+            let content = collection.content(member);
+            let _ = collection.target(member);
+            let length = content.len().min(1 << 20) as usize;
+            read_vec(&*content, 0, length).is_ok_and(|read| read.len() == length)
+        });
+        Some((whole.count(), collection.issues()))
+    }
+
+    fn inflated(stored: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(stored), &mut plain).unwrap();
+        plain
+    }
+
+    #[test]
+    fn an_archive_cut_at_any_length_says_so_and_gives_what_is_left() {
+        let uac = sample("uac-web02-linux-20261104120000.tar.gz");
+        let plain = inflated(&uac);
+        // The zeros that fill a tar up may be missing.
+        let end = plain.len() - plain.iter().rev().take_while(|byte| **byte == 0).count();
+        for (whole, end) in [
+            (uac.clone(), uac.len()),
+            (plain.clone(), end),
+            (sample("Collection-db01-2026-11-04T12_00_00Z.zip"), usize::MAX),
+            (sample("kape-ws07.zip"), usize::MAX),
+        ] {
+            let (members, issues) = read_all(whole.clone()).unwrap();
+            assert!(members > 2 && issues.is_empty(), "{issues:?}");
+            for length in 0..whole.len().min(end) {
+                if let Some((_, issues)) = read_all(whole[..length].to_vec()) {
+                    assert!(!issues.is_empty(), "{length} of {}", whole.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_archive_with_any_byte_changed_is_read_without_a_panic() {
+        let uac = sample("uac-web02-linux-20261104120000.tar.gz");
+        for whole in
+            [inflated(&uac), sample("Collection-db01-2026-11-04T12_00_00Z.zip"), sample("kape-ws07.zip"), uac]
+        {
+            // Every byte of the headers, and every 11th of the rest.
+            for at in (0..whole.len()).filter(|at| whole.len() < 3000 || at % 11 == 0) {
+                for change in [0xFF, 0x01] {
+                    let mut changed = whole.clone();
+                    changed[at] ^= change;
+                    read_all(changed);
+                }
+            }
+        }
+    }
 
     #[test]
     fn names_in_a_collection_become_the_paths_that_the_files_had() {

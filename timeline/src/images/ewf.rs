@@ -83,7 +83,13 @@ impl Ewf {
             Err(reason) => return Ok(Err(reason)),
         };
         segments.sort_by_key(|segment| segment.number);
-        let mut opening = Opening { facts: EwfFacts::default(), volume: None, runs: Vec::new(), chunks: 0 };
+        let mut opening = Opening {
+            facts: EwfFacts::default(),
+            volume: None,
+            is_volume_sound: false,
+            runs: Vec::new(),
+            chunks: 0,
+        };
         opening.facts.segments = segments.len();
         let (mut before, mut is_ended) = (0u16, false);
         for segment in &segments {
@@ -162,8 +168,8 @@ impl Ewf {
                 let end = start.saturating_add(length);
                 let at = place.map_or(0, |place| place.start);
                 self.issues.add(at, format!("bytes {start} to {end} of the disk (chunk {index}): {reason}"));
-                ReadError::Read {
-                    what: format!("chunk {index} of the E01 image"),
+                ReadError::Lost {
+                    what: "the disk in the E01 image".to_owned(),
                     offset: start,
                     length,
                     reason,
@@ -267,6 +273,25 @@ impl ByteSource for Ewf {
         ranges
     }
 
+    fn container_ranges(&self, offset: u64, length: u64) -> Vec<StreamRange> {
+        let mut ranges = Vec::new();
+        self.for_chunks(offset, length, |index, _, _| {
+            if let Some((table, within)) = self.table_of(index) {
+                let entry = table.entry_range(within);
+                ranges.extend(self.stored.stream_ranges(entry.start, entry.end.saturating_sub(entry.start)));
+            }
+        });
+        ranges
+    }
+
+    fn stored_as(&self, offset: u64, length: u64) -> Option<&'static str> {
+        let mut any = false;
+        self.for_chunks(offset, length, |index, _, _| {
+            any |= matches!(self.place_of(index), Ok(Some(place)) if place.is_compressed);
+        });
+        any.then_some("deflated chunks of an E01 image, whole")
+    }
+
     fn map_ranges(&self) -> Vec<StreamRange> {
         self.stored.stream_ranges(self.volume.start, self.volume.end.saturating_sub(self.volume.start))
     }
@@ -321,6 +346,7 @@ fn segments_of(
 struct Opening {
     facts: EwfFacts,
     volume: Option<StreamRange>,
+    is_volume_sound: bool,
     runs: Vec<Run>,
     /// How many chunks the image says it has.
     chunks: u64,
@@ -413,7 +439,8 @@ impl Opening {
                 return Ok(());
             }
         };
-        if adler32(part(&bytes, 0, guarded)) != le32(&bytes, guarded) {
+        let is_sound = adler32(part(&bytes, 0, guarded)) == le32(&bytes, guarded);
+        if !is_sound {
             issues.add(
                 section.data,
                 format!("the checksum of the content of {:?} does not hold", section.kind),
@@ -421,14 +448,14 @@ impl Opening {
         }
         let (chunks, per_chunk, sector) = (le32(&bytes, 4), le32(&bytes, 8), le32(&bytes, 12));
         let chunk = u64::from(per_chunk).saturating_mul(sector.into());
-        let size = sectors.checked_mul(sector.into());
-        match size {
+        match sectors.checked_mul(sector.into()) {
             Some(size) if (1..=LARGEST_CHUNK).contains(&chunk) => {
                 self.facts.media_size = size;
                 self.facts.sector_size = sector;
                 self.facts.chunk_size = chunk;
                 self.chunks = chunks.into();
                 self.volume = Some(section.data..section.data.saturating_add(bytes.len() as u64));
+                self.is_volume_sound = is_sound;
             }
             _ => {
                 let what = format!(

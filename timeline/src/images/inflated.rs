@@ -278,6 +278,13 @@ impl ByteSource for Inflated {
         self.stored.stream_ranges(0, taken.unwrap_or(self.stored.len()))
     }
 
+    fn stored_as(&self, _offset: u64, _length: u64) -> Option<&'static str> {
+        Some(match self.form {
+            Form::Deflate { .. } => "a deflated member of a zip, from its start",
+            Form::Gzip => "a gzip file, from its start",
+        })
+    }
+
     fn map_ranges(&self) -> Vec<StreamRange> {
         self.stored.map_ranges()
     }

@@ -38,6 +38,7 @@ pub(super) fn read(source: &dyn ByteSource) -> Result<Members, ReadError> {
     let mut found = Members::default();
     let mut extended = Extended::default();
     let mut damaged: Option<u64> = None;
+    let mut is_ended = false;
     let mut at = 0u64;
     while at < source.len() {
         let block = read_vec(source, at, BLOCK as usize)?;
@@ -49,6 +50,7 @@ pub(super) fn read(source: &dyn ByteSource) -> Result<Members, ReadError> {
         let after = at.saturating_add(BLOCK);
         if !header.is_sound() {
             if block.iter().all(|byte| *byte == 0) && damaged.is_none() {
+                is_ended = true;
                 break;
             }
             damaged.get_or_insert(at);
@@ -100,6 +102,8 @@ pub(super) fn read(source: &dyn ByteSource) -> Result<Members, ReadError> {
     }
     if let Some(from) = damaged {
         found.issue(from, format!("the last {} bytes are no tar", source.len().saturating_sub(from)));
+    } else if !is_ended && at >= source.len() {
+        found.issue(source.len(), "the tar has no end mark: it is cut off".to_owned());
     }
     Ok(found)
 }

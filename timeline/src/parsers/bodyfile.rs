@@ -141,6 +141,9 @@ impl<'l> Entry<'l> {
         attrs.put_some("gid", text(self.gid));
         attrs.put("type", kind);
         attrs.put_some("target", target.map(clean));
+        // Then the times are those of the file that has the inode now.
+        let is_taken = is_of_tsk && self.name.ends_with(b" (deleted-realloc)");
+        attrs.put_some("reallocated", is_taken.then_some(true));
         // NTFS addresses have three parts.
         attrs.put_some("inode", text(self.inode).filter(|_| inode.is_none()));
         let times = [
