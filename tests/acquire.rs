@@ -8,13 +8,29 @@
     reason = "a test says by panicking what is wrong, and on standard error what it had to skip"
 )]
 
+#[path = "acquire/bad_sectors.rs"]
+mod bad_sectors;
 #[path = "acquire/custody_of_it.rs"]
 mod custody_of_it;
 #[path = "acquire/cut_short.rs"]
 mod cut_short;
 #[path = "acquire/disk.rs"]
 mod disk;
+#[path = "acquire/encryption.rs"]
+mod encryption;
+#[path = "acquire/export.rs"]
+mod export;
+#[path = "acquire/faulty_disk.rs"]
+mod faulty_disk;
 #[path = "acquire/files.rs"]
 mod files;
+#[path = "acquire/import.rs"]
+mod import;
+#[path = "acquire/memory.rs"]
+mod memory;
+#[path = "acquire/patience.rs"]
+mod patience;
+#[path = "acquire/resume.rs"]
+mod resume;
 #[path = "acquire/support.rs"]
 mod support;

@@ -12,6 +12,8 @@
 mod crate_graph;
 #[path = "debian_incident.rs"]
 mod debian_incident;
+#[path = "encrypted_case.rs"]
+mod encrypted_case;
 #[path = "support/exhibit.rs"]
 mod exhibit;
 #[path = "proofs.rs"]

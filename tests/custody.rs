@@ -10,6 +10,9 @@ mod appending;
 mod cases;
 #[path = "custody/damage.rs"]
 mod damage;
+#[cfg(feature = "age")]
+#[path = "custody/encryption.rs"]
+mod encryption;
 #[path = "custody/keys_of_a_log.rs"]
 mod keys_of_a_log;
 #[path = "custody/other_tools.rs"]

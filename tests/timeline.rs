@@ -18,6 +18,8 @@ mod imports;
 mod made_bundle;
 #[path = "timeline/made_e01.rs"]
 mod made_e01;
+#[path = "timeline/memory_image.rs"]
+mod memory_image;
 #[path = "support/real_evidence.rs"]
 mod real_evidence;
 #[path = "support/sample_files.rs"]
@@ -33,7 +35,8 @@ use timeline::parser::{Collected, Parser};
 use timeline::parsers::ALL;
 
 /// Parsers that read no file, so that there is nothing to keep as a sample.
-const READ_NO_FILE: [&str; 1] = ["file_times"];
+const READ_NO_FILE: [&str; 6] =
+    ["file_times", "memory_host", "memory_processes", "memory_modules", "memory_sockets", "memory_lines"];
 /// Folders of `samples/` that are whole hosts or collections, not files of one parser.
 const HOSTS: [&str; 3] = ["web01", "web01_story", "collections"];
 /// How many bytes a sample may cost in each test of damage: 1 MiB, which is every length of a small one. For every length

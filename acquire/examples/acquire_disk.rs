@@ -8,6 +8,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use acquire::sources::disk;
+use acquire::sources::disk::DiskCapture;
 use acquire::{Acquisition, Destination};
 use custody::{Actor, Identity, SigningKey, SystemClock, Tool, Writer};
 
@@ -34,10 +35,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..Identity::default()
     };
     let source = disk::open(Path::new(&source))?;
-    let report = Acquisition::disk(source, destination).run(&Writer::new(&key, &SystemClock, identity))?;
-    println!(
-        "{}  {} bytes, {} issues, {:.2} s",
-        report.stream.sha256, report.stream.size, report.issue_count, report.seconds
-    );
+    let report = Acquisition::new(DiskCapture::new(source), destination).run(&Writer::new(
+        &key,
+        &SystemClock,
+        identity,
+    ))?;
+    for stream in &report.streams {
+        println!(
+            "{}  {} bytes, {} issues, {:.2} s",
+            stream.sha256, stream.size, report.issue_count, report.seconds
+        );
+    }
     Ok(())
 }

@@ -1,24 +1,32 @@
 //! One acquisition from its first entry in the log to the seal: plan, run, report.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use custody::bundle::{
-    BundleStore, Examiner, FORMAT, HashedFile, LocalFolder, LogOrigin, Manifest, Source as SourceFacts,
-    StateBytes, Stream, seal,
+    BundleStore, Examiner, FORMAT, LocalFolder, LogOrigin, Manifest, Recipients, Source as SourceFacts,
+    State, StateBytes, Stream, journaled_bytes, lock_journal, remove_journal, seal,
 };
 use custody::strict_json::escape_text;
-use custody::{Case, CustodyLog, Digest, EntryType, NewEntry, Writer, uuid_v7};
+use custody::{Case, CustodyLog, Digest, EntryType, Moment, NewEntry, Writer, uuid_v7};
 use serde_json::{Map, Value};
 
+use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
-use crate::pipeline::{PipelineOptions, Written, store_stream};
+use crate::pipeline::{Flow, PipelineOptions};
 use crate::progress::{NoProgress, Progress};
-use crate::source::{Issue, Issues, Source, read_source};
-use crate::sources::files::{FileCounts, FilesSource};
+use crate::resumption::OpenAcquisition;
+use crate::source::{Issue, Issues};
+use crate::tar_packer::FileCounts;
 
 /// Issues named in the log; all of them are in the bundle's tables.
 const NAMED_ISSUES: usize = 20;
+
+/// The option that lists whom the data is encrypted to.
+const ENCRYPTED_TO: &str = "encrypted_to";
 
 /// Where a bundle is made, and what it is called. The folder must be there, without a log in it.
 #[derive(Debug, Clone)]
@@ -50,20 +58,16 @@ impl Destination {
     }
 }
 
-/// What is acquired.
-enum From {
-    Disk(Box<dyn Source>),
-    Files(FilesSource),
-}
-
 /// An acquisition that can be shown before it is run.
 pub struct Acquisition<'a> {
-    from: From,
+    what: Box<dyn Capture>,
     destination: Destination,
     options: PipelineOptions,
     told: Map<String, Value>,
     progress: &'a dyn Progress,
     store: Option<Arc<dyn BundleStore>>,
+    stop: Arc<AtomicBool>,
+    protection: Option<Arc<Recipients>>,
 }
 
 impl std::fmt::Debug for Acquisition<'_> {
@@ -77,12 +81,14 @@ impl std::fmt::Debug for Acquisition<'_> {
 pub struct Report {
     /// The bundle, sealed.
     pub bundle: PathBuf,
-    /// Its stream.
-    pub stream: Stream,
+    /// Its streams.
+    pub streams: Vec<Stream>,
     /// SHA-256 of its manifest.
     pub manifest_sha256: Digest,
     /// What was packed, of an acquisition of files.
     pub files: Option<FileCounts>,
+    /// Facts that only the run could tell, as the manifest has them.
+    pub facts: Map<String, Value>,
     /// What went wrong at single places, the first 10,000 of them.
     pub issues: Vec<Issue>,
     /// How many there were.
@@ -92,31 +98,30 @@ pub struct Report {
 }
 
 impl Report {
-    /// Bytes of the stream by state.
+    /// Bytes of all streams by state.
     #[must_use]
     pub fn states(&self) -> StateBytes {
-        self.stream.states
+        states(&self.streams)
     }
 }
 
 static SILENT: NoProgress = NoProgress;
 
 impl<'a> Acquisition<'a> {
-    /// Plans to acquire a disk, an image or a stream of bytes.
+    /// Plans an acquisition into a bundle.
     #[must_use]
-    pub fn disk(source: Box<dyn Source>, destination: Destination) -> Self {
-        Self::new(From::Disk(source), destination)
-    }
-
-    /// Plans to acquire files and folders.
-    #[must_use]
-    pub fn files(source: FilesSource, destination: Destination) -> Self {
-        Self::new(From::Files(source), destination)
-    }
-
-    fn new(from: From, destination: Destination) -> Self {
+    pub fn new(what: impl Capture + 'static, destination: Destination) -> Self {
         let (options, told) = (PipelineOptions::default(), Map::new());
-        Self { from, destination, options, told, progress: &SILENT, store: None }
+        Self {
+            what: Box::new(what),
+            destination,
+            options,
+            told,
+            progress: &SILENT,
+            store: None,
+            stop: Arc::default(),
+            protection: None,
+        }
     }
 
     /// Sets chunk size, level and threads.
@@ -147,22 +152,33 @@ impl<'a> Acquisition<'a> {
         self
     }
 
+    /// Pauses when `stop` is set: what was read until then is kept, and [`Acquisition::resume`] goes on from there.
+    #[must_use]
+    pub fn stop_when(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Encrypts data, tables and catalogue to age recipients; to none, it encrypts nothing.
+    ///
+    /// Manifest and log stay readable: they tell the source, the options and every hash, and of what went wrong only how
+    /// often. Such an acquisition cannot be resumed.
+    #[must_use]
+    pub fn encrypted_to(mut self, recipients: Recipients) -> Self {
+        self.protection = (!recipients.is_empty()).then(|| Arc::new(recipients));
+        self
+    }
+
     /// What is known of the source before anything is read.
     #[must_use]
     pub fn source_facts(&self) -> SourceFacts {
-        match &self.from {
-            From::Disk(source) => source.facts(),
-            From::Files(source) => source.facts(),
-        }
+        self.what.facts()
     }
 
     /// Bytes that will be read, if that is known.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
-        match &self.from {
-            From::Disk(source) => source.size(),
-            From::Files(_) => None,
-        }
+        self.what.size()
     }
 
     /// Acquires: the log's first entries, the data, the tables, the log's last entries, the seal.
@@ -173,46 +189,142 @@ impl<'a> Acquisition<'a> {
     ///
     /// [`Error::NoSpace`], [`Error::SourceLost`], [`Error::Bundle`], [`Error::Custody`]. The log says why, where it can
     /// still be written.
-    pub fn run(mut self, writer: &Writer<'_>) -> Result<Report> {
+    pub fn run(self, writer: &Writer<'_>) -> Result<Report> {
         let writer = writer.clone().for_exhibit(&self.destination.exhibit);
         let started = writer.clock().now();
-        let folder = self.destination.folder.clone();
-        let store = self.store.clone().unwrap_or_else(|| Arc::new(LocalFolder::new(&folder)));
         let facts = self.source_facts();
         let options = self.option_values();
         let genesis =
             NewEntry::new(EntryType::LOG_GENESIS).how("name", escape_text(self.destination.name.as_bytes()));
-        let log = CustodyLog::create(&folder, genesis, &writer)?;
+        let log = CustodyLog::create(&self.destination.folder, genesis, &writer)?;
+        let store = self.bundle_store();
+        let lock = self.lock(&store)?;
         let start = NewEntry::new(EntryType::ACQUIRE_START)
             .how("command", format!("acquire {}", facts.kind))
             .how("options", Value::Object(options.clone()))
             .how("source", serde_json::to_value(&facts).unwrap_or_default());
-        let start = log.append(&start, &writer)?;
-        let mut issues = Issues::default();
-        let acquired = self.acquire(&store, &mut issues);
-        let seconds =
-            |now: u64| std::time::Duration::from_nanos(now.saturating_sub(started.mono_ns)).as_secs_f64();
-        let (stream, files) = match acquired {
-            Ok(acquired) => acquired,
-            Err(error) => {
-                let entry = NewEntry::new(EntryType::ACQUIRE_ERROR)
-                    .error("stopped_by", escape_text(chain(&error).as_bytes()))
-                    .error("issues", issues.count())
-                    .refers_to(start.seq);
-                // A full disk takes no entry either; the error itself says what happened.
-                let _ = log.append(&entry, &writer);
-                return Err(error);
-            }
+        let start = log.append(&start, &writer)?.seq;
+        let begun = Start {
+            log,
+            start,
+            created: started.rfc3339(),
+            options,
+            facts,
+            resumes: false,
+            store,
+            _lock: lock,
         };
-        if issues.count() > 0 {
-            log.append(&issues_entry(&issues, &stream, start.seq), &writer)?;
+        self.go_on(begun, &writer, started)
+    }
+
+    /// Goes on with an acquisition of a source that can be read again, which was cut short in this destination.
+    ///
+    /// What the journal vouches for is hashed again; then the source is read on, in the chunks that were begun with. The
+    /// stream's hash is that of an acquisition that was never interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotResumable`] if no acquisition of this source is open there, those of [`Acquisition::run`], and
+    /// [`Error::Bundle`] where what was stored is damaged.
+    pub fn resume(mut self, writer: &Writer<'_>) -> Result<Report> {
+        let writer = writer.clone().for_exhibit(&self.destination.exhibit);
+        let started = writer.clock().now();
+        let (folder, facts) = (&self.destination.folder, self.source_facts());
+        let open = OpenAcquisition::expect(folder, &self.destination.exhibit, &facts)?;
+        if self.protection.is_some() || open.options.contains_key(ENCRYPTED_TO) {
+            return Err(Error::NotResumable {
+                exhibit: self.destination.exhibit.clone(),
+                reason: "nothing can be put behind ciphertext, whose key is gone; acquire it again as a new exhibit"
+                    .to_owned(),
+            });
         }
-        log.append(&end_entry(&stream, &issues, files, start.seq), &writer)?;
+        let chunk_size = open.options.get("chunk_size").and_then(Value::as_u64);
+        if let Some(chunk_size) = chunk_size.and_then(|size| u32::try_from(size).ok()) {
+            self.options.cut.chunk_size = chunk_size;
+        }
+        if let Some(level) = open.options.get("level").and_then(Value::as_i64) {
+            self.options.level = i32::try_from(level).unwrap_or(self.options.level);
+        }
+        let store = self.bundle_store();
+        let lock = self.lock(&store)?;
+        let log = CustodyLog::open(&self.destination.folder)?;
+        let entry = NewEntry::new(EntryType::ACQUIRE_RESUMED)
+            .how("journaled_bytes", journaled_bytes(&store)?)
+            .refers_to(open.start);
+        log.append(&entry, &writer)?;
+        let OpenAcquisition { created, options, start, .. } = open;
+        let begun = Start { log, start, created, options, facts, resumes: true, store, _lock: lock };
+        self.go_on(begun, &writer, started)
+    }
+
+    fn bundle_store(&self) -> Arc<dyn BundleStore> {
+        self.store.clone().unwrap_or_else(|| {
+            let folder = LocalFolder::new(&self.destination.folder);
+            Arc::new(if self.what.reads_own_memory() { folder.leaving_no_cache() } else { folder })
+        })
+    }
+
+    fn lock(&self, store: &Arc<dyn BundleStore>) -> Result<Option<File>> {
+        lock_journal(&**store).map_err(|error| match &error {
+            custody::bundle::Error::Write { source, .. } if source.kind() == ErrorKind::WouldBlock => {
+                Error::NotResumable {
+                    exhibit: self.destination.exhibit.clone(),
+                    reason: "another process is acquiring it now".to_owned(),
+                }
+            }
+            _ => error.into(),
+        })
+    }
+
+    /// Everything behind the first entries of the log.
+    fn go_on(mut self, begun: Start, writer: &Writer<'_>, started: Moment) -> Result<Report> {
+        let Start { log, start, created, options, mut facts, resumes, store, _lock } = begun;
+        let folder = self.destination.folder.clone();
+        let mut streams = Streams {
+            store: &store,
+            folder: &folder,
+            flow: Flow {
+                options: self.options,
+                progress: self.progress,
+                stop: Arc::clone(&self.stop),
+                protection: self.protection.clone(),
+            },
+            resumes,
+            log: &log,
+            writer,
+            issues: Issues::default(),
+            finished: Vec::new(),
+            ranges: Vec::new(),
+            files: None,
+        };
+        let captured = self.what.capture(&mut streams);
+        let Streams { issues, finished, files, .. } = streams;
+        if let Err(error) = captured {
+            let entry = match &error {
+                Error::Paused => NewEntry::new(EntryType::ACQUIRE_PAUSED)
+                    .how("by", "signal")
+                    .result("journaled_bytes", journaled_bytes(&store).unwrap_or(0)),
+                error => NewEntry::new(EntryType::ACQUIRE_ERROR)
+                    .error("stopped_by", escape_text(chain(error).as_bytes())),
+            };
+            // A full disk takes no entry either; the error itself says what happened.
+            let entry = if issues.count() > 0 { entry.error("issues", issues.count()) } else { entry };
+            let _ = log.append(&entry.refers_to(start), writer);
+            return Err(error);
+        }
+        let after = self.what.facts_after();
+        facts.more.extend(after.clone());
+        if issues.count() > 0 {
+            log.append(&issues_entry(&issues, &finished, start, self.protection.is_none()), writer)?;
+        }
+        let end = end_entry(&finished, &issues, files, start);
+        let end = after.iter().fold(end, |end, (name, fact)| end.result(name, fact.clone()));
+        log.append(&end, writer)?;
         let identity = writer.identity();
         let escape = |text: &str| escape_text(text.as_bytes());
         let manifest = Manifest {
             case: self.destination.case.clone(),
-            created: started.rfc3339(),
+            created,
             exhibit: self.destination.exhibit.clone(),
             examiner: Examiner {
                 key: writer.key().verifying_key().fingerprint(),
@@ -229,7 +341,7 @@ impl<'a> Acquisition<'a> {
             name: escape(&self.destination.name),
             options,
             source: facts,
-            streams: vec![stream.clone()],
+            streams: finished.clone(),
             tool: custody::Tool {
                 name: escape(&identity.tool.name),
                 version: escape(&identity.tool.version),
@@ -237,15 +349,20 @@ impl<'a> Acquisition<'a> {
             },
         };
         let sealed = seal(&store, &manifest, writer.key())?;
-        log.append(&sealed.entry().refers_to(start.seq), &writer)?;
+        log.append(&sealed.entry().refers_to(start), writer)?;
+        remove_journal(&*store)?;
         Ok(Report {
             bundle: folder,
-            stream,
+            streams: finished,
             manifest_sha256: sealed.manifest.sha256,
             files,
+            facts: after,
             issue_count: issues.count(),
             issues: issues.into_kept(),
-            seconds: seconds(writer.clock().now().mono_ns),
+            seconds: std::time::Duration::from_nanos(
+                writer.clock().now().mono_ns.saturating_sub(started.mono_ns),
+            )
+            .as_secs_f64(),
         })
     }
 
@@ -253,53 +370,41 @@ impl<'a> Acquisition<'a> {
         let mut options = self.told.clone();
         options.insert("chunk_size".to_owned(), self.options.cut.chunk_size.into());
         options.insert("level".to_owned(), self.options.level.into());
-        if let From::Files(source) = &self.from {
-            options.insert("context".to_owned(), source.context().into());
+        if let Some(recipients) = &self.protection {
+            options.insert(ENCRYPTED_TO.to_owned(), recipients.names().into());
         }
+        options.extend(self.what.options());
         options
     }
+}
 
-    fn acquire(
-        &mut self,
-        store: &Arc<dyn BundleStore>,
-        issues: &mut Issues,
-    ) -> Result<(Stream, Option<FileCounts>)> {
-        let (options, progress) = (self.options, self.progress);
-        let acquired = match &mut self.from {
-            From::Disk(source) => {
-                progress.started("disk", source.size());
-                let name = source.facts().path.unwrap_or_default();
-                let ((), written) =
-                    store_stream(Arc::clone(store), "disk", "disk", options, progress, |feed| {
-                        read_source(&mut **source, &name, feed, issues)
-                    })?;
-                (finish(written, None)?, None)
-            }
-            From::Files(source) => {
-                progress.started("files", None);
-                let folder: &Path = &self.destination.folder;
-                let mut catalog = HashedFile::begin(&**store, "data/files.catalog.jsonl")?;
-                let (counts, written) =
-                    store_stream(Arc::clone(store), "files", "files", options, progress, |feed| {
-                        let mut enter = |entry: &custody::bundle::CatalogEntry| {
-                            catalog.append(entry.to_line()?.as_bytes()).map_err(Error::from)
-                        };
-                        source.pack(feed, &mut enter, Some(folder), issues)
-                    })?;
-                (finish(written, Some(catalog))?, Some(counts))
-            }
-        };
-        progress.finished();
-        Ok(acquired)
+/// An acquisition whose log has begun.
+struct Start {
+    log: CustodyLog,
+    /// Number of `acquire.start`.
+    start: u64,
+    created: String,
+    options: Map<String, Value>,
+    facts: SourceFacts,
+    resumes: bool,
+    store: Arc<dyn BundleStore>,
+    /// Held until the bundle is sealed.
+    _lock: Option<File>,
+}
+
+fn states(streams: &[Stream]) -> StateBytes {
+    let mut all = StateBytes::default();
+    for stream in streams {
+        for state in [State::Data, State::Zero, State::Absent, State::Unreadable, State::Skipped, State::Base]
+        {
+            all.add(state, stream.states.of(state));
+        }
     }
+    all
 }
 
-fn finish(written: Written, catalog: Option<HashedFile>) -> Result<Stream> {
-    let catalog = catalog.map(HashedFile::finish).transpose()?;
-    Ok(written.writer.finish(written.sha256, written.sha256_data, catalog)?)
-}
-
-fn issues_entry(issues: &Issues, stream: &Stream, start: u64) -> NewEntry {
+/// With `names`, the first issues are told; else what was encrypted would show here in part.
+fn issues_entry(issues: &Issues, streams: &[Stream], start: u64, names: bool) -> NewEntry {
     let named: Vec<Value> = issues
         .kept()
         .iter()
@@ -318,25 +423,32 @@ fn issues_entry(issues: &Issues, stream: &Stream, start: u64) -> NewEntry {
             Value::Object(named)
         })
         .collect();
-    let tables = [Some(&stream.extents), stream.catalog.as_ref()];
+    let tables = streams.iter().flat_map(|stream| [Some(&stream.extents), stream.catalog.as_ref()]);
+    let states = states(streams);
     let entry = NewEntry::new(EntryType::ACQUIRE_ERROR)
         .error("issues", issues.count())
-        .error("first", named)
-        .error("unreadable_bytes", stream.states.unreadable)
-        .error("absent_bytes", stream.states.absent)
+        .error("unreadable_bytes", states.unreadable)
+        .error("absent_bytes", states.absent)
         .refers_to(start);
-    tables.into_iter().flatten().fold(entry, |entry, file| entry.subject(&file.path, file.size, file.sha256))
+    let entry = if names { entry.error("first", named) } else { entry };
+    tables.flatten().fold(entry, |entry, file| entry.subject(&file.path, file.size, file.sha256))
 }
 
-fn end_entry(stream: &Stream, issues: &Issues, files: Option<FileCounts>, start: u64) -> NewEntry {
+fn end_entry(streams: &[Stream], issues: &Issues, files: Option<FileCounts>, start: u64) -> NewEntry {
+    let size = streams.iter().fold(0u64, |size, stream| size.saturating_add(stream.size));
     let entry = NewEntry::new(EntryType::ACQUIRE_END)
-        .subject(&stream.name, stream.size, stream.sha256)
-        .result("bytes", stream.size)
-        .result("sha256", stream.sha256.to_string())
-        .result("sha256_data", stream.sha256_data.to_string())
-        .result("states", serde_json::to_value(stream.states).unwrap_or_default())
+        .result("bytes", size)
+        .result("states", serde_json::to_value(states(streams)).unwrap_or_default())
         .result("issues", issues.count())
         .refers_to(start);
+    let entry =
+        streams.iter().fold(entry, |entry, stream| entry.subject(&stream.name, stream.size, stream.sha256));
+    let entry = match streams {
+        [stream] => entry
+            .result("sha256", stream.sha256.to_string())
+            .result("sha256_data", stream.sha256_data.to_string()),
+        _ => entry,
+    };
     match files {
         Some(counts) => entry.result("entries", counts.entries).result("files", counts.files),
         None => entry,

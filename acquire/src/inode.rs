@@ -7,7 +7,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use custody::bundle::{CatalogEntry, MemberKind, Xattr, file_time};
 use custody::strict_json::escape_text;
-use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
+use rustix::fs::{
+    AtFlags, FileType, Stat, Statx, StatxAttributes, StatxFlags, StatxTimestamp, major, minor, statat, statx,
+};
 use rustix::io::Errno;
 
 /// Extended attributes of one file beyond this are listed as not taken.
@@ -19,22 +21,103 @@ const LARGEST_XATTR: usize = 64 << 10;
 /// The facts of one inode.
 #[derive(Debug, Clone)]
 pub(crate) struct Inode {
-    stat: Statx,
+    stat: Facts,
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) errors: Vec<String>,
+}
+
+/// What `statx` tells, or `fstatat` where the kernel has no `statx`: all but the birth time.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) links: u32,
+    pub(crate) size: u64,
+    /// Blocks of 512 bytes that it takes up.
+    pub(crate) blocks: u64,
+    /// Flags that the file system keeps; none where the kernel has no `statx`.
+    pub(crate) flags: StatxAttributes,
+    pub(crate) number: u64,
+    /// Major and minor number of the device that holds it.
+    pub(crate) lies_on: (u32, u32),
+    /// Of the device that it stands for.
+    pub(crate) stands_for: (u32, u32),
+    pub(crate) atime: (i64, u32),
+    pub(crate) mtime: (i64, u32),
+    pub(crate) ctime: (i64, u32),
+    pub(crate) btime: Option<(i64, u32)>,
 }
 
 /// Asks for an inode without following a link. An empty name asks for the descriptor itself.
 pub(crate) fn inspect(directory: impl AsFd, name: &Path) -> rustix::io::Result<Inode> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
-    let stat = statx(directory, name, flags, wanted)?;
+    let stat = match statx(&directory, name, flags, wanted) {
+        Ok(stat) => Facts::from(&stat),
+        // Linux before 4.11, and sandboxes that do not know the call.
+        Err(Errno::NOSYS) => Facts::of_old_kernel(&statat(&directory, name, flags)?),
+        Err(error) => return Err(error),
+    };
     Ok(Inode { stat, xattrs: Vec::new(), errors: Vec::new() })
 }
 
+impl From<&Statx> for Facts {
+    fn from(stat: &Statx) -> Self {
+        let knows_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Self {
+            mode: stat.stx_mode.into(),
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            links: stat.stx_nlink,
+            size: stat.stx_size,
+            blocks: stat.stx_blocks,
+            flags: stat.stx_attributes,
+            number: stat.stx_ino,
+            lies_on: (stat.stx_dev_major, stat.stx_dev_minor),
+            stands_for: (stat.stx_rdev_major, stat.stx_rdev_minor),
+            atime: seconds(&stat.stx_atime),
+            mtime: seconds(&stat.stx_mtime),
+            ctime: seconds(&stat.stx_ctime),
+            btime: knows_birth.then(|| seconds(&stat.stx_btime)),
+        }
+    }
+}
+
+impl Facts {
+    #[allow(clippy::useless_conversion, reason = "the fields' types differ from one processor to the next")]
+    fn of_old_kernel(stat: &Stat) -> Self {
+        let time = |seconds: i64, nanoseconds: i64| {
+            (seconds, u32::try_from(nanoseconds.clamp(0, 999_999_999)).unwrap_or(0))
+        };
+        let nanoseconds = |value: u64| i64::try_from(value).unwrap_or(0);
+        Self {
+            mode: stat.st_mode,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            links: u32::try_from(u64::from(stat.st_nlink)).unwrap_or(u32::MAX),
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
+            flags: StatxAttributes::empty(),
+            number: stat.st_ino.into(),
+            lies_on: (major(stat.st_dev), minor(stat.st_dev)),
+            stands_for: (major(stat.st_rdev), minor(stat.st_rdev)),
+            atime: time(stat.st_atime.into(), nanoseconds(stat.st_atime_nsec.into())),
+            mtime: time(stat.st_mtime.into(), nanoseconds(stat.st_mtime_nsec.into())),
+            ctime: time(stat.st_ctime.into(), nanoseconds(stat.st_ctime_nsec.into())),
+            btime: None,
+        }
+    }
+}
+
 impl Inode {
+    /// All that the system tells of it.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.stat
+    }
+
     pub(crate) fn kind(&self) -> MemberKind {
-        match FileType::from_raw_mode(self.stat.stx_mode.into()) {
+        match FileType::from_raw_mode(self.stat.mode) {
             FileType::Directory => MemberKind::Folder,
             FileType::Symlink => MemberKind::Symlink,
             FileType::Fifo => MemberKind::Pipe,
@@ -46,38 +129,37 @@ impl Inode {
     }
 
     pub(crate) fn size(&self) -> u64 {
-        self.stat.stx_size
+        self.stat.size
     }
 
     pub(crate) fn mode(&self) -> u32 {
-        self.stat.stx_mode.into()
+        self.stat.mode
     }
 
     pub(crate) fn owner(&self) -> (u32, u32) {
-        (self.stat.stx_uid, self.stat.stx_gid)
+        (self.stat.uid, self.stat.gid)
     }
 
     pub(crate) fn links(&self) -> u32 {
-        self.stat.stx_nlink
+        self.stat.links
     }
 
     /// What tells one inode from all others.
     pub(crate) fn id(&self) -> (u32, u32, u64) {
-        (self.stat.stx_dev_major, self.stat.stx_dev_minor, self.stat.stx_ino)
+        (self.stat.lies_on.0, self.stat.lies_on.1, self.stat.number)
     }
 
     /// The device that a device file stands for.
     pub(crate) fn device(&self) -> (u32, u32) {
-        (self.stat.stx_rdev_major, self.stat.stx_rdev_minor)
+        self.stat.stands_for
     }
 
     pub(crate) fn mtime(&self) -> (i64, u32) {
-        seconds(&self.stat.stx_mtime)
+        self.stat.mtime
     }
 
     fn btime(&self) -> Option<(i64, u32)> {
-        let known = self.stat.stx_mask & StatxFlags::BTIME.bits() != 0;
-        known.then(|| seconds(&self.stat.stx_btime))
+        self.stat.btime
     }
 
     /// Reads the extended attributes of an open file.
@@ -141,10 +223,7 @@ impl Inode {
     /// The PAX records that a tar header has no field for.
     pub(crate) fn pax_records(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let time = |key: &[u8], time| (key.to_vec(), crate::pax::time(time).into_bytes());
-        let mut records = vec![
-            time(b"atime", seconds(&self.stat.stx_atime)),
-            time(b"ctime", seconds(&self.stat.stx_ctime)),
-        ];
+        let mut records = vec![time(b"atime", self.stat.atime), time(b"ctime", self.stat.ctime)];
         records.extend(self.btime().map(|btime| time(b"EXHIBIT.btime", btime)));
         for (name, value) in &self.xattrs {
             // A key ends at the first "=", so such a name can stand in the catalogue only.
@@ -165,7 +244,7 @@ impl Inode {
             }
             text
         };
-        let (atime, ctime) = (seconds(&self.stat.stx_atime), seconds(&self.stat.stx_ctime));
+        let (atime, ctime) = (self.stat.atime, self.stat.ctime);
         let (atime, ctime) = (time("atime", atime), time("ctime", ctime));
         let (mtime, btime) =
             (time("mtime", self.mtime()), self.btime().and_then(|btime| time("btime", btime)));
@@ -174,11 +253,11 @@ impl Inode {
             atime,
             btime,
             ctime,
-            dev: Some(format!("{}:{}", self.stat.stx_dev_major, self.stat.stx_dev_minor)),
+            dev: Some(format!("{}:{}", self.stat.lies_on.0, self.stat.lies_on.1)),
             errors,
             header: 0,
             header_size: 0,
-            inode: Some(self.stat.stx_ino.to_string()),
+            inode: Some(self.stat.number.to_string()),
             kind: self.kind(),
             link: None,
             mode: Some(self.mode()),

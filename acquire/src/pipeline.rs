@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use custody::bundle::{BundleStore, Cut, EncodedChunk, Encoder, Gap, State, StreamWriter};
+use custody::bundle::{
+    BundleStore, Cut, EncodedChunk, Encoder, Gap, MARK_EVERY, Recipients, Resumed, State, StreamWriter,
+};
 use custody::{Digest, Hasher};
 
 use crate::buffers::{Buffer, Buffers};
@@ -27,23 +30,69 @@ pub struct PipelineOptions {
     pub level: i32,
     /// Threads that hash and compress; 0 for one a core.
     pub workers: usize,
+    /// Bytes of a stream between two marks of its journal, which is as much as an interruption may cost.
+    pub mark_every: u64,
 }
 
 impl Default for PipelineOptions {
     fn default() -> Self {
-        Self { cut: Cut::default(), level: 1, workers: 0 }
+        Self { cut: Cut::default(), level: 1, workers: 0, mark_every: MARK_EVERY }
+    }
+}
+
+/// What goes with every stream of one acquisition.
+#[derive(Clone)]
+pub(crate) struct Flow<'a> {
+    pub(crate) options: PipelineOptions,
+    pub(crate) progress: &'a dyn Progress,
+    /// Set when a person wants it to stop; what was read until then is kept.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// Whom the bundle's data is encrypted to, if it is.
+    pub(crate) protection: Option<Arc<Recipients>>,
+}
+
+/// A stream whose first bytes may be stored already.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) writer: StreamWriter,
+    sha256: Hasher,
+    sha256_data: Option<Hasher>,
+}
+
+impl Begun {
+    /// A stream from its first byte. With a journal, it can be taken up again, unless it is encrypted.
+    pub(crate) fn anew(
+        store: &Arc<dyn BundleStore>,
+        name: &str,
+        kind: &str,
+        flow: &Flow<'_>,
+        journal: bool,
+    ) -> Result<Self> {
+        let (cut, protection) = (flow.options.cut, flow.protection.clone());
+        let mut writer = StreamWriter::begin_with(Arc::clone(store), name, kind, cut, protection)?;
+        if journal {
+            writer = writer.keep_journal(flow.options.mark_every)?;
+        }
+        Ok(Self { writer, sha256: Hasher::new(), sha256_data: None })
+    }
+}
+
+impl From<Resumed> for Begun {
+    fn from(resumed: Resumed) -> Self {
+        let Resumed { writer, sha256, sha256_data, .. } = resumed;
+        Self { writer, sha256, sha256_data }
     }
 }
 
 /// A stream that is written but not yet finished: its catalogue may still follow.
 #[derive(Debug)]
-pub struct Written {
+pub(crate) struct Written {
     /// Ends the stream.
-    pub writer: StreamWriter,
+    pub(crate) writer: StreamWriter,
     /// SHA-256 of the whole stream.
-    pub sha256: Digest,
+    pub(crate) sha256: Digest,
     /// SHA-256 of its `data` and `zero` extents.
-    pub sha256_data: Digest,
+    pub(crate) sha256_data: Digest,
 }
 
 struct Chunk {
@@ -59,21 +108,20 @@ struct Encoded {
     _buffer: Arc<Buffer>,
 }
 
-/// Stores what `produce` feeds as one stream of a bundle.
+/// Stores what `produce` feeds as one stream of a bundle, behind what is stored of it already.
 ///
 /// # Errors
 ///
-/// What `produce` gives, [`Error::NoSpace`], [`Error::Bundle`], [`Error::Compress`], [`Error::Thread`]. The first cause
-/// is given, and what was stored stays.
-pub fn store_stream<T>(
-    store: Arc<dyn BundleStore>,
-    name: &str,
-    kind: &str,
-    options: PipelineOptions,
-    progress: &dyn Progress,
+/// What `produce` gives, [`Error::NoSpace`], [`Error::Bundle`], [`Error::Compress`], [`Error::Thread`],
+/// [`Error::Paused`]. The first cause is given, and what was stored stays.
+pub(crate) fn store_stream<T>(
+    begun: Begun,
+    flow: &Flow<'_>,
     produce: impl FnOnce(&mut Feed) -> Result<T>,
 ) -> Result<(T, Written)> {
-    let writer = StreamWriter::begin(store, name, kind, options.cut)?;
+    let Begun { writer, sha256, sha256_data } = begun;
+    let Flow { options, progress, .. } = *flow;
+    let (size, index) = (writer.size(), writer.chunks());
     let workers = match options.workers {
         0 => thread::available_parallelism().map_or(2, usize::from),
         workers => workers,
@@ -88,7 +136,9 @@ pub fn store_stream<T>(
     }
     thread::scope(|scope| {
         let spawn = |name: &str| thread::Builder::new().name(name.to_owned());
-        let hashing = spawn("hash").spawn_scoped(scope, move || hash(&hash_queue)).map_err(Error::Thread)?;
+        let hashing = spawn("hash")
+            .spawn_scoped(scope, move || hash(&hash_queue, sha256, sha256_data))
+            .map_err(Error::Thread)?;
         for encoder in encoders {
             let (queue, out) = (work_queue.clone(), to_write.clone());
             spawn("encode")
@@ -99,7 +149,8 @@ pub fn store_stream<T>(
         let writing = spawn("write")
             .spawn_scoped(scope, move || write(writer, &write_queue, progress))
             .map_err(Error::Thread)?;
-        let mut feed = Feed { buffers, current: None, gaps: Vec::new(), index: 0, size: 0, to_hash, to_work };
+        let stop = Arc::clone(&flow.stop);
+        let mut feed = Feed { buffers, current: None, gaps: Vec::new(), index, size, to_hash, to_work, stop };
         let produced = produce(&mut feed).and_then(|made| feed.submit().map(|()| made));
         let fed = feed.size();
         drop(feed);
@@ -123,10 +174,8 @@ pub fn store_stream<T>(
     })
 }
 
-fn hash(queue: &Receiver<Chunk>) -> (Digest, Digest) {
-    let mut whole = Hasher::new();
-    // Only once the two differ is the second one kept.
-    let mut data: Option<Hasher> = None;
+/// Hashes the whole stream, and only once the two differ what of it was read.
+fn hash(queue: &Receiver<Chunk>, mut whole: Hasher, mut data: Option<Hasher>) -> (Digest, Digest) {
     for chunk in queue {
         let bytes = chunk.buffer.bytes();
         if !chunk.gaps.is_empty() && data.is_none() {
@@ -163,7 +212,7 @@ fn write(
     progress: &dyn Progress,
 ) -> Result<StreamWriter> {
     let mut early = BTreeMap::new();
-    let mut next = 0u64;
+    let mut next = writer.chunks();
     for (index, encoded) in queue {
         early.insert(index, encoded);
         while let Some(encoded) = early.remove(&next) {
@@ -186,6 +235,7 @@ pub struct Feed {
     size: u64,
     to_hash: Sender<Chunk>,
     to_work: Sender<Chunk>,
+    stop: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Chunk {
@@ -247,7 +297,8 @@ impl Feed {
         self.to_hash.send(chunk()).map_err(|_| Error::Stopped)?;
         self.to_work.send(chunk()).map_err(|_| Error::Stopped)?;
         self.index += 1;
-        Ok(())
+        // Asked for between chunks, so that the last chunk of a pause is a whole one.
+        if self.stop.load(Ordering::Relaxed) { Err(Error::Paused) } else { Ok(()) }
     }
 }
 
@@ -282,4 +333,16 @@ impl io::Write for Feed {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Stores one stream without anything around it.
+#[cfg(test)]
+pub(crate) fn store_alone<T>(
+    store: Arc<dyn BundleStore>,
+    name: &str,
+    options: PipelineOptions,
+    produce: impl FnOnce(&mut Feed) -> Result<T>,
+) -> Result<(T, Written)> {
+    let flow = Flow { options, progress: &crate::progress::NoProgress, stop: Arc::default() };
+    store_stream(Begun::anew(&store, name, name, options, false)?, &flow, produce)
 }

@@ -44,6 +44,9 @@ pub(crate) struct Global {
     /// Sign with this private key (PKCS#8 PEM) instead of the default one
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub(crate) key: Option<PathBuf>,
+    /// Open encrypted bundles with the age keys in this file, as age-keygen writes it; may be given again
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) identity: Vec<PathBuf>,
 }
 
 /// The table of commands, in the order of the help. Each one's help is the documentation of its `Args`.
@@ -65,7 +68,9 @@ pub(crate) enum Command {
     Show(commands::show::Args),
     Custody(commands::custody::Args),
     Report(commands::report::Args),
+    Export(commands::export::Args),
     Key(commands::key::Args),
+    Selftest(commands::selftest::Args),
     #[cfg(feature = "timeline")]
     Demo(commands::demo::Args),
     Completions(commands::completions::Args),
@@ -92,7 +97,9 @@ impl Command {
             Command::Show(args) => commands::show::run(args, session),
             Command::Custody(args) => commands::custody::run(args, session),
             Command::Report(args) => commands::report::run(args, session),
+            Command::Export(args) => commands::export::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
+            Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "timeline")]
             Command::Demo(args) => commands::demo::run(args, session),
             Command::Completions(args) => commands::completions::run(args, session),

@@ -50,7 +50,13 @@ impl Failure {
 
     /// The work could not be finished.
     pub(crate) fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
-        Failure { kind: FailureKind::CouldNotFinish, error: error.into(), hints: Vec::new() }
+        let error = error.into();
+        let hints = if lacks_identity(&*error) {
+            vec!["name the file of an age key that it was encrypted to with --identity FILE".to_owned()]
+        } else {
+            Vec::new()
+        };
+        Failure { kind: FailureKind::CouldNotFinish, error, hints }
     }
 
     /// Adds what to do next.
@@ -96,6 +102,13 @@ impl fmt::Display for Failure {
         }
         Ok(())
     }
+}
+
+/// Whether something encrypted was to be read without a key.
+fn lacks_identity(error: &(dyn Error + 'static)) -> bool {
+    let encrypted =
+        |error: &custody::bundle::Error| matches!(error, custody::bundle::Error::Encrypted { .. });
+    error.downcast_ref().is_some_and(encrypted) || error.source().is_some_and(lacks_identity)
 }
 
 /// An error with its causes, on one line. A cause that only repeats what was said is left out.

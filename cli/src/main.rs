@@ -1,10 +1,12 @@
 //! The `exhibit` command.
 #![forbid(unsafe_code)]
 
+mod amounts;
 mod args;
 mod commands;
 mod failure;
 mod identity;
+mod interrupt;
 mod progress_bar;
 mod session;
 mod target;

@@ -95,6 +95,14 @@ impl acquire::Progress for Bars {
         self.start(what, total_bytes);
     }
 
+    fn part(&self, what: &str) {
+        if let Ok(slot) = self.bar.lock()
+            && let Some(bar) = slot.as_ref()
+        {
+            bar.set_message(what.to_owned());
+        }
+    }
+
     fn advanced(&self, bytes: u64) {
         self.advance(bytes);
     }

@@ -2,7 +2,11 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+#[cfg(feature = "timeline")]
+use custody::bundle::Bundle;
+use custody::bundle::Identities;
 use custody::clock::SystemClock;
 use custody::keys::SigningKey;
 use custody::{Case, Logged, NewEntry, Writer};
@@ -22,19 +26,43 @@ pub(crate) struct Session {
     /// The clock of this host.
     pub(crate) clock: SystemClock,
     key: Option<PathBuf>,
+    identity_files: Vec<PathBuf>,
+    identities: OnceLock<Identities>,
 }
 
 impl Session {
     /// A session as the global options say.
     pub(crate) fn new(global: &Global) -> Session {
         let ui = Ui::new(global.json, global.quiet, global.verbose, global.no_progress);
-        Session { ui, clock: SystemClock, key: global.key.clone() }
+        let (key, identity_files) = (global.key.clone(), global.identity.clone());
+        Session { ui, clock: SystemClock, key, identity_files, identities: OnceLock::new() }
     }
 
     /// The same session with another key.
     #[cfg(feature = "timeline")]
     pub(crate) fn with_key(&self, key: &Path) -> Session {
-        Session { ui: self.ui, clock: SystemClock, key: Some(key.to_owned()) }
+        let (identity_files, identities) = (self.identity_files.clone(), self.identities.clone());
+        Session { ui: self.ui, clock: SystemClock, key: Some(key.to_owned()), identity_files, identities }
+    }
+
+    /// Opens a bundle to read its streams. One that is encrypted is opened only with a key that fits.
+    #[cfg(feature = "timeline")]
+    pub(crate) fn open_bundle(&self, folder: &Path) -> Result<Bundle, Failure> {
+        let bundle = Bundle::open_with_identities(folder, self.identities()?)?;
+        // So that a missing key is told before any work is done.
+        if let Some(encrypted) = bundle.manifest().streams.iter().find(|stream| stream.is_encrypted()) {
+            bundle.stream(&encrypted.name)?;
+        }
+        Ok(bundle)
+    }
+
+    /// The keys that open encrypted bundles: `--identity`. The files are read once, for they may be pipes.
+    pub(crate) fn identities(&self) -> Result<&Identities, Failure> {
+        if let Some(identities) = self.identities.get() {
+            return Ok(identities);
+        }
+        let identities = Identities::read(&self.identity_files)?;
+        Ok(self.identities.get_or_init(|| identities))
     }
 
     /// Where the signing key lies: `--key`, or the user's data folder.

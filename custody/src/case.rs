@@ -68,6 +68,13 @@ pub struct Exhibit {
     pub folder: PathBuf,
 }
 
+impl Exhibit {
+    /// Whether its folder is the one that an exhibit of this name gets.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.folder.file_name() == Some(case_layout::exhibit_folder_name(&self.id, name).as_ref())
+    }
+}
+
 /// A case on disk.
 #[derive(Debug, Clone)]
 pub struct Case {

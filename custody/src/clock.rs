@@ -45,6 +45,11 @@ impl Moment {
 pub trait Clock: Send + Sync {
     /// Reads all clocks once.
     fn now(&self) -> Moment;
+
+    /// Reads the monotonic clock alone, which is quick; see [`Moment::mono_ns`].
+    fn mono_ns(&self) -> u64 {
+        self.now().mono_ns
+    }
 }
 
 /// The clocks of this machine.
@@ -55,12 +60,10 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
     fn now(&self) -> Moment {
         let now = Utc::now();
-        let mono = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let mono_ns = i128::from(mono.tv_sec) * 1_000_000_000 + i128::from(mono.tv_nsec);
         Moment {
             wall_ns: now.timestamp_nanos_opt().unwrap_or_default(),
             tz_min: chrono::Local.offset_from_utc_datetime(&now.naive_utc()).fix().local_minus_utc() / 60,
-            mono_ns: u64::try_from(mono_ns).unwrap_or_default(),
+            mono_ns: self.mono_ns(),
             boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
                 .ok()
                 .map(|id| id.trim().to_owned()),
@@ -70,6 +73,12 @@ impl Clock for SystemClock {
                 state: "synchronised".to_owned(),
             }),
         }
+    }
+
+    fn mono_ns(&self) -> u64 {
+        let mono = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let mono_ns = i128::from(mono.tv_sec) * 1_000_000_000 + i128::from(mono.tv_nsec);
+        u64::try_from(mono_ns).unwrap_or_default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::process::Command;
 
-use acquire::sources::disk::StreamSource;
+use acquire::sources::disk::{DiskCapture, StreamSource};
 use acquire::sources::files::FilesSource;
 use acquire::{Acquisition, Destination};
 use custody::verify::{Level, Options, verify};
@@ -15,7 +15,8 @@ use custody::{Case, CustodyLog, NewCase, sha256};
 use crate::support::*;
 
 /// Runs what `VERIFY.md` prints, as it prints it. Gives the number of commands, or the first that printed another thing.
-fn run_sheet(folder: &Path) -> Result<usize, String> {
+/// `key` is the file of an identity, for a bundle that is encrypted.
+pub(crate) fn run_sheet(folder: &Path, key: Option<&Path>) -> Result<usize, String> {
     let sheet = fs::read_to_string(folder.join("VERIFY.md")).unwrap();
     let mut commands = 0;
     let mut rest = sheet.as_str();
@@ -25,7 +26,12 @@ fn run_sheet(folder: &Path) -> Result<usize, String> {
         assert!(between.trim().is_empty(), "no expected outcome beside {command}");
         let (expected, behind) = expected.split_once("```\n").unwrap();
         rest = behind;
-        let output = Command::new("bash").args(["-c", command]).current_dir(folder).output().unwrap();
+        let output = Command::new("bash")
+            .args(["-c", command])
+            .current_dir(folder)
+            .envs(key.map(|key| ("KEY", key)))
+            .output()
+            .unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
         if printed != expected {
             let words = String::from_utf8_lossy(&output.stderr);
@@ -46,15 +52,15 @@ fn the_commands_of_the_verify_sheet_print_what_it_says() {
     let disk = place.path().join("disk");
     let bad = [3u64, 4, 5, 2000];
     acquire_disk(Box::new(FaultSource::new(content(3 * SEGMENT + 1000), &bad)), &disk).unwrap();
-    assert_eq!(run_sheet(&disk), Ok(12));
+    assert_eq!(run_sheet(&disk, None), Ok(12));
     let empty = place.path().join("empty");
     acquire_disk(Box::new(StreamSource::new("-", io::empty())), &empty).unwrap();
-    assert_eq!(run_sheet(&empty), Ok(10));
+    assert_eq!(run_sheet(&empty, None), Ok(10));
     let root = place.path().join("root");
     make_tree(&root);
     let files = place.path().join("files");
     acquire_files(&[root.join("var/log")], &files).unwrap();
-    assert_eq!(run_sheet(&files), Ok(12));
+    assert_eq!(run_sheet(&files, None), Ok(12));
 }
 
 #[test]
@@ -73,14 +79,14 @@ fn the_commands_of_the_verify_sheet_tell_what_was_changed() {
         let mut bad = good.clone();
         bad[at] ^= 1;
         fs::write(&path, bad).unwrap();
-        assert!(run_sheet(&folder).is_err(), "{file}");
+        assert!(run_sheet(&folder, None).is_err(), "{file}");
         fs::write(&path, good).unwrap();
     }
     fs::write(folder.join("data/extra"), "x").unwrap();
-    assert!(run_sheet(&folder).unwrap_err().contains("no other file"));
+    assert!(run_sheet(&folder, None).unwrap_err().contains("no other file"));
 }
 
-fn openssl_has_rawin() -> bool {
+pub(crate) fn openssl_has_rawin() -> bool {
     let help = Command::new("openssl").args(["pkeyutl", "-help"]).output();
     let has = help
         .is_ok_and(|help| String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).contains("-rawin"));
@@ -99,7 +105,8 @@ fn what_was_acquired_in_a_case_verifies_and_what_was_cut_short_does_not() {
         let case = Case::create(&case_folder, &new, writer).unwrap();
         let destination = Destination::in_case(&case, "web01-disk", writer).unwrap();
         let source = Box::new(FaultSource::new(content(3 * SEGMENT + 10), &[5, 6, 700]));
-        let report = Acquisition::disk(source, destination).options(options()).run(writer).unwrap();
+        let report =
+            Acquisition::new(DiskCapture::new(source), destination).options(options()).run(writer).unwrap();
         assert_eq!(report.bundle, case_folder.join("exhibits/E001-web01-disk"));
         let found = verify(&report.bundle, &Options::default()).unwrap();
         assert_eq!(found.verdict.level, Level::Consistent, "{:?}", found.faults);
@@ -108,7 +115,7 @@ fn what_was_acquired_in_a_case_verifies_and_what_was_cut_short_does_not() {
         make_tree(&root);
         let destination = Destination::in_case(&case, "web01-logs", writer).unwrap();
         let source = FilesSource::new(&[root.join("var/log")]).unwrap();
-        let report = Acquisition::files(source, destination).options(options()).run(writer).unwrap();
+        let report = Acquisition::new(source, destination).options(options()).run(writer).unwrap();
         assert_eq!(report.bundle, case_folder.join("exhibits/E002-web01-logs"));
         let found = verify(&case_folder, &Options::default()).unwrap();
         assert!(found.faults.is_empty(), "{:?}", found.faults);
@@ -121,7 +128,9 @@ fn what_was_acquired_in_a_case_verifies_and_what_was_cut_short_does_not() {
                 Err(io::Error::from_raw_os_error(5))
             }
         }
-        Acquisition::disk(Box::new(StreamSource::new("-", Breaks)), destination).run(writer).unwrap_err();
+        Acquisition::new(DiskCapture::new(Box::new(StreamSource::new("-", Breaks))), destination)
+            .run(writer)
+            .unwrap_err();
         let found = verify(&folder, &Options::default()).unwrap();
         assert_eq!(found.verdict.level, Level::Open, "{:?}", found.faults);
     });

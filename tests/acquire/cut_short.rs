@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use acquire::sources::disk::StreamSource;
+use acquire::sources::disk::{DiskCapture, StreamSource};
 use acquire::{Acquisition, Error};
 use custody::bundle::{self, Bundle, BundleStore, LocalFolder, NewFile};
 use custody::{CustodyLog, EntryType};
@@ -93,7 +93,7 @@ fn without_space_left_what_was_written_stays_open_and_readable() {
         let store = FullStore { inner: LocalFolder::new(place.path()), room };
         let source = Box::new(StreamSource::new("-", io::Cursor::new(data.clone())));
         let refused = with_writer(|writer| {
-            let acquisition = Acquisition::disk(source, destination(place.path()));
+            let acquisition = Acquisition::new(DiskCapture::new(source), destination(place.path()));
             acquisition.options(options()).store(Arc::new(store)).run(writer)
         })
         .unwrap_err();
@@ -117,7 +117,9 @@ fn a_full_disk_stops_a_source_that_would_go_on_for_long() {
     // More than all buffers hold, so that the reader must be woken up to be told.
     let source = Box::new(StreamSource::new("-", io::repeat(7).take(1 << 40)));
     let refused = with_writer(|writer| {
-        Acquisition::disk(source, destination(place.path())).store(Arc::new(store)).run(writer)
+        Acquisition::new(DiskCapture::new(source), destination(place.path()))
+            .store(Arc::new(store))
+            .run(writer)
     });
     assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
 }

@@ -25,10 +25,10 @@ fn sources_of_odd_sizes_come_back_byte_for_byte() {
         let data = content(length);
         fs::write(&image, &data).unwrap();
         let report = acquire_disk(disk::open(&image).unwrap(), &folder).unwrap();
-        assert_eq!(report.stream.size, length as u64);
-        assert_eq!(report.stream.sha256, sha256(&data));
-        assert_eq!(report.stream.sha256_data, sha256(&data));
-        assert_eq!(report.stream.segments.len(), length.div_ceil(SEGMENT));
+        assert_eq!(report.streams[0].size, length as u64);
+        assert_eq!(report.streams[0].sha256, sha256(&data));
+        assert_eq!(report.streams[0].sha256_data, sha256(&data));
+        assert_eq!(report.streams[0].segments.len(), length.div_ceil(SEGMENT));
         assert_eq!(report.issue_count, 0);
         let bundle = Bundle::open(&folder).unwrap();
         assert!(read_all(&bundle, "disk") == data, "{length}");
@@ -52,7 +52,7 @@ fn standard_input_and_a_file_give_the_same_stream() {
     let data = content(2 * SEGMENT + 77);
     let source = StreamSource::new("-", io::Cursor::new(data.clone()));
     let report = acquire_disk(Box::new(source), &place.path().join("bundle")).unwrap();
-    assert_eq!(report.stream.sha256, sha256(&data));
+    assert_eq!(report.streams[0].sha256, sha256(&data));
 }
 
 proptest! {
@@ -112,8 +112,8 @@ fn exactly_the_bad_sectors_are_listed_and_nothing_is_shifted() {
         }
         let bundle = Bundle::open(place.path()).unwrap();
         assert!(read_all(&bundle, "disk") == expected, "{bad:?}");
-        assert_eq!(report.stream.sha256, sha256(&expected));
-        assert_eq!(report.stream.sha256_data, sha256(&read), "{bad:?}");
+        assert_eq!(report.streams[0].sha256, sha256(&expected));
+        assert_eq!(report.streams[0].sha256_data, sha256(&read), "{bad:?}");
         let mut listed = Vec::new();
         for extent in bundle.stream("disk").unwrap().extents() {
             if extent.state == State::Unreadable {
@@ -141,7 +141,7 @@ fn a_device_that_goes_away_leaves_what_was_read_and_says_so() {
     let report = acquire_disk(Box::new(source), place.path()).unwrap();
     let back = read_all(&Bundle::open(place.path()).unwrap(), "disk");
     assert!(back[..7 * CHUNK] == data[..7 * CHUNK]);
-    assert_eq!(report.stream.size, data.len() as u64);
+    assert_eq!(report.streams[0].size, data.len() as u64);
     assert!(report.states().unreadable >= data.len() as u64 - gone);
     assert!(report.issue_count >= 1);
 }
@@ -153,16 +153,16 @@ fn a_source_that_shrinks_or_grows_is_said_to_have_done_so() {
     let mut source = FaultSource::new(data.clone(), &[]);
     source.claimed = 7 * CHUNK as u64;
     let report = acquire_disk(Box::new(source), &place.path().join("shrunk")).unwrap();
-    assert_eq!(report.stream.size, 7 * CHUNK as u64);
+    assert_eq!(report.streams[0].size, 7 * CHUNK as u64);
     assert_eq!(report.states().absent, 7 * CHUNK as u64 - data.len() as u64);
-    assert_eq!(report.stream.sha256_data, sha256(&data));
+    assert_eq!(report.streams[0].sha256_data, sha256(&data));
     assert_eq!(report.issue_count, 1);
     assert!(report.issues[0].what.contains("ended at byte"), "{:?}", report.issues);
 
     let mut source = FaultSource::new(data.clone(), &[]);
     source.claimed = 3 * CHUNK as u64;
     let report = acquire_disk(Box::new(source), &place.path().join("grown")).unwrap();
-    assert_eq!(report.stream.sha256, sha256(&data[..3 * CHUNK]));
+    assert_eq!(report.streams[0].sha256, sha256(&data[..3 * CHUNK]));
     assert!(report.issues[0].what.contains("grew"), "{:?}", report.issues);
 }
 

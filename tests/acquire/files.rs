@@ -88,7 +88,41 @@ fn files_come_with_context_catalogue_and_content_in_a_fixed_order() {
     let again = place.path().join("again");
     let second = acquire_files(&[root.join("var/log")], &again).unwrap();
     assert_eq!(catalog(&again).len(), entries.len());
-    assert_eq!(second.stream.size, report.stream.size);
+    assert_eq!(second.streams[0].size, report.streams[0].size);
+}
+
+#[test]
+fn on_a_kernel_without_statx_only_the_birth_times_are_missing() {
+    let refuse = ["strace", "-f", "-o", "/dev/null", "-e", "inject=statx,renameat2:error=ENOSYS"];
+    if !std::process::Command::new("strace")
+        .args(&refuse[1..])
+        .arg("true")
+        .status()
+        .is_ok_and(|s| s.success())
+    {
+        eprintln!("skipped: there is no strace, or it may not change calls here");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("root");
+    make_tree(&root);
+    let (old, new) = (place.path().join("old"), place.path().join("new"));
+    acquire_files(&[root.join("var/log")], &new).unwrap();
+    assert!(child(&refuse, &root.join("var/log"), &old).status().unwrap().success());
+    let without_birth = |folder: &Path| {
+        let place = |entry: custody::bundle::CatalogEntry| custody::bundle::CatalogEntry {
+            btime: None,
+            atime: None,
+            header: 0,
+            header_size: 0,
+            offset: 0,
+            ..entry
+        };
+        catalog(folder).into_iter().map(place).collect::<Vec<_>>()
+    };
+    assert!(catalog(&new).iter().any(|entry| entry.btime.is_some()) || cfg!(not(target_os = "linux")));
+    assert!(catalog(&old).iter().all(|entry| entry.btime.is_none()));
+    assert_eq!(without_birth(&old), without_birth(&new));
 }
 
 #[test]

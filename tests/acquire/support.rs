@@ -7,9 +7,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use acquire::sources::disk::{self};
+use acquire::sources::disk::{self, DiskCapture};
 use acquire::sources::files::FilesSource;
-use acquire::{Acquisition, Destination, PipelineOptions, Report, Source};
+use acquire::{Acquisition, Destination, OpenAcquisition, PipelineOptions, Report, Source};
 use custody::bundle::{self, Bundle, CatalogEntry, Cut, SMALLEST_CHUNK};
 use custody::{Actor, FixedClock, Identity, SigningKey, Tool, Writer, sha256};
 
@@ -19,6 +19,7 @@ pub(crate) const SEGMENT: usize = 4 * CHUNK;
 pub(crate) fn options() -> PipelineOptions {
     let mut options = PipelineOptions::default();
     options.cut = Cut { chunk_size: SMALLEST_CHUNK, segment_size: SEGMENT as u64 };
+    options.mark_every = 2 * CHUNK as u64;
     options
 }
 
@@ -49,12 +50,14 @@ pub(crate) fn destination(folder: &Path) -> Destination {
 }
 
 pub(crate) fn acquire_disk(source: Box<dyn Source>, folder: &Path) -> acquire::Result<Report> {
-    with_writer(|writer| Acquisition::disk(source, destination(folder)).options(options()).run(writer))
+    with_writer(|writer| {
+        Acquisition::new(DiskCapture::new(source), destination(folder)).options(options()).run(writer)
+    })
 }
 
 pub(crate) fn acquire_files(paths: &[PathBuf], folder: &Path) -> acquire::Result<Report> {
     let source = FilesSource::new(paths)?;
-    with_writer(|writer| Acquisition::files(source, destination(folder)).options(options()).run(writer))
+    with_writer(|writer| Acquisition::new(source, destination(folder)).options(options()).run(writer))
 }
 
 /// Every sector tells its own number, some chunks are zeros and some are noise: any shift shows.
@@ -184,7 +187,7 @@ pub(crate) fn assert_log_holds(folder: &Path) {
 pub(crate) const CHILD_SOURCE: &str = "EXHIBIT_TEST_SOURCE";
 pub(crate) const CHILD_BUNDLE: &str = "EXHIBIT_TEST_BUNDLE";
 
-/// Acquires when it is started by [`child`], as a process of its own; nothing is asked of it otherwise.
+/// Acquires, or goes on, when it is started by [`child`], as a process of its own; nothing is asked of it otherwise.
 #[test]
 #[expect(
     clippy::disallowed_methods,
@@ -195,7 +198,20 @@ fn child_acquires() {
     else {
         return;
     };
-    acquire_disk(disk::open(source.as_ref()).unwrap(), folder.as_ref()).unwrap();
+    let folder = Path::new(&folder);
+    if Path::new(&source).is_dir() {
+        acquire_files(&[PathBuf::from(source)], folder).unwrap();
+        return;
+    }
+    let source = disk::open(source.as_ref()).unwrap();
+    if OpenAcquisition::in_folder(folder).ok().flatten().is_none() {
+        acquire_disk(source, folder).unwrap();
+        return;
+    }
+    with_writer(|writer| {
+        let plan = Acquisition::new(DiskCapture::new(source), destination(folder)).options(options());
+        plan.resume(writer).unwrap()
+    });
 }
 
 /// The process that acquires `source`, started through `wrapper` if that is not empty.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use custody::bundle::{
-    BundleStore, Cut, Encoder, Examiner, FORMAT, Gap, LocalFolder, LogOrigin, Manifest, Source, State,
-    StreamWriter, seal,
+    BundleStore, CatalogEntry, Cut, Encoder, Examiner, FORMAT, Gap, HashedFile, LocalFolder, LogOrigin,
+    Manifest, Recipients, Source, State, StreamWriter, seal,
 };
 use custody::verify::{Options, TrustedKey, Verification, verify};
 use custody::{
@@ -82,13 +82,22 @@ pub(crate) const CHUNK: u32 = 64 << 10;
 pub(crate) struct Recipe {
     pub(crate) data: Vec<u8>,
     pub(crate) unreadable: Option<Gap>,
+    pub(crate) catalog: Vec<CatalogEntry>,
+    pub(crate) recipients: Option<Arc<Recipients>>,
     pub(crate) sealed: bool,
     pub(crate) after: Vec<NewEntry>,
 }
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { data: sample_bytes(150_000), unreadable: None, sealed: true, after: Vec::new() }
+        Self {
+            data: sample_bytes(150_000),
+            unreadable: None,
+            catalog: Vec::new(),
+            recipients: None,
+            sealed: true,
+            after: Vec::new(),
+        }
     }
 }
 
@@ -101,7 +110,9 @@ impl Recipe {
         log.append(&NewEntry::new(EntryType::ACQUIRE_START), &writer).unwrap();
         let store: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(folder));
         let cut = Cut { chunk_size: CHUNK, segment_size: u64::from(CHUNK) * 2 };
-        let mut stream = StreamWriter::begin(Arc::clone(&store), "disk", "disk", cut).unwrap();
+        let mut stream =
+            StreamWriter::begin_with(Arc::clone(&store), "disk", "disk", cut, self.recipients.clone())
+                .unwrap();
         let mut encoder = Encoder::new(1).unwrap();
         let (mut whole, mut read) = (Hasher::new(), Hasher::new());
         for (i, chunk) in self.data.chunks(CHUNK as usize).enumerate() {
@@ -117,7 +128,15 @@ impl Recipe {
             whole.update(&chunk);
             stream.push(&encoder.encode(&chunk).unwrap(), gap.as_slice_of_one()).unwrap();
         }
-        let stream = stream.finish(whole.finish(), read.finish(), None).unwrap();
+        let catalog = (!self.catalog.is_empty()).then(|| {
+            let path = "data/disk.catalog.jsonl";
+            let mut file = HashedFile::begin_with(&*store, path, self.recipients.as_deref()).unwrap();
+            for entry in &self.catalog {
+                file.append(entry.to_line().unwrap().as_bytes()).unwrap();
+            }
+            file.finish().unwrap()
+        });
+        let stream = stream.finish(whole.finish(), read.finish(), catalog).unwrap();
         log.append(&NewEntry::new(EntryType::ACQUIRE_END), &writer).unwrap();
         if self.sealed {
             let key = KEY.verifying_key();

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::evidence::{Evidence, FileTimes};
 use crate::file_scan::{Account, Claimed, EvidenceFile, Look};
+use crate::memory::{Artefact, MemoryImage};
 use crate::parser::{Context, Parser, Probe};
 use crate::parsers::{self, file_times};
 use crate::progress::Progress;
@@ -129,16 +130,24 @@ pub fn build(
     // File times go first, so that one thread does them while the others read files.
     let wants_times = parsers.iter().any(|parser| parser.name() == file_times::PARSER.name());
     let times: Vec<&FileTimes> = if wants_times { evidence.file_times.iter().collect() } else { Vec::new() };
-    let jobs = times.len() + evidence.files.len();
-    in_parallel(jobs, outputs, |job, output| match (times.get(job), job.checked_sub(times.len())) {
-        (Some(times), _) => read_times(times, &shared, output),
-        (None, at) => match at.and_then(|at| evidence.files.get(at)) {
-            Some(file) => {
+    let memory = parsers::of_memory(&parsers);
+    let memory: Vec<_> =
+        evidence.memory.iter().flat_map(|image| memory.iter().map(move |m| (image, *m))).collect();
+    let wholes = times.len() + memory.len();
+    in_parallel(wholes + evidence.files.len(), outputs, |job, output| {
+        let of_memory = job.checked_sub(times.len()).and_then(|at| memory.get(at));
+        let of_file = job.checked_sub(wholes).and_then(|at| evidence.files.get(at));
+        match (times.get(job), of_memory, of_file) {
+            (Some(times), ..) => read_times(times, &shared, output),
+            (_, Some((image, (parser, artefact))), _) => {
+                read_memory(image, *parser, *artefact, &evidence.context, &shared, output)
+            }
+            (.., Some(file)) => {
                 progress.advanced(1);
                 shared.first_look(file, &parsers, &evidence.context, output)
             }
-            None => Ok(()),
-        },
+            _ => Ok(()),
+        }
     })?;
 
     let mut later = std::mem::take(&mut *lock(&shared.later));
@@ -237,6 +246,36 @@ impl<'a> Shared<'a> {
         report.files.push(FileReport { locator, parser: parser_label(claimed.parser), account });
         Ok(())
     }
+}
+
+fn read_memory(
+    image: &MemoryImage,
+    parser: &'static dyn Parser,
+    artefact: Artefact,
+    context: &Context,
+    shared: &Shared<'_>,
+    output: &mut dyn RowOutput,
+) -> Result<(), Error> {
+    let mut failed = None;
+    let account = image.read(artefact, context, &mut |event| {
+        if failed.is_none() {
+            failed = output.row(image.locator(), parser, event).err();
+        }
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    output.end_of_file()?;
+    let mut report = lock(&shared.report);
+    if let Some(why) = &account.stopped {
+        report.issues.push(Issue::new(image.locator(), format!("{}: {why}", parser.name())));
+    }
+    report.files.push(FileReport {
+        locator: image.locator().to_owned(),
+        parser: parser_label(parser),
+        account,
+    });
+    Ok(())
 }
 
 fn read_times(times: &FileTimes, shared: &Shared<'_>, output: &mut dyn RowOutput) -> Result<(), Error> {

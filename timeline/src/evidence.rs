@@ -15,6 +15,7 @@ use crate::event::{Event, Span};
 use crate::file_scan::{Account, Accounting, EvidenceFile};
 use crate::host_facts::{self, HostRoot, LARGEST_CONFIG};
 use crate::images::collection::Layout;
+use crate::memory::MemoryImage;
 use crate::parser::{Collected, Context};
 use crate::parsers::file_times;
 use crate::text::{clean, locator_bytes, locator_name};
@@ -27,6 +28,8 @@ pub struct Evidence {
     pub files: Vec<EvidenceFile>,
     /// Where file times come from.
     pub file_times: Vec<FileTimes>,
+    /// Images of memory.
+    pub memory: Vec<MemoryImage>,
     /// What the evidence says about its host.
     pub context: Context,
     issues: Vec<Issue>,
@@ -142,21 +145,28 @@ impl Evidence {
                     let imported = imported::Imported::of(&bundle.manifest().options);
                     opening.imported(reader.name(), &imported, source)?;
                 }
+                "memory" => opening.memory.push(MemoryImage::open(reader.name(), source)?),
                 other => {
                     let reason = format!("streams of kind {other:?} are not read by this version");
                     opening.issues.push(Issue::new(reader.name(), reason));
                 }
             }
         }
-        let context = match &opening.root {
+        for memory in &mut opening.memory {
+            let files = opening.files.iter();
+            memory.take_symbols(files.map(|f| (f.locator.as_str(), f.path.as_str(), f.source.clone())));
+        }
+        let mut context = match &opening.root {
             Some(root) => host_facts::read(root.as_ref(), timezone),
             None => host_facts::read(&NoRoot, timezone),
         };
-        let mut files = std::mem::take(&mut opening.files);
+        if context.host.is_none() {
+            context.host = opening.memory.iter().find_map(MemoryImage::host);
+        }
+        let Opening { mut files, file_times, memory, issues, opened, .. } = opening;
         files.sort_by(|a, b| (a.order, &a.locator).cmp(&(b.order, &b.locator)));
         let by_locator = files.iter().enumerate().map(|(at, file)| (file.locator.clone(), at)).collect();
-        let Opening { file_times, issues, opened, .. } = opening;
-        Ok(Evidence { files, file_times, context, issues, opened, by_locator })
+        Ok(Evidence { files, file_times, memory, context, issues, opened, by_locator })
     }
 
     /// All issues, those that came up while files were read among them.
@@ -169,6 +179,9 @@ impl Evidence {
             if let FileTimes::Ext { locator, ext, .. } = times {
                 issues.extend(ext.issues().iter().map(|issue| Issue::new(locator, issue)));
             }
+        }
+        for memory in &self.memory {
+            issues.extend(memory.issues().into_iter().map(|issue| Issue::new(memory.locator(), issue)));
         }
         issues
     }
@@ -183,6 +196,7 @@ impl Evidence {
 struct Opening {
     files: Vec<EvidenceFile>,
     file_times: Vec<FileTimes>,
+    memory: Vec<MemoryImage>,
     issues: Vec<Issue>,
     opened: Vec<(String, imported::Opened)>,
     root: Option<Box<dyn HostRoot>>,

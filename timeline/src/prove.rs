@@ -7,6 +7,7 @@ use crate::error::{Error, ReadError};
 use crate::event::{Event, YearBasis};
 use crate::evidence::{Evidence, FileTimes};
 use crate::file_scan::EvidenceFile;
+use crate::memory::MemoryImage;
 use crate::parser::Context;
 use crate::parsers;
 use crate::record::{self, Place, Record};
@@ -40,6 +41,7 @@ impl Hints {
 enum Found<'a> {
     File(&'a EvidenceFile, Option<Codec>),
     Times(&'a FileTimes),
+    Memory(&'a MemoryImage),
 }
 
 impl Prover {
@@ -78,6 +80,7 @@ impl Prover {
         Ok(match self.find(place)? {
             Found::File(file, codec) => record::read(&file.source, codec, place)?,
             Found::Times(times) => record::read(times.source(), None, place)?,
+            Found::Memory(image) => record::read(image.source(), None, place)?,
         })
     }
 
@@ -97,6 +100,12 @@ impl Prover {
                 Ok(record.parse(file, parser, place.span, &context)?)
             }
             Found::Times(times) => Ok(times.of_record(&record.bytes, place.span, &record.pieces)),
+            Found::Memory(image) => {
+                let artefact = parsers::memory_artefact(&hints.parser).ok_or_else(|| Error::Usage {
+                    what: format!("there is no parser {:?} of memory", hints.parser),
+                })?;
+                Ok(image.rows_of_record(artefact, &record.bytes, place.span, &record.pieces, &context))
+            }
         }
     }
 
@@ -133,6 +142,9 @@ impl Prover {
         };
         if let Some(file) = self.evidence.file(stored) {
             return Ok(Found::File(file, codec));
+        }
+        if let Some(image) = self.evidence.memory.iter().find(|image| image.locator() == place.locator) {
+            return Ok(Found::Memory(image));
         }
         let times = self.evidence.file_times.iter().find(|times| times.locator() == place.locator);
         times.map(Found::Times).ok_or_else(missing)

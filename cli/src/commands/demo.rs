@@ -106,9 +106,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = Case::create(&case_folder, &new, &Writer::new(&key, &session.clock, identity))?;
 
     ui.say("\n$ exhibit acquire disk web01-disk.raw");
-    acquire::say(&acquire::image(&disk, &case_folder, "web01-disk", &session)?, ui);
+    acquire::say(&acquire::disk::with_defaults(&disk, &case_folder, "web01-disk", &session)?, ui);
     ui.say("\n$ exhibit acquire logs web01/var/log");
-    acquire::say(&acquire::logs(&logs, &case_folder, "web01-logs", &session)?, ui);
+    acquire::say(&acquire::logs::with_defaults(&logs, &case_folder, "web01-logs", &session)?, ui);
     ui.say("\n$ exhibit timeline case");
     build::build(&case, &build::Args::for_case(case_folder), &session)?;
 

@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod custody;
 #[cfg(feature = "timeline")]
 pub(crate) mod demo;
+pub(crate) mod export;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod list;
@@ -14,6 +15,7 @@ pub(crate) mod parsers;
 #[cfg(feature = "timeline")]
 pub(crate) mod query;
 pub(crate) mod report;
+pub(crate) mod selftest;
 #[cfg(feature = "timeline")]
 pub(crate) mod show;
 #[cfg(feature = "timeline")]

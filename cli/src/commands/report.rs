@@ -40,8 +40,9 @@ enum Format {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
+    let options = Options { identities: session.identities()?.clone(), ..Options::default() };
     let bars = Bars::waiting(session.ui, "verifying");
-    let verification = verify::verify_case(case.folder(), &Options::default())?;
+    let verification = verify::verify_case(case.folder(), &options)?;
     drop(bars);
     let written = write(&case, &verification, &args.output, &args.format, session)?;
     if session.ui.is_json() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use custody::bundle::{Bundle, ChunkProof};
+use custody::bundle::ChunkProof;
 use custody::digest::sha256;
 use custody::{Case, CustodyLog, EntryType, NewEntry};
 use serde_json::{Map, Value, json};
@@ -50,7 +50,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
     let timeline = query::open(&case, session)?;
-    let mut shower = Shower { case: &case, timeline: &timeline, provers: BTreeMap::new() };
+    let mut shower = Shower { case: &case, timeline: &timeline, session, provers: BTreeMap::new() };
     let mut outcome = Outcome::Done;
     let mut shown = 0;
     let all = ids(&args.events)?;
@@ -103,6 +103,7 @@ fn is_same(row: &Map<String, Value>, other: &Map<String, Value>) -> bool {
 struct Shower<'a> {
     case: &'a Case,
     timeline: &'a Timeline,
+    session: &'a Session,
     provers: BTreeMap<String, Opened>,
 }
 
@@ -131,10 +132,12 @@ struct Evidence {
 impl Shower<'_> {
     fn evidence(&mut self, event: &Map<String, Value>) -> Result<Evidence, Failure> {
         let exhibit = text(event, "exhibit").to_owned();
-        let (case, timeline) = (self.case, self.timeline);
+        let (case, timeline, session) = (self.case, self.timeline, self.session);
         let opened = match self.provers.entry(exhibit.clone()) {
             std::collections::btree_map::Entry::Occupied(there) => there.into_mut(),
-            std::collections::btree_map::Entry::Vacant(free) => free.insert(open(case, timeline, &exhibit)?),
+            std::collections::btree_map::Entry::Vacant(free) => {
+                free.insert(open(case, timeline, session, &exhibit)?)
+            }
         };
         let prover = &opened.prover;
         let place = place_of(event)?;
@@ -160,9 +163,9 @@ impl Shower<'_> {
     }
 }
 
-fn open(case: &Case, timeline: &Timeline, exhibit: &str) -> Result<Opened, Failure> {
+fn open(case: &Case, timeline: &Timeline, session: &Session, exhibit: &str) -> Result<Opened, Failure> {
     let folder = target::exhibit_of(case, exhibit)?.folder;
-    let bundle = Bundle::open(&folder)?;
+    let bundle = session.open_bundle(&folder)?;
     let built = timeline.manifest().exhibits.get(exhibit);
     let built =
         built.ok_or_else(|| Failure::new(format!("the timeline's manifest has no exhibit {exhibit}")))?;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use custody::bundle::Bundle;
 use custody::{Case, Digest, EntryType, Exhibit, NewEntry, TimelineState, case_layout};
 use serde_json::{Value, json};
 use timeline::build::BuildOptions;
@@ -10,7 +9,7 @@ use timeline::case_timeline::{self, Update, UpdateOptions};
 use timeline::store::Tool;
 use timeline::zone::Zone;
 
-use crate::failure::{Failure, Outcome, chain};
+use crate::failure::{Failure, Outcome};
 use crate::identity;
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
@@ -73,15 +72,18 @@ pub(crate) fn build(case: &Case, args: &Args, session: &Session) -> Result<(Vec<
     let mut outcome = Outcome::Done;
     let mut reports = Vec::new();
     for exhibit in exhibits {
-        let bundle = match Bundle::open(&exhibit.folder) {
+        let bundle = match session.open_bundle(&exhibit.folder) {
             Ok(bundle) => bundle,
             Err(error) if args.exhibit.is_empty() => {
-                session.ui.warn(&format!("{} is left out: {}", exhibit.id, chain(&error)));
+                session.ui.warn(&format!("{} is left out: {}", exhibit.id, error.words()));
                 outcome = Outcome::WithIssues;
                 continue;
             }
-            Err(error) => return Err(Failure::new(error)),
+            Err(error) => return Err(error),
         };
+        if bundle.manifest().streams.iter().any(|stream| stream.is_encrypted()) {
+            session.ui.warn(&format!("{} is encrypted; the timeline that is made of it is not", exhibit.id));
+        }
         let bars = Bars::new(session.ui, Unit::Files);
         let update = case_timeline::update(
             &case_layout::timeline(case.folder()),

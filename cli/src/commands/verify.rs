@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use custody::verify::{self, Level, Memory, Options, OutsideAnchors, TrustedKey, Verification};
+use custody::verify::{self, Level, Memory, Options, OutsideAnchors, TrustedKey, Verdict, Verification};
 use custody::{EntryType, NewEntry};
 
 use crate::failure::{Failure, Outcome};
@@ -39,7 +39,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let target = Target::open(&args.target)?;
-    let mut options = Options::default();
+    let mut options = Options { identities: session.identities()?.clone(), ..Options::default() };
     for key in &args.trust {
         options.trust.push(trusted(key)?);
     }
@@ -85,7 +85,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 
 /// Prints verdict, faults and notes.
 pub(crate) fn print(verification: &Verification, ui: Ui) -> Result<(), Failure> {
-    ui.data(&format!("{}  {}", verification.verdict, ui::printable(&verification.path, false)))?;
+    let words = verdict_words(verification);
+    ui.data(&format!("{words}  {}", ui::printable(&verification.path, false)))?;
     ui.data(&verification.sentence)?;
     for fault in &verification.faults {
         ui.data(&ui::printable(&format!("  FAULT  {fault}"), false))?;
@@ -96,7 +97,12 @@ pub(crate) fn print(verification: &Verification, ui: Ui) -> Result<(), Failure> 
     }
     for exhibit in &verification.exhibits {
         ui.data(&ui::printable(
-            &format!("  {}  {}  {}", exhibit.id, exhibit.verdict, exhibit.folder),
+            &format!(
+                "  {}  {}  {}",
+                exhibit.id,
+                words_of(&exhibit.verdict, exhibit.ciphertext_only),
+                exhibit.folder
+            ),
             false,
         ))?;
     }
@@ -114,10 +120,19 @@ pub(crate) fn print(verification: &Verification, ui: Ui) -> Result<(), Failure> 
     Ok(())
 }
 
+/// The verdict, with what stands beside it.
+pub(crate) fn verdict_words(verification: &Verification) -> String {
+    words_of(&verification.verdict, verification.ciphertext_only)
+}
+
+fn words_of(verdict: &Verdict, ciphertext_only: bool) -> String {
+    if ciphertext_only { format!("{verdict} (CIPHERTEXT ONLY)") } else { verdict.to_string() }
+}
+
 fn record(target: &Target, verification: &Verification, session: &Session) {
     let mut entry = NewEntry::new(EntryType::VERIFY_RESULT)
         .how("command", "verify")
-        .result("verdict", verification.verdict.to_string())
+        .result("verdict", verdict_words(verification))
         .result("faults", verification.fault_count)
         .result("chunks", verification.counts.chunks)
         .result("stream_bytes", verification.counts.stream_bytes);

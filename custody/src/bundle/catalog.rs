@@ -16,10 +16,11 @@ use crate::strict_json;
 const LONGEST_LINE: usize = 4 << 20;
 
 /// What a member of a stream of files is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemberKind {
     /// A regular file.
+    #[default]
     File,
     /// A folder.
     Folder,
@@ -47,7 +48,7 @@ pub struct Xattr {
 }
 
 /// One member of a stream of files. Unknown facts are left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogEntry {
     /// Last access: RFC 3339, UTC, 9 digits, as all times here.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -257,6 +258,7 @@ mod tests {
         std::fs::write(folder.path().join("data/files.catalog.jsonl"), text).unwrap();
         let file = StoredFile {
             path: "data/files.catalog.jsonl".into(),
+            plain: None,
             sha256: sha256(claimed.as_bytes()),
             size: claimed.len() as u64,
         };

@@ -95,6 +95,26 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// What was asked for is encrypted, and no identity was given.
+    #[error("{path:?} is encrypted: an age identity of one of its recipients is needed to read it")]
+    Encrypted {
+        /// Path inside the bundle.
+        path: String,
+    },
+    /// A recipient or an identity is not one.
+    #[error("{reason}")]
+    Protection {
+        /// What is wrong, without anything secret.
+        reason: String,
+    },
+    /// A file of recipients or identities could not be read.
+    #[error("failed to read the age keys in {path:?}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The writer was asked for something that the format does not allow.
     #[error("cannot write the bundle: {reason}")]
     Refused {

@@ -153,6 +153,11 @@ pub(crate) struct ExtentJoiner {
 }
 
 impl ExtentJoiner {
+    /// One whose first range starts at `start`.
+    pub(crate) fn behind(start: u64) -> Self {
+        Self { open: None, at: start }
+    }
+
     /// Takes the next range; gives the extent before it once that is complete.
     pub(crate) fn push(&mut self, length: u64, state: State, detail: &str) -> Option<Extent> {
         if length == 0 {
@@ -165,6 +170,11 @@ impl ExtentJoiner {
             return None;
         }
         self.open.replace(Extent { start, length, state, detail: detail.to_owned() })
+    }
+
+    /// The extent that may still grow.
+    pub(crate) fn open(&self) -> Option<&Extent> {
+        self.open.as_ref()
     }
 
     /// Gives the last extent.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::error::{Error, Result};
 use super::extent::StateBytes;
 use super::frame::{LARGEST_CHUNK, SMALLEST_CHUNK};
+use super::protection::ENDING;
 use super::store::is_bundle_path;
 use super::tables::segment_name;
 use crate::digest::Digest;
@@ -98,12 +99,35 @@ pub struct Source {
 /// A file of the bundle, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredFile {
-    /// Path inside the bundle.
+    /// Path inside the bundle; it ends in `.age` where the file is encrypted.
     pub path: String,
+    /// What is inside, of an encrypted file.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plain: Option<Plain>,
     /// SHA-256 of the stored file.
     pub sha256: Digest,
     /// Bytes of the stored file.
     pub size: u64,
+}
+
+/// What is inside an encrypted file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plain {
+    /// Its SHA-256.
+    pub sha256: Digest,
+    /// Its bytes.
+    pub size: u64,
+}
+
+impl StoredFile {
+    /// The file as one who can decrypt it sees it, under the same path.
+    #[must_use]
+    pub fn decrypted(&self) -> Self {
+        match self.plain {
+            Some(Plain { sha256, size }) => Self { path: self.path.clone(), plain: None, sha256, size },
+            None => self.clone(),
+        }
+    }
 }
 
 /// One stream of a bundle.
@@ -187,6 +211,25 @@ impl Stream {
         tables.into_iter().flatten().chain(&self.segments)
     }
 
+    /// Whether its files are encrypted: all of them are, or none.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.chunks.plain.is_some()
+    }
+
+    /// The stream as one who can decrypt it sees it: sizes and hashes of its files are of what is inside.
+    #[must_use]
+    pub fn decrypted(&self) -> Self {
+        Self {
+            catalog: self.catalog.as_ref().map(StoredFile::decrypted),
+            chunks: self.chunks.decrypted(),
+            extents: self.extents.decrypted(),
+            ranges: self.ranges.as_ref().map(StoredFile::decrypted),
+            segments: self.segments.iter().map(StoredFile::decrypted).collect(),
+            ..self.clone()
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::manifest(format!("stream {:?}: {what}", self.name)));
         if !is_stream_name(&self.name) {
@@ -202,21 +245,26 @@ impl Stream {
         if self.segments.is_empty() != (self.size == 0) {
             return wrong("its segments do not fit its size");
         }
+        if self.files().any(|file| file.plain.is_some() != self.is_encrypted()) {
+            return wrong("some of its files are encrypted and some are not");
+        }
         let data = format!("data/{}", self.name);
+        let ending = if self.is_encrypted() { ENDING } else { "" };
         for (number, segment) in self.segments.iter().enumerate() {
             let name = u32::try_from(number).map(segment_name).unwrap_or_default();
-            if segment.path != format!("{data}/{name}") {
+            if segment.path != format!("{data}/{name}{ending}") {
                 return wrong("a segment has another path than its number gives");
             }
         }
-        for (file, ending) in [
+        for (file, kind) in [
             (Some(&self.chunks), "chunks.tsv"),
             (Some(&self.extents), "extents.tsv"),
             (self.catalog.as_ref(), "catalog.jsonl"),
             (self.ranges.as_ref(), "ranges.tsv"),
         ] {
-            if file.is_some_and(|file| file.path != format!("{data}.{ending}") || !is_bundle_path(&file.path))
-            {
+            if file.is_some_and(|file| {
+                file.path != format!("{data}.{kind}{ending}") || !is_bundle_path(&file.path)
+            }) {
                 return wrong("a table has another path than its stream gives");
             }
         }
@@ -256,7 +304,7 @@ pub(crate) mod tests {
     }
 
     fn stream() -> Stream {
-        let file = |path: &str| StoredFile { path: path.into(), sha256: sha256(b""), size: 1 };
+        let file = |path: &str| StoredFile { path: path.into(), plain: None, sha256: sha256(b""), size: 1 };
         Stream {
             catalog: None,
             chunk_root: sha256(b""),
@@ -281,6 +329,41 @@ pub(crate) mod tests {
         assert_eq!(bytes.iter().filter(|&&byte| byte == b'\n').count(), 1);
         assert!(bytes.starts_with(br#"{"case":"ir-2026-017","created":"#));
         assert_eq!(Manifest::from_bytes(&bytes).unwrap(), manifest);
+    }
+
+    fn encrypted_stream() -> Stream {
+        let mut encrypted = stream();
+        encrypted.catalog = Some(StoredFile { path: "data/disk.catalog.jsonl".into(), ..stream().chunks });
+        let Stream { chunks, extents, catalog, segments, .. } = &mut encrypted;
+        for file in [chunks, extents].into_iter().chain(catalog).chain(segments) {
+            file.path.push_str(".age");
+            file.plain = Some(Plain { sha256: sha256(b"plain"), size: 3 });
+        }
+        encrypted
+    }
+
+    #[test]
+    fn an_encrypted_stream_names_every_file_with_its_ending_and_what_is_inside() {
+        let manifest = Manifest { streams: vec![encrypted_stream()], ..manifest() };
+        let bytes = manifest.to_bytes().unwrap();
+        assert_eq!(Manifest::from_bytes(&bytes).unwrap(), manifest);
+        let plain = manifest.streams[0].decrypted();
+        assert!(!plain.is_encrypted());
+        assert!(plain.files().all(|file| file.size == 3 && file.sha256 == sha256(b"plain")));
+        type Change = fn(&mut Stream);
+        let changes: [Change; 5] = [
+            |stream| stream.chunks.plain = None,
+            |stream| stream.segments[0].plain = None,
+            |stream| stream.catalog.as_mut().unwrap().plain = None,
+            |stream| stream.extents.path = "data/disk.extents.tsv".into(),
+            |stream| stream.segments[0].path = "data/disk/000000.zst".into(),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut changed = encrypted_stream();
+            change(&mut changed);
+            let bytes = Manifest { streams: vec![changed], ..super::tests::manifest() }.to_bytes().unwrap();
+            assert!(matches!(Manifest::from_bytes(&bytes), Err(Error::Manifest { .. })), "change {number}");
+        }
     }
 
     #[test]

@@ -2,31 +2,44 @@
 //!
 //! A bundle is a folder that `sha256sum`, `zstd`, `jq` and `openssl` can check. Only this module knows its files.
 
+#[cfg(not(feature = "age"))]
+#[path = "age_absent.rs"]
+mod age_format;
+#[cfg(feature = "age")]
+mod age_format;
 mod cache;
 mod catalog;
+mod decrypted_store;
 mod error;
 mod extent;
 mod frame;
+mod journal;
 mod manifest;
 mod opening;
+mod protection;
 mod reader;
+mod resume;
 mod seal;
 mod store;
 mod tables;
 mod writer;
 
 pub use catalog::{CatalogEntry, CatalogReader, MemberKind, Xattr, file_time};
+pub use decrypted_store::DecryptedStore;
 pub use error::{Error, Result};
 pub use extent::{Extent, Gap, State, StateBytes, UnknownState};
 pub use frame::{DEFAULT_CHUNK, EncodedChunk, Encoder, Frame, LARGEST_CHUNK, SMALLEST_CHUNK, is_zero};
-pub use manifest::{Examiner, FORMAT, LogOrigin, Manifest, Source, StoredFile, Stream};
+pub use manifest::{Examiner, FORMAT, LogOrigin, Manifest, Plain, Source, StoredFile, Stream};
 pub use opening::{Bundle, DEFAULT_CACHE};
+pub use protection::{Identities, Recipients};
 pub use reader::{ChunkProof, StreamReader};
+pub use resume::{Resume, Resumed, Sample, journaled_bytes, lock_journal, remove_journal};
 pub use seal::{SealFiles, seal};
-pub use store::{BundleStore, LocalFolder, NewFile};
+pub use store::{BundleStore, LocalFolder, NewFile, Unfinished};
 pub use tables::{ChunkRow, ChunkTable, read_extents, segment_name};
-pub use writer::{Cut, HashedFile, SEGMENT, StreamWriter, put};
+pub use writer::{Cut, HashedFile, MARK_EVERY, SEGMENT, StreamWriter, put};
 
 pub(crate) use frame::{SeekTable, decode};
 pub(crate) use manifest::LONGEST_MANIFEST;
+pub(crate) use protection::Unopened;
 pub(crate) use store::StoreFile;

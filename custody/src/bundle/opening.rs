@@ -7,9 +7,11 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 use super::cache::ChunkCache;
+use super::decrypted_store::DecryptedStore;
 use super::error::{Error, Result};
 use super::frame::LARGEST_CHUNK;
 use super::manifest::{LONGEST_MANIFEST, Manifest};
+use super::protection::Identities;
 use super::reader::StreamReader;
 use super::store::{BundleStore, LocalFolder, StoreFile};
 use crate::digest::{Digest, sha256};
@@ -36,6 +38,8 @@ pub struct Bundle {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) store: Arc<dyn BundleStore>,
+    /// Whether the store gives what is inside encrypted files.
+    decrypts: bool,
     manifest: Manifest,
     pub(super) cache: ChunkCache,
 }
@@ -57,6 +61,24 @@ impl Bundle {
     ///
     /// As [`Bundle::open`].
     pub fn open_with(path: &Path, store: Arc<dyn BundleStore>, cache: usize) -> Result<Self> {
+        Self::open_in(path, store, cache, false)
+    }
+
+    /// Opens the bundle in a local folder with the keys that open what is encrypted in it. Without any, its manifest
+    /// can be read and its streams cannot.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundle::open`]. Whether a key fits is known when a stream is first asked for.
+    pub fn open_with_identities(path: &Path, identities: &Identities) -> Result<Self> {
+        if identities.is_empty() {
+            return Self::open(path);
+        }
+        let store = DecryptedStore::new(Arc::new(LocalFolder::new(path)), identities.clone());
+        Self::open_in(path, Arc::new(store), DEFAULT_CACHE, true)
+    }
+
+    fn open_in(path: &Path, store: Arc<dyn BundleStore>, cache: usize, decrypts: bool) -> Result<Self> {
         let has = |name| match store.size_of(name) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -85,7 +107,7 @@ impl Bundle {
         }
         let largest = manifest.streams.iter().map(|stream| stream.chunk_size).max().unwrap_or(LARGEST_CHUNK);
         let streams = manifest.streams.iter().map(|_| OnceLock::new()).collect();
-        let shared = Shared { store, manifest, cache: ChunkCache::new(cache, largest as usize) };
+        let shared = Shared { store, decrypts, manifest, cache: ChunkCache::new(cache, largest as usize) };
         Ok(Self { shared: Arc::new(shared), manifest_sha256: found, streams })
     }
 
@@ -111,8 +133,8 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// [`Error::NoStream`], [`Error::Table`], [`Error::Altered`] if a table is not the one that the manifest names,
-    /// [`Error::Read`].
+    /// [`Error::NoStream`], [`Error::Encrypted`] without an identity, [`Error::Table`], [`Error::Altered`] if a table is
+    /// not the one that the manifest names, [`Error::Read`], also when no identity fits.
     pub fn stream(&self, name: &str) -> Result<StreamReader> {
         let no_stream = || Error::NoStream { name: name.to_owned() };
         let number =
@@ -122,6 +144,9 @@ impl Bundle {
             return Ok(reader.clone());
         }
         let stream = self.manifest().streams.get(number).ok_or_else(no_stream)?.clone();
+        if stream.is_encrypted() && !self.shared.decrypts {
+            return Err(Error::Encrypted { path: stream.chunks.path });
+        }
         let reader = StreamReader::load(Arc::clone(&self.shared), number, stream)?;
         Ok(slot.get_or_init(|| reader).clone())
     }

@@ -11,6 +11,7 @@ use super::extent::{Extent, State, StateBytes};
 use super::frame::decode;
 use super::manifest::{StoredFile, Stream};
 use super::opening::Shared;
+use super::protection::Unopened;
 use super::store::{BundleStore, StoreFile};
 use super::tables::{ChunkRow, ChunkTable, read_extents};
 use crate::digest::{Digest, Hasher, sha256};
@@ -57,12 +58,13 @@ impl std::fmt::Debug for Inner {
 
 impl StreamReader {
     pub(super) fn load(shared: Arc<Shared>, number: usize, stream: Stream) -> Result<Self> {
-        let sizes: Vec<u64> = stream.segments.iter().map(|segment| segment.size).collect();
-        let chunks = read_table(&shared.store, &stream.chunks, |path, input| {
+        let inside = stream.decrypted();
+        let sizes: Vec<u64> = inside.segments.iter().map(|segment| segment.size).collect();
+        let chunks = read_table(&shared.store, &inside.chunks, |path, input| {
             ChunkTable::read(path, input, stream.chunk_size, stream.size, &sizes)
         })?;
         let extents =
-            read_table(&shared.store, &stream.extents, |path, input| read_extents(path, input, stream.size))?;
+            read_table(&shared.store, &inside.extents, |path, input| read_extents(path, input, stream.size))?;
         let mut states = StateBytes::default();
         for extent in &extents {
             states.add(extent.state, extent.length);
@@ -167,7 +169,7 @@ impl StreamReader {
     #[must_use]
     pub fn catalog(&self) -> Option<CatalogReader> {
         let file = self.inner.stream.catalog.as_ref()?;
-        Some(CatalogReader::new(Arc::clone(&self.inner.shared.store), file, self.len()))
+        Some(CatalogReader::new(Arc::clone(&self.inner.shared.store), &file.decrypted(), self.len()))
     }
 
     /// Reads at an offset, and gives how many bytes were read: fewer than asked only at the end of the stream.
@@ -255,12 +257,12 @@ impl StreamReader {
             .get(row.segment as usize)
             .ok_or_else(|| self.damaged(row, "its segment is not in the manifest".to_owned()))?;
         let mut frame = vec![0; row.frame_length as usize];
-        let read = self
-            .inner
-            .shared
-            .store
-            .read_at(path, row.frame_offset, &mut frame)
-            .map_err(|source| Error::read(path, source))?;
+        let read = self.inner.shared.store.read_at(path, row.frame_offset, &mut frame).map_err(|source| {
+            match Unopened::is_damage(&source) {
+                true => self.damaged(row, format!("{path}: {source}")),
+                false => Error::read(path, source),
+            }
+        })?;
         if read != frame.len() {
             return Err(self.damaged(row, format!("{path} ends within its frame")));
         }
@@ -327,27 +329,39 @@ fn read_table<T>(
     if size != file.size {
         return Err(altered(format!("{} bytes", file.size), format!("{size} bytes")));
     }
-    let mut input = BufReader::with_capacity(
-        64 << 10,
-        Hashing { inner: StoreFile::new(Arc::clone(store), &file.path), hasher: Hasher::new() },
-    );
+    let mut input =
+        BufReader::with_capacity(64 << 10, Hashing::new(StoreFile::new(Arc::clone(store), &file.path)));
     let table = read(&file.path, &mut input)?;
-    let found = input.into_inner().hasher.finish();
+    let found = input.into_inner().into_parts().0.finish();
     if found != file.sha256 {
         return Err(altered(file.sha256.to_string(), found.to_string()));
     }
     Ok(table)
 }
 
-struct Hashing {
-    inner: StoreFile,
+/// Hashes what is read through it.
+pub(super) struct Hashing<R> {
+    inner: R,
     hasher: Hasher,
+    read: u64,
 }
 
-impl Read for Hashing {
+impl<R> Hashing<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Self { inner, hasher: Hasher::new(), read: 0 }
+    }
+
+    /// The hash so far, and of how many bytes.
+    pub(super) fn into_parts(self) -> (Hasher, u64) {
+        (self.hasher, self.read)
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buf)?;
         self.hasher.update(buf.get(..read).unwrap_or_default());
+        self.read = self.read.saturating_add(read as u64);
         Ok(read)
     }
 }

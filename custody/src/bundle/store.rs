@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, openat, renameat_with};
+use rustix::fs::{Advice, CWD, Mode, OFlags, RenameFlags, fadvise, openat, renameat_with};
 
 /// A place that holds the immutable files of one bundle.
 ///
@@ -36,6 +36,49 @@ pub trait BundleStore: Send + Sync + fmt::Debug {
     ///
     /// [`io::ErrorKind::AlreadyExists`] if a file of that name is there, or what the system says.
     fn put_new(&self, path: &str) -> io::Result<Box<dyn NewFile>>;
+
+    /// What it can do with files that were begun and not finished; nothing, unless it says so.
+    fn unfinished(&self) -> Option<&dyn Unfinished> {
+        None
+    }
+}
+
+/// Files that were begun and never sealed, so that a writer that was cut short can be followed by another.
+pub trait Unfinished {
+    /// Opens a file that is only ever appended to, made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn open_to_append(&self, path: &str) -> io::Result<File>;
+
+    /// Where the bytes of a file can be read that may or may not have its name yet.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if there is neither, or what the system says.
+    fn path_of(&self, path: &str) -> io::Result<String>;
+
+    /// Takes a file up again, cut to its first `length` bytes. One that had its name already loses it.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::UnexpectedEof`] if it is shorter, or what the system says.
+    fn reopen(&self, path: &str, length: u64) -> io::Result<Box<dyn NewFile>>;
+
+    /// Makes the name of a file durable, finished or not, with those of the folders above it.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn sync_names(&self, path: &str) -> io::Result<()>;
+
+    /// Removes a file, finished or not. Says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn discard(&self, path: &str) -> io::Result<bool>;
 }
 
 /// A file on its way into a store.
@@ -48,10 +91,22 @@ pub trait NewFile: Write + Send {
     ///
     /// What the system says; [`io::ErrorKind::AlreadyExists`] if another writer took the name.
     fn finish(self: Box<Self>) -> io::Result<()>;
+
+    /// A second descriptor of the file, with which another thread brings it to the disk; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn to_sync(&self) -> io::Result<Option<File>> {
+        Ok(None)
+    }
 }
 
 /// After so many bytes a file is synced while it is written on.
 const SYNC_EVERY: usize = 32 << 20;
+
+/// The same, where what is written shall not stay in the page cache.
+const DROP_EVERY: usize = 4 << 20;
 
 /// Files kept open by one store: a bundle of 64 GiB has 64 segments.
 const OPEN_FILES: usize = 64;
@@ -60,6 +115,7 @@ const OPEN_FILES: usize = 64;
 pub struct LocalFolder {
     root: PathBuf,
     open: Mutex<HashMap<String, Arc<File>>>,
+    leaves_no_cache: bool,
 }
 
 impl fmt::Debug for LocalFolder {
@@ -71,7 +127,17 @@ impl fmt::Debug for LocalFolder {
 impl LocalFolder {
     /// Takes the folder as it is; nothing is read or made.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), open: Mutex::default() }
+        Self { root: root.into(), open: Mutex::default(), leaves_no_cache: false }
+    }
+
+    /// Asks the system to drop from its page cache what is written, as soon as it is on the disk.
+    ///
+    /// For evidence that is this machine's own memory: each page of cache overwrites a free page of it, which may still
+    /// hold what a process that has ended left behind. Reading the files again takes longer.
+    #[must_use]
+    pub fn leaving_no_cache(mut self) -> Self {
+        self.leaves_no_cache = true;
+        self
     }
 
     /// The folder.
@@ -96,6 +162,13 @@ impl LocalFolder {
             }
         }
         Ok(place)
+    }
+
+    /// Closes a file that is about to change, under both its names.
+    fn forget(&self, path: &str) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(path);
+        open.remove(&format!("{path}.part"));
     }
 
     fn opened(&self, path: &str) -> io::Result<Arc<File>> {
@@ -152,12 +225,82 @@ impl BundleStore for LocalFolder {
         if fs::symlink_metadata(&place).is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let mut unfinished = place.clone().into_os_string();
-        unfinished.push(".part");
-        let unfinished = PathBuf::from(unfinished);
+        let unfinished = unfinished_name(&place);
         let file = File::options().write(true).create_new(true).open(&unfinished)?;
         let root = self.root.clone();
-        Ok(Box::new(LocalFile { file, unfinished, place, root, unsynced: 0, syncing: None }))
+        let leaves_no_cache = self.leaves_no_cache;
+        Ok(Box::new(LocalFile { file, unfinished, place, root, leaves_no_cache, unsynced: 0, syncing: None }))
+    }
+
+    fn unfinished(&self) -> Option<&dyn Unfinished> {
+        Some(self)
+    }
+}
+
+/// The name of a file until it is finished.
+fn unfinished_name(place: &Path) -> PathBuf {
+    let mut name = place.to_owned().into_os_string();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+impl Unfinished for LocalFolder {
+    fn open_to_append(&self, path: &str) -> io::Result<File> {
+        let place = self.locate(path)?;
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = File::from(openat(CWD, &place, flags, Mode::from_raw_mode(0o644))?);
+        File::open(&self.root)?.sync_all()?;
+        Ok(file)
+    }
+
+    fn path_of(&self, path: &str) -> io::Result<String> {
+        let place = self.locate(path)?;
+        if fs::symlink_metadata(&place).is_ok() {
+            return Ok(path.to_owned());
+        }
+        fs::symlink_metadata(unfinished_name(&place))?;
+        Ok(format!("{path}.part"))
+    }
+
+    fn reopen(&self, path: &str, length: u64) -> io::Result<Box<dyn NewFile>> {
+        let place = self.locate(path)?;
+        let unfinished = unfinished_name(&place);
+        if fs::symlink_metadata(&place).is_ok() {
+            fs::rename(&place, &unfinished)?;
+        }
+        self.forget(path);
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mut file = File::from(openat(CWD, &unfinished, flags, Mode::empty())?);
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+        }
+        if found.len() < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.set_len(length)?;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(length))?;
+        let root = self.root.clone();
+        let leaves_no_cache = self.leaves_no_cache;
+        Ok(Box::new(LocalFile { file, unfinished, place, root, leaves_no_cache, unsynced: 0, syncing: None }))
+    }
+
+    fn sync_names(&self, path: &str) -> io::Result<()> {
+        sync_folders_above(&self.locate(path)?, &self.root)
+    }
+
+    fn discard(&self, path: &str) -> io::Result<bool> {
+        let place = self.locate(path)?;
+        self.forget(path);
+        let mut found = false;
+        for name in [unfinished_name(&place), place] {
+            match fs::remove_file(&name) {
+                Ok(()) => found = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -166,6 +309,7 @@ struct LocalFile {
     unfinished: PathBuf,
     place: PathBuf,
     root: PathBuf,
+    leaves_no_cache: bool,
     unsynced: usize,
     syncing: Option<JoinHandle<io::Result<()>>>,
 }
@@ -173,13 +317,22 @@ struct LocalFile {
 impl LocalFile {
     /// Lets a thread bring to the disk what is written so far, so that little is left to wait for at the end.
     fn sync_behind(&mut self) -> io::Result<()> {
-        if self.unsynced < SYNC_EVERY || self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+        let every = if self.leaves_no_cache { DROP_EVERY } else { SYNC_EVERY };
+        if self.unsynced < every || self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
             return Ok(());
         }
         self.end_syncing()?;
         self.unsynced = 0;
         let file = self.file.try_clone()?;
-        self.syncing = Some(thread::Builder::new().name("sync".to_owned()).spawn(move || file.sync_data())?);
+        let leaves_no_cache = self.leaves_no_cache;
+        let sync = move || {
+            file.sync_data()?;
+            if leaves_no_cache {
+                drop_cache(&file);
+            }
+            Ok(())
+        };
+        self.syncing = Some(thread::Builder::new().name("sync".to_owned()).spawn(sync)?);
         Ok(())
     }
 
@@ -207,10 +360,17 @@ impl Write for LocalFile {
 }
 
 impl NewFile for LocalFile {
+    fn to_sync(&self) -> io::Result<Option<File>> {
+        self.file.try_clone().map(Some)
+    }
+
     fn finish(mut self: Box<Self>) -> io::Result<()> {
         // An error of the file is told to one sync only, and that may have been the thread's.
         self.end_syncing()?;
         self.file.sync_all()?;
+        if self.leaves_no_cache {
+            drop_cache(&self.file);
+        }
         match renameat_with(CWD, &self.unfinished, CWD, &self.place, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             // File systems without the flag: the name was free when the file was begun, and one writer owns a bundle.
@@ -222,15 +382,24 @@ impl NewFile for LocalFile {
             }
             Err(error) => return Err(error.into()),
         }
-        // A name is durable only when its folder is, and a new folder only when the folder above it is.
-        for folder in self.place.ancestors().skip(1) {
-            File::open(folder)?.sync_all()?;
-            if folder == self.root {
-                break;
-            }
-        }
-        Ok(())
+        sync_folders_above(&self.place, &self.root)
     }
+}
+
+/// Drops a file's pages from the cache, but for those that are not on the disk yet. Advice: it may be left unheeded.
+fn drop_cache(file: &File) {
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
+}
+
+/// A name is durable only when its folder is, and a new folder only when the folder above it is.
+fn sync_folders_above(place: &Path, root: &Path) -> io::Result<()> {
+    for folder in place.ancestors().skip(1) {
+        File::open(folder)?.sync_all()?;
+        if folder == root {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Reads one file of a store from its start.
@@ -257,6 +426,21 @@ impl io::Read for StoreFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_that_leaves_no_cache_keeps_every_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalFolder::new(folder.path()).leaving_no_cache();
+        let bytes: Vec<u8> = (0..3 * DROP_EVERY + 77).map(|i| (i / 251) as u8).collect();
+        let mut file = store.put_new("data/memory/000000.zst").unwrap();
+        for part in bytes.chunks(1 << 20) {
+            file.write_all(part).unwrap();
+        }
+        file.finish().unwrap();
+        let mut read = vec![0; bytes.len()];
+        assert_eq!(store.read_at("data/memory/000000.zst", 0, &mut read).unwrap(), bytes.len());
+        assert!(read == bytes);
+    }
 
     #[test]
     fn a_file_has_its_name_only_when_it_is_finished() {

@@ -1,20 +1,25 @@
 //! Writes a bundle: segments and tables as the stream comes, then everything that seals it.
 
-use std::io::Write;
+use std::fs::File;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use super::error::{Error, Result};
 use super::extent::{ExtentJoiner, Gap, State, StateBytes};
 use super::frame::{EncodedChunk, LARGEST_CHUNK, SMALLEST_CHUNK, SeekTable};
+use super::journal::{Journal, Mark, OpenExtent};
 use super::manifest::{StoredFile, Stream, is_stream_name};
-use super::store::{BundleStore, NewFile};
+use super::protection::{ENDING, Output, Recipients};
+use super::store::{BundleStore, Unfinished};
 use super::tables::{CHUNKS_HEADER, ChunkRow, EXTENTS_HEADER, is_detail, segment_name};
 use crate::digest::{Digest, Hasher};
 use crate::merkle::Frontier;
 
 /// Bytes of a stream in each segment but the last: 1 GiB.
 pub const SEGMENT: u64 = 1 << 30;
+
+/// Bytes of a stream between two marks of its journal: 64 MiB.
+pub const MARK_EVERY: u64 = 64 << 20;
 
 /// Rows are gathered to writes of this size.
 const TABLE_BUFFER: usize = 64 << 10;
@@ -65,18 +70,13 @@ impl Cut {
 /// A file of the bundle that is hashed while it is written.
 pub struct HashedFile {
     path: String,
-    file: Box<dyn NewFile>,
-    hasher: Hasher,
-    size: u64,
+    out: Output,
     buffer: Vec<u8>,
 }
 
 impl std::fmt::Debug for HashedFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HashedFile")
-            .field("path", &self.path)
-            .field("size", &self.size)
-            .finish_non_exhaustive()
+        f.debug_struct("HashedFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -87,8 +87,35 @@ impl HashedFile {
     ///
     /// [`Error::Write`], also when there is one of that name.
     pub fn begin(store: &dyn BundleStore, path: &str) -> Result<Self> {
-        let file = store.put_new(path).map_err(|source| Error::write(path, source))?;
-        Ok(Self { path: path.to_owned(), file, hasher: Hasher::new(), size: 0, buffer: Vec::new() })
+        Self::begin_with(store, path, None)
+    }
+
+    /// Begins a file that is encrypted on the way if there are recipients: then its path gets the ending `.age`.
+    ///
+    /// # Errors
+    ///
+    /// As [`HashedFile::begin`].
+    pub fn begin_with(store: &dyn BundleStore, path: &str, protection: Option<&Recipients>) -> Result<Self> {
+        let path = format!("{path}{}", if protection.is_some() { ENDING } else { "" });
+        let file = store.put_new(&path).map_err(|source| Error::write(&path, source))?;
+        let out = Output::new(file, protection).map_err(|source| Error::write(&path, source))?;
+        Ok(Self { path, out, buffer: Vec::new() })
+    }
+
+    /// Goes on with a file that was cut short, behind its first `length` bytes, whose hash so far is `hasher`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`].
+    pub(crate) fn resume(store: &dyn Unfinished, path: &str, length: u64, hasher: Hasher) -> Result<Self> {
+        let file = store.reopen(path, length).map_err(|source| Error::write(path, source))?;
+        Ok(Self { path: path.to_owned(), out: Output::resumed(file, length, hasher), buffer: Vec::new() })
+    }
+
+    /// Brings everything to the file, and gives a descriptor that syncs it.
+    fn flushed(&mut self) -> Result<Option<File>> {
+        self.flush()?;
+        self.out.to_sync().map_err(|source| Error::write(&self.path, source))
     }
 
     /// Appends bytes; small ones are gathered.
@@ -108,18 +135,24 @@ impl HashedFile {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|source| Error::write(&self.path, source))?;
-        self.hasher.update(bytes);
-        self.size = self.size.saturating_add(bytes.len() as u64);
-        Ok(())
+        self.out.write_all(bytes).map_err(|source| Error::write(&self.path, source))
     }
 
     fn flush(&mut self) -> Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         let written = self.write(&buffer);
         buffer.clear();
         self.buffer = buffer;
         written
+    }
+
+    /// Writes all that is gathered, the end of what is encrypted too: nothing can be appended after it.
+    fn end(&mut self) -> Result<()> {
+        self.flush()?;
+        self.out.end().map_err(|source| Error::write(&self.path, source))
     }
 
     /// Makes the file durable, gives it its name, and says what was stored.
@@ -128,10 +161,10 @@ impl HashedFile {
     ///
     /// [`Error::Write`].
     pub fn finish(mut self) -> Result<StoredFile> {
-        self.flush()?;
-        let Self { path, file, hasher, size, .. } = self;
-        file.finish().map_err(|source| Error::write(&path, source))?;
-        Ok(StoredFile { path, sha256: hasher.finish(), size })
+        self.end()?;
+        let Self { path, out, .. } = self;
+        let (size, sha256, plain) = out.finish().map_err(|source| Error::write(&path, source))?;
+        Ok(StoredFile { path, plain, sha256, size })
     }
 }
 
@@ -152,32 +185,36 @@ pub fn put(store: &dyn BundleStore, path: &str, bytes: &[u8]) -> Result<StoredFi
 /// last one, with the tables, under names that end in `.part`.
 #[derive(Debug)]
 pub struct StreamWriter {
-    store: Arc<dyn BundleStore>,
-    name: String,
-    kind: String,
-    cut: Cut,
-    segment: Option<Segment>,
+    pub(super) store: Arc<dyn BundleStore>,
+    pub(super) protection: Option<Arc<Recipients>>,
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) cut: Cut,
+    pub(super) segment: Option<Segment>,
     /// Segments whose frames are written, in order; the last may still be on its way to the disk.
-    segments: Vec<StoredFile>,
-    settling: Option<JoinHandle<Result<StoredFile>>>,
-    segment_number: u32,
-    chunks: HashedFile,
-    extents: HashedFile,
-    joiner: ExtentJoiner,
-    states: StateBytes,
-    root: Frontier,
-    index: u64,
-    size: u64,
-    short: bool,
-    line: String,
+    pub(super) segments: Vec<StoredFile>,
+    pub(super) settling: Option<JoinHandle<Result<StoredFile>>>,
+    pub(super) segment_number: u32,
+    pub(super) chunks: HashedFile,
+    pub(super) extents: HashedFile,
+    pub(super) joiner: ExtentJoiner,
+    pub(super) states: StateBytes,
+    pub(super) root: Frontier,
+    pub(super) index: u64,
+    pub(super) size: u64,
+    pub(super) short: bool,
+    pub(super) line: String,
+    pub(super) journal: Option<Journal>,
+    pub(super) mark_every: u64,
+    pub(super) marked: u64,
 }
 
 #[derive(Debug)]
-struct Segment {
-    file: HashedFile,
-    seek_table: SeekTable,
-    length: u64,
-    stored: u64,
+pub(super) struct Segment {
+    pub(super) file: HashedFile,
+    pub(super) seek_table: SeekTable,
+    pub(super) length: u64,
+    pub(super) stored: u64,
 }
 
 impl StreamWriter {
@@ -187,16 +224,33 @@ impl StreamWriter {
     ///
     /// [`Error::Refused`] for a name or a cut that the format does not allow, [`Error::Write`].
     pub fn begin(store: Arc<dyn BundleStore>, name: &str, kind: &str, cut: Cut) -> Result<Self> {
+        Self::begin_with(store, name, kind, cut, None)
+    }
+
+    /// Begins a stream whose files are encrypted if there are recipients.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamWriter::begin`].
+    pub fn begin_with(
+        store: Arc<dyn BundleStore>,
+        name: &str,
+        kind: &str,
+        cut: Cut,
+        protection: Option<Arc<Recipients>>,
+    ) -> Result<Self> {
         cut.check()?;
         if !is_stream_name(name) {
             return Err(Error::Refused { reason: format!("{name:?} cannot name a stream") });
         }
-        let mut chunks = HashedFile::begin(&*store, &format!("data/{name}.chunks.tsv"))?;
+        let begin = |path: String| HashedFile::begin_with(&*store, &path, protection.as_deref());
+        let mut chunks = begin(format!("data/{name}.chunks.tsv"))?;
         chunks.append(format!("{CHUNKS_HEADER}\n").as_bytes())?;
-        let mut extents = HashedFile::begin(&*store, &format!("data/{name}.extents.tsv"))?;
+        let mut extents = begin(format!("data/{name}.extents.tsv"))?;
         extents.append(format!("{EXTENTS_HEADER}\n").as_bytes())?;
         Ok(Self {
             store,
+            protection,
             name: name.to_owned(),
             kind: kind.to_owned(),
             cut,
@@ -213,13 +267,69 @@ impl StreamWriter {
             size: 0,
             short: false,
             line: String::new(),
+            journal: None,
+            mark_every: MARK_EVERY,
+            marked: 0,
         })
+    }
+
+    /// Keeps a journal from now on, so that the stream can be taken up again should this writer be cut short.
+    ///
+    /// A mark is made after every `every` bytes of the stream, [`MARK_EVERY`] as a rule. Stores that cannot take up an
+    /// unfinished file keep none, and no journal is kept of an encrypted stream: nothing can be put behind ciphertext
+    /// whose key is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`].
+    pub fn keep_journal(mut self, every: u64) -> Result<Self> {
+        if self.protection.is_none() {
+            self.journal = Journal::open(&*self.store)?;
+            self.mark_every = every;
+            self.mark()?;
+        }
+        Ok(self)
+    }
+
+    /// Notes up to where everything is on the disk.
+    fn mark(&mut self) -> Result<()> {
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        // A segment counts as complete only once it has its name.
+        self.settle()?;
+        self.marked = self.size;
+        let mut files = Vec::new();
+        if let Some(segment) = self.segment.as_mut() {
+            files.extend(segment.file.flushed()?);
+        }
+        files.extend(self.chunks.flushed()?);
+        files.extend(self.extents.flushed()?);
+        let mark = Mark {
+            stream: self.name.clone(),
+            kind: self.kind.clone(),
+            chunk_size: self.cut.chunk_size,
+            segment_size: self.cut.segment_size,
+            size: self.size,
+            chunks_bytes: self.chunks.out.size(),
+            extents_bytes: self.extents.out.size(),
+            open_extent: self.joiner.open().map(OpenExtent::from),
+            segments: self.segment_number,
+            segment_bytes: self.segment.as_ref().map_or(0, |segment| segment.stored),
+        };
+        journal.mark(&mark, files)?;
+        self.journal = Some(journal);
+        Ok(())
     }
 
     /// Bytes of the stream so far.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Chunks of the stream so far.
+    #[must_use]
+    pub fn chunks(&self) -> u64 {
+        self.index
     }
 
     /// Bytes by state so far.
@@ -249,12 +359,11 @@ impl StreamWriter {
             Some(segment) => segment,
             None => {
                 let path = format!("data/{}/{}", self.name, segment_name(number));
-                self.segment.insert(Segment {
-                    file: HashedFile::begin(&*self.store, &path)?,
-                    seek_table: SeekTable::default(),
-                    length: 0,
-                    stored: 0,
-                })
+                let file = HashedFile::begin_with(&*self.store, &path, self.protection.as_deref())?;
+                if let (Some(_), Some(unfinished)) = (&self.journal, self.store.unfinished()) {
+                    unfinished.sync_names(&path).map_err(|source| Error::write(&path, source))?;
+                }
+                self.segment.insert(Segment { file, seek_table: SeekTable::default(), length: 0, stored: 0 })
             }
         };
         let row = ChunkRow {
@@ -280,6 +389,9 @@ impl StreamWriter {
         self.size = self.size.saturating_add(u64::from(chunk.length));
         if full {
             self.end_segment()?;
+        }
+        if self.journal.is_some() && self.size - self.marked >= self.mark_every {
+            self.mark()?;
         }
         Ok(())
     }
@@ -330,7 +442,7 @@ impl StreamWriter {
         let Some(Segment { mut file, seek_table, .. }) = self.segment.take() else { return Ok(()) };
         file.append(&seek_table.to_frame())?;
         // Written here and not by the thread: no later segment may exist while bytes of this one are in memory only.
-        file.flush()?;
+        file.end()?;
         self.settle()?;
         self.segment_number = self.segment_number.saturating_add(1);
         self.settling = Some(thread::spawn(move || file.finish()));
@@ -349,15 +461,20 @@ impl StreamWriter {
 
     /// Gives the stream up: what was gathered is written as far as it can be, under names that end in `.part`.
     pub fn abandon(mut self) {
+        // What is on its way may be had again only by reading the source again.
+        let _ = self.mark();
         let last = self.joiner.finish();
         // The cause is known already, and a full disk refuses this too.
         let _ = self.write_extent(last);
-        let _ = self.chunks.flush();
-        let _ = self.extents.flush();
+        let _ = self.chunks.end();
+        let _ = self.extents.end();
         if let Some(segment) = self.segment.as_mut() {
-            let _ = segment.file.flush();
+            let _ = segment.file.end();
         }
         let _ = self.settle();
+        if let Some(mut journal) = self.journal.take() {
+            let _ = journal.settle();
+        }
     }
 
     /// Ends the stream: its last segment and its tables get their names.
@@ -373,8 +490,12 @@ impl StreamWriter {
         sha256_data: Digest,
         catalog: Option<StoredFile>,
     ) -> Result<Stream> {
+        self.mark()?;
         self.end_segment()?;
         self.settle()?;
+        if let Some(mut journal) = self.journal.take() {
+            journal.settle()?;
+        }
         let last = self.joiner.finish();
         self.write_extent(last)?;
         Ok(Stream {

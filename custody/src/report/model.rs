@@ -1,10 +1,11 @@
 //! Collects what the report says, each statement from a recomputation or an entry.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::device_picture::{self, Bar, Key};
 use super::words;
-use crate::bundle::{Bundle, State, StateBytes, StreamReader};
+use crate::bundle::{Bundle, State, StateBytes, Stream, StreamReader};
 use crate::case::{Case, Exhibit};
 use crate::clock::parse_rfc3339;
 use crate::custody_log::CustodyLog;
@@ -230,7 +231,13 @@ fn limits(verification: &Verification, exhibits: &[ExhibitPart], entries: &[Entr
 }
 
 fn exhibit_part(exhibit: &Exhibit, found: Option<&ExhibitVerdict>, faults: Vec<FaultPart>) -> ExhibitPart {
-    let verdict = found.map_or_else(|| "not verified".to_owned(), |found| found.verdict.to_string());
+    let verdict = found.map_or_else(
+        || "not verified".to_owned(),
+        |found| match found.ciphertext_only {
+            true => format!("{} (CIPHERTEXT ONLY)", found.verdict),
+            false => found.verdict.to_string(),
+        },
+    );
     let Ok(bundle) = Bundle::open(&exhibit.folder) else {
         let name =
             exhibit.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -247,6 +254,7 @@ fn exhibit_part(exhibit: &Exhibit, found: Option<&ExhibitVerdict>, faults: Vec<F
         };
     };
     let manifest = bundle.manifest();
+    // Of an encrypted stream the manifest alone is told.
     let streams = bundle.streams().unwrap_or_default();
     let sealed = CustodyLog::open(&exhibit.folder)
         .and_then(|log| log.read())
@@ -276,19 +284,23 @@ fn exhibit_part(exhibit: &Exhibit, found: Option<&ExhibitVerdict>, faults: Vec<F
             known(manifest.tool.build_sha256.as_ref().map(ToString::to_string))
         ),
     );
-    for stream in &streams {
-        row(
-            "SHA-256",
-            format!("{} (stream {}, {} bytes)", stream.stream().sha256, stream.name(), stream.len()),
-        );
+    for stream in &manifest.streams {
+        row("SHA-256", format!("{} (stream {}, {} bytes)", stream.sha256, stream.name, stream.size));
+    }
+    let recipients = manifest.options.get("encrypted_to").and_then(Value::as_array);
+    if manifest.streams.iter().any(Stream::is_encrypted) {
+        let names: Vec<_> = recipients.into_iter().flatten().filter_map(Value::as_str).collect();
+        row("Encrypted to", said(&names.join(", ")));
     }
     row("SHA-256 of manifest.json", bundle.manifest_sha256().to_string());
     ExhibitPart {
         id: exhibit.id.clone(),
         name: manifest.name.clone(),
         kind: manifest.source.kind.clone(),
-        size_words: size_words(streams.iter().map(StreamReader::len).sum()),
-        sha256: streams.first().map(|stream| stream.stream().sha256.to_string()).unwrap_or_default(),
+        size_words: size_words(
+            manifest.streams.iter().fold(0, |size, stream| size.saturating_add(stream.size)),
+        ),
+        sha256: manifest.streams.first().map(|stream| stream.sha256.to_string()).unwrap_or_default(),
         verdict,
         rows,
         streams: streams.iter().map(stream_part).collect(),
@@ -400,17 +412,28 @@ fn checks(case: &Case, exhibits: &[Exhibit]) -> Vec<CheckPart> {
     };
     let folder = exhibit.folder.strip_prefix(case.folder()).unwrap_or(&exhibit.folder).display().to_string();
     let stream = Bundle::open(&exhibit.folder).ok().and_then(|bundle| {
-        bundle.manifest().streams.first().map(|stream| (stream.name.clone(), stream.sha256))
+        bundle
+            .manifest()
+            .streams
+            .first()
+            .map(|stream| (stream.name.clone(), stream.sha256, stream.is_encrypted()))
     });
     let mut checks = vec![CheckPart {
         title: "Every file of the bundle",
         command: format!("(cd '{folder}' && sha256sum -c SHA256SUMS)"),
         expect: "Every line ends in OK.".to_owned(),
     }];
-    if let Some((name, sha256)) = stream {
+    if let Some((name, sha256, encrypted)) = stream {
+        let command = if encrypted {
+            format!(
+                "for f in '{folder}/data/{name}/'*.zst.age; do age -d -i KEYFILE \"$f\"; done | zstd -dc | sha256sum"
+            )
+        } else {
+            format!("zstd -dc '{folder}/data/{name}/'*.zst | sha256sum")
+        };
         checks.push(CheckPart {
             title: "The evidence itself, as it was read",
-            command: format!("zstd -dc '{folder}/data/{name}/'*.zst | sha256sum"),
+            command,
             expect: format!("Prints {sha256}"),
         });
     }

@@ -8,7 +8,9 @@ use super::findings::{FaultKind, Findings, Place};
 use super::log::LogCheck;
 use super::stream::{self, FileHashes, hash_file, unreadable};
 use super::{Counts, Kind, Options, Verification, log, verdict_of};
-use crate::bundle::{BundleStore, LONGEST_MANIFEST, LocalFolder, Manifest};
+use crate::bundle::{
+    BundleStore, DecryptedStore, Identities, LONGEST_MANIFEST, LocalFolder, Manifest, Stream, Unopened,
+};
 use crate::case_layout;
 use crate::digest::{Digest, sha256};
 use crate::durable_file::read_small;
@@ -40,6 +42,8 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         hashes: FileHashes::new(),
         findings,
         counts: Counts::default(),
+        identities: &options.identities,
+        ciphertext_only: false,
     };
     let seal = log.entries_of(&EntryType::BUNDLE_SEALED).next();
     let manifest = match seal {
@@ -51,7 +55,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
             None
         }
     };
-    let Check { findings, mut counts, files, .. } = check;
+    let Check { findings, mut counts, files, ciphertext_only, .. } = check;
     counts.files = files.len() as u64;
     counts.entries = log.summary.size;
     let verdict = verdict_of(&log, options, &findings, seal.map(|seal| seal.seq), seal.is_none());
@@ -63,6 +67,9 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         done.notes.push("no trusted key signed it".to_owned());
     }
     done.manifest_sha256 = manifest;
+    if ciphertext_only {
+        done.set_ciphertext_only();
+    }
     Ok(done)
 }
 
@@ -74,6 +81,8 @@ struct Check<'a> {
     hashes: FileHashes,
     findings: Findings,
     counts: Counts,
+    identities: &'a Identities,
+    ciphertext_only: bool,
 }
 
 impl Check<'_> {
@@ -99,13 +108,52 @@ impl Check<'_> {
         if let Some(manifest) = &parsed {
             self.manifest_and_log(manifest, seal);
             for stream in &manifest.streams {
-                stream::verify(&self.store, stream, &mut self.hashes, &mut self.findings, &mut self.counts)?;
+                if stream.is_encrypted() {
+                    self.encrypted(stream)?;
+                } else {
+                    stream::verify(
+                        &self.store,
+                        stream,
+                        &mut self.hashes,
+                        &mut self.findings,
+                        &mut self.counts,
+                    )?;
+                }
             }
             self.only_listed_data(manifest);
         }
         self.hash_the_rest();
         self.sums(sums.as_deref(), &sealed);
         Ok(manifest.as_deref().map(sha256))
+    }
+
+    /// Checks the stored files of an encrypted stream, and what is in them if a key opens them.
+    fn encrypted(&mut self, stream: &Stream) -> Result<()> {
+        for file in stream.files() {
+            stream::listed(&*self.store, file, &mut self.hashes, &mut self.findings);
+        }
+        let decrypted: Arc<dyn BundleStore> =
+            Arc::new(DecryptedStore::new(Arc::clone(&self.store), self.identities.clone()));
+        // A file that was changed is a fault already, and says nothing of the key.
+        let fits = !self.identities.is_empty()
+            && stream.files().filter(|file| !self.findings.names(&file.path)).any(
+                |file| !matches!(decrypted.size_of(&file.path), Err(error) if Unopened::is_no_key(&error)),
+            );
+        if !fits {
+            self.ciphertext_only = true;
+            let why = if self.identities.is_empty() {
+                "no identity was given"
+            } else {
+                "no given identity opens it"
+            };
+            self.findings.note(format!(
+                "CIPHERTEXT ONLY: stream {} is encrypted and {why}; its chunks, tables and its hash were not checked",
+                stream.name
+            ));
+            return Ok(());
+        }
+        let mut inside = FileHashes::new();
+        stream::verify(&decrypted, &stream.decrypted(), &mut inside, &mut self.findings, &mut self.counts)
     }
 
     /// Reads a file that the seal names, and compares it.

@@ -56,6 +56,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
             verdict: bundle.verdict,
             fault_count: bundle.fault_count,
             unsigned_tail: bundle.unsigned_tail,
+            ciphertext_only: bundle.ciphertext_only,
             log: bundle.log,
         });
         present.insert(name, exhibit.id);
@@ -80,6 +81,9 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     }
     let mut done = Verification::new(Kind::Case, folder, verdict, findings, counts, &log);
     done.unsigned_tail |= exhibits.iter().any(|exhibit| exhibit.unsigned_tail);
+    if exhibits.iter().any(|exhibit| exhibit.ciphertext_only) {
+        done.set_ciphertext_only();
+    }
     done.exhibits = exhibits;
     Ok(done)
 }

@@ -22,6 +22,7 @@ pub use log::LogSummary;
 pub use trust::{Memory, OutsideAnchors, Remembered, TrustedKey};
 pub use verdict::{Level, Verdict};
 
+use crate::bundle::Identities;
 use crate::case_layout;
 use crate::digest::Digest;
 use crate::entry::EntryType;
@@ -38,7 +39,13 @@ pub struct Options {
     pub outside: OutsideAnchors,
     /// What was seen before; see [`Verification::remember`].
     pub memory: Memory,
+    /// Keys that open what is encrypted; without one that fits, only ciphertext is checked.
+    pub identities: Identities,
 }
+
+/// What a verdict says when a key was missing.
+const CIPHERTEXT_ONLY: &str = " CIPHERTEXT ONLY: stored files, manifest, signature and log were checked; what is inside \
+                               the encrypted files was not, because no key that opens them was given.";
 
 /// What was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -87,6 +94,8 @@ pub struct ExhibitVerdict {
     pub fault_count: u64,
     /// Whether its log ends in something unsigned.
     pub unsigned_tail: bool,
+    /// Whether it was checked as ciphertext only.
+    pub ciphertext_only: bool,
     /// Its log.
     pub log: LogSummary,
 }
@@ -112,6 +121,8 @@ pub struct Verification {
     pub notes: Vec<String>,
     /// Whether a log ends in something that nobody signed.
     pub unsigned_tail: bool,
+    /// Whether something is encrypted and was checked as ciphertext only: then nothing is said of what is inside.
+    pub ciphertext_only: bool,
     /// How much was checked.
     pub counts: Counts,
     /// The log of the case or bundle.
@@ -144,11 +155,18 @@ impl Verification {
             fault_count,
             notes,
             unsigned_tail: log.unsigned_tail(),
+            ciphertext_only: false,
             counts,
             log: log.summary.clone(),
             manifest_sha256: None,
             exhibits: Vec::new(),
         }
+    }
+
+    /// Says beside the verdict that what is inside was not checked.
+    fn set_ciphertext_only(&mut self) {
+        self.ciphertext_only = true;
+        self.sentence.push_str(CIPHERTEXT_ONLY);
     }
 
     fn add_fault(&mut self, place: Place, kind: FaultKind, words: String) {
@@ -157,6 +175,9 @@ impl Verification {
         self.verdict = Verdict { level: Level::Broken, anchors: 0 };
         self.anchors = 0;
         self.sentence = self.verdict.sentence();
+        if self.ciphertext_only {
+            self.sentence.push_str(CIPHERTEXT_ONLY);
+        }
     }
 
     /// Whether nothing is wrong, as far as can be seen from the inside.

@@ -13,7 +13,7 @@ use super::Counts;
 use super::findings::{FaultKind, Findings, Place};
 use crate::bundle::{
     BundleStore, CatalogReader, ChunkRow, ChunkTable, Error as BundleError, Extent, SeekTable, State,
-    StateBytes, StoreFile, StoredFile, Stream, decode, is_zero, read_extents,
+    StateBytes, StoreFile, StoredFile, Stream, Unopened, decode, is_zero, read_extents,
 };
 use crate::digest::{Digest, Hasher, sha256_portable};
 use crate::error::Result;
@@ -277,6 +277,8 @@ struct OpenSegment {
     hasher: Hasher,
     seek_table: SeekTable,
     readable: bool,
+    /// Whether a part of its ciphertext cannot be decrypted, so that it has no hash.
+    damaged: bool,
 }
 
 impl FrameReader<'_> {
@@ -298,6 +300,19 @@ impl FrameReader<'_> {
             let mut frame = vec![0; row.frame_length as usize];
             match self.store.read_at(path, row.frame_offset, &mut frame) {
                 Ok(read) => frame.truncate(read),
+                // A block of ciphertext is lost, not the segment: the chunks in other blocks are still there.
+                Err(error) if Unopened::is_damage(&error) => {
+                    let end = row.offset.saturating_add(u64::from(row.length));
+                    let (chunk, bytes) = (Some(row.index), Some((row.offset, end)));
+                    findings.fault(
+                        Place { chunk, bytes, ..Place::file(path) },
+                        FaultKind::Chunk,
+                        error.to_string(),
+                    );
+                    self.whole = false;
+                    segment.damaged = true;
+                    continue;
+                }
                 Err(error) => {
                     unreadable(path, &error, findings);
                     segment.readable = false;
@@ -324,12 +339,13 @@ impl FrameReader<'_> {
             }
         };
         let (hasher, seek_table) = (Hasher::new(), SeekTable::default());
-        self.segment = Some(OpenSegment { number, at: 0, hasher, seek_table, readable });
+        self.segment = Some(OpenSegment { number, at: 0, hasher, seek_table, readable, damaged: false });
     }
 
     /// Reads what follows the frames: the seek table, and nothing else.
     fn end_segment(&mut self, hashes: &mut FileHashes, findings: &mut Findings) {
-        let Some(mut segment) = self.segment.take().filter(|segment| segment.readable) else { return };
+        let sound = |segment: &OpenSegment| segment.readable && !segment.damaged;
+        let Some(mut segment) = self.segment.take().filter(sound) else { return };
         let path = segment_path(self.stream, segment.number);
         let expected = segment.seek_table.to_frame();
         let frames_end = segment.at;

@@ -13,6 +13,7 @@ use crate::file_scan::EvidenceFile;
 use crate::host_facts::HostRoot;
 use crate::images::collection::{Collection, Kind, Layout};
 use crate::images::ewf::Ewf;
+use crate::memory::MemoryImage;
 use crate::text::locator_name;
 
 /// An imported file, as the bundle's manifest tells of it.
@@ -66,6 +67,13 @@ impl Opening {
                 Ok(())
             }
             "e01" => self.e01(stream, imported, source),
+            "lime" | "avml" => {
+                match MemoryImage::open(stream, source) {
+                    Ok(memory) => self.memory.push(memory),
+                    Err(error) => self.issues.push(Issue::new(stream, error)),
+                }
+                Ok(())
+            }
             "uac-tar" => self.collection(stream, Layout::Uac, source),
             "velociraptor-zip" => self.collection(stream, Layout::Velociraptor, source),
             "kape" => self.collection(stream, Layout::Kape, source),
