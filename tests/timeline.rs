@@ -8,8 +8,16 @@
     reason = "a test stops at the first surprise, and says what it skipped"
 )]
 
+#[path = "timeline/e01_images.rs"]
+mod e01_images;
 #[path = "support/event_text.rs"]
 mod event_text;
+#[path = "timeline/imports.rs"]
+mod imports;
+#[path = "timeline/made_bundle.rs"]
+mod made_bundle;
+#[path = "timeline/made_e01.rs"]
+mod made_e01;
 #[path = "timeline/memory_image.rs"]
 mod memory_image;
 #[path = "support/real_evidence.rs"]
@@ -36,8 +44,8 @@ const READ_NO_FILE: [&str; 7] = [
     "memory_commands",
     "memory_lines",
 ];
-/// Folders of `samples/` that are whole hosts, not files of one parser.
-const HOSTS: [&str; 2] = ["web01", "web01_story"];
+/// Folders of `samples/` that are whole hosts or collections, not files of one parser.
+const HOSTS: [&str; 3] = ["web01", "web01_story", "collections"];
 /// How many bytes a sample may cost in each test of damage: 1 MiB, which is every length of a small one. For every length
 /// of all samples but the 8 MiB journals, run the tests with EXHIBIT_DAMAGE_MIB=600, in release.
 fn damage_budget() -> usize {

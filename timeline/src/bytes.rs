@@ -38,6 +38,16 @@ pub trait ByteSource: Send + Sync {
     fn map_ranges(&self) -> Vec<StreamRange> {
         Vec::new()
     }
+
+    /// The ranges of the stream that say where an image keeps these bytes: entries of its tables.
+    fn container_ranges(&self, _offset: u64, _length: u64) -> Vec<StreamRange> {
+        Vec::new()
+    }
+
+    /// What [`ByteSource::stream_ranges`] hold, where that is not these bytes themselves.
+    fn stored_as(&self, _offset: u64, _length: u64) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Reads exactly `length` bytes, or as many as there are before the end.
@@ -50,6 +60,35 @@ pub fn read_vec(source: &dyn ByteSource, offset: u64, length: usize) -> Result<V
     let mut out = vec![0; length.min(there)];
     let got = source.read_at(offset, &mut out)?;
     out.truncate(got);
+    Ok(out)
+}
+
+/// As [`read_vec`], with zeros for bytes that an image has lost: for tables and directories, of which the rest is still
+/// worth reading. The image lists what it has lost.
+///
+/// # Errors
+///
+/// [`ReadError`] when bytes cannot be read for another reason.
+pub fn read_or_zeros(source: &dyn ByteSource, offset: u64, length: usize) -> Result<Vec<u8>, ReadError> {
+    const PIECE: u64 = 512;
+    match read_vec(source, offset, length) {
+        Err(ReadError::Lost { .. }) => {}
+        other => return other,
+    }
+    let there = source.len().saturating_sub(offset).min(length as u64);
+    let end = offset.saturating_add(there);
+    let mut out = Vec::new();
+    let mut at = offset;
+    while at < end {
+        let n = (PIECE - at % PIECE).min(end - at);
+        match read_vec(source, at, n as usize) {
+            Ok(piece) => out.extend(piece),
+            Err(ReadError::Lost { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        at = at.saturating_add(n);
+        out.resize((at - offset) as usize, 0);
+    }
     Ok(out)
 }
 
@@ -87,6 +126,20 @@ impl ByteSource for Window {
         let offset = offset.min(self.length);
         let length = length.min(self.length.saturating_sub(offset));
         self.inner.stream_ranges(self.start.saturating_add(offset), length)
+    }
+
+    fn map_ranges(&self) -> Vec<StreamRange> {
+        self.inner.map_ranges()
+    }
+
+    fn container_ranges(&self, offset: u64, length: u64) -> Vec<StreamRange> {
+        let length = length.min(self.length.saturating_sub(offset));
+        self.inner.container_ranges(self.start.saturating_add(offset), length)
+    }
+
+    fn stored_as(&self, offset: u64, length: u64) -> Option<&'static str> {
+        let length = length.min(self.length.saturating_sub(offset));
+        self.inner.stored_as(self.start.saturating_add(offset), length)
     }
 }
 

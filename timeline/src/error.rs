@@ -20,6 +20,19 @@ pub enum ReadError {
         /// What the layer below said.
         reason: String,
     },
+    /// An image that another tool made does not give these bytes: a part of it is damaged or missing. All others can
+    /// be read.
+    #[error("{length} bytes at offset {offset} of {what} are lost: {reason}")]
+    Lost {
+        /// What was read: the disk in an image.
+        what: String,
+        /// Where, in bytes from its start.
+        offset: u64,
+        /// How many bytes are lost.
+        length: u64,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// A compressed member did not decode beyond this place.
     #[error("failed to decompress {codec} data after {offset} decoded bytes: {reason}")]
     Decompress {

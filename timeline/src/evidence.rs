@@ -1,5 +1,7 @@
 //! Everything in a bundle that may hold events: its volumes, file systems and files, each with its locator.
 
+mod imported;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,10 +14,11 @@ use crate::error::{Error, ReadError};
 use crate::event::{Event, Span};
 use crate::file_scan::{Account, Accounting, EvidenceFile};
 use crate::host_facts::{self, HostRoot, LARGEST_CONFIG};
+use crate::images::collection::Layout;
 use crate::memory::MemoryImage;
-use crate::parser::Context;
+use crate::parser::{Collected, Context};
 use crate::parsers::file_times;
-use crate::text::{locator_bytes, locator_name};
+use crate::text::{clean, locator_bytes, locator_name};
 use crate::volumes::{self, Ext};
 use crate::zone::Zone;
 
@@ -30,6 +33,7 @@ pub struct Evidence {
     /// What the evidence says about its host.
     pub context: Context,
     issues: Vec<Issue>,
+    opened: Vec<(String, imported::Opened)>,
     by_locator: HashMap<String, usize>,
 }
 
@@ -44,14 +48,18 @@ pub enum FileTimes {
         /// The volume it lies in.
         volume: Arc<dyn ByteSource>,
     },
-    /// The members' headers of a tar stream.
-    Tar {
-        /// `files/tar`.
+    /// The members' headers of a tar, or the directory entries of a zip.
+    Archive {
+        /// `files/tar`, `original/gzip/tar`, `original/zip`.
         locator: String,
-        /// The stream.
-        stream: Arc<dyn ByteSource>,
-        /// Where the headers lie.
+        /// The archive's bytes.
+        archive: Arc<dyn ByteSource>,
+        /// Where the headers or entries lie.
         headers: Vec<Span>,
+        /// Whether it is a zip.
+        is_zip: bool,
+        /// How its names tell of the host's paths.
+        layout: Layout,
     },
 }
 
@@ -59,35 +67,34 @@ impl FileTimes {
     /// The locator of its rows.
     pub fn locator(&self) -> &str {
         match self {
-            FileTimes::Ext { locator, .. } | FileTimes::Tar { locator, .. } => locator,
+            FileTimes::Ext { locator, .. } | FileTimes::Archive { locator, .. } => locator,
         }
-    }
-
-    /// Whether it reads the headers of a tar.
-    pub fn is_tar(&self) -> bool {
-        matches!(self, FileTimes::Tar { .. })
     }
 
     /// The bytes that its rows' ranges are in.
     pub fn source(&self) -> &Arc<dyn ByteSource> {
         match self {
             FileTimes::Ext { volume, .. } => volume,
-            FileTimes::Tar { stream, .. } => stream,
+            FileTimes::Archive { archive, .. } => archive,
         }
     }
 
     /// Gives all file times; the account comes back.
     pub fn read(&self, rows: &mut dyn FnMut(Event)) -> Account {
-        let mut out = Accounting::new(rows);
+        let mut restored = |mut event: Event| {
+            self.restore_path(&mut event);
+            rows(event);
+        };
+        let mut out = Accounting::new(&mut restored);
         let result = match self {
             FileTimes::Ext { ext, .. } => file_times::scan(ext, &mut out),
-            FileTimes::Tar { stream, headers, .. } => headers.iter().try_for_each(|span| {
-                let header = crate::bytes::read_vec(
-                    &**stream,
-                    span.offset,
-                    usize::try_from(span.length).unwrap_or(0),
-                )?;
-                file_times::rows_of_tar_header(&header, *span, &mut out);
+            FileTimes::Archive { archive, headers, is_zip, .. } => headers.iter().try_for_each(|span| {
+                let length = usize::try_from(span.length).unwrap_or(0);
+                let header = crate::bytes::read_vec(&**archive, span.offset, length)?;
+                match is_zip {
+                    true => file_times::rows_of_zip_entry(&header, *span, &mut out),
+                    false => file_times::rows_of_tar_header(&header, *span, &mut out),
+                }
                 Ok(())
             }),
         };
@@ -96,6 +103,28 @@ impl FileTimes {
         account.bytes = account.bytes_used;
         account.stopped = result.err().map(|error: ReadError| error.to_string());
         account
+    }
+
+    /// The rows of one record again, from its bytes and pieces alone.
+    pub fn of_record(&self, bytes: &[u8], span: Span, pieces: &[(u64, Vec<u8>)]) -> Vec<Event> {
+        let mut out = Collected::default();
+        match self {
+            FileTimes::Ext { .. } => file_times::rows_of_record(bytes, span, pieces, &mut out),
+            FileTimes::Archive { is_zip: true, .. } => file_times::rows_of_zip_entry(bytes, span, &mut out),
+            FileTimes::Archive { .. } => file_times::rows_of_tar_header(bytes, span, &mut out),
+        }
+        out.events.iter_mut().for_each(|event| self.restore_path(event));
+        out.events
+    }
+
+    /// Names the file as its host did, where the archive names it otherwise.
+    fn restore_path(&self, event: &mut Event) {
+        let FileTimes::Archive { layout, .. } = self else { return };
+        if *layout != Layout::AsOnTheHost
+            && let Some(path) = event.path.as_ref().and_then(|path| layout.host_path(path.as_bytes()))
+        {
+            event.path = Some(clean(&path));
+        }
     }
 }
 
@@ -112,6 +141,10 @@ impl Evidence {
             match reader.stream().kind.as_str() {
                 "disk" => opening.disk(reader.name(), source)?,
                 "files" | "commands" | "objects" => opening.tar(&reader, source)?,
+                "import" => {
+                    let imported = imported::Imported::of(&bundle.manifest().options);
+                    opening.imported(reader.name(), &imported, source)?;
+                }
                 "memory" => match MemoryImage::open(reader.name(), source, &missing(&reader)) {
                     Ok(image) => opening.memory.push(image),
                     Err(error) => opening.issues.push(Issue::new(reader.name(), error)),
@@ -133,22 +166,18 @@ impl Evidence {
         if context.host.is_none() {
             context.host = opening.memory.iter().find_map(MemoryImage::host);
         }
-        let mut files = opening.files;
+        let Opening { mut files, file_times, memory, issues, opened, .. } = opening;
         files.sort_by(|a, b| (a.order, &a.locator).cmp(&(b.order, &b.locator)));
         let by_locator = files.iter().enumerate().map(|(at, file)| (file.locator.clone(), at)).collect();
-        Ok(Evidence {
-            files,
-            file_times: opening.file_times,
-            memory: opening.memory,
-            context,
-            issues: opening.issues,
-            by_locator,
-        })
+        Ok(Evidence { files, file_times, memory, context, issues, opened, by_locator })
     }
 
     /// All issues, those that came up while files were read among them.
     pub fn all_issues(&self) -> Vec<Issue> {
         let mut issues = self.issues.clone();
+        for (locator, opened) in &self.opened {
+            issues.extend(opened.issues().into_iter().map(|issue| Issue::new(locator, issue)));
+        }
         for times in &self.file_times {
             if let FileTimes::Ext { locator, ext, .. } = times {
                 issues.extend(ext.issues().iter().map(|issue| Issue::new(locator, issue)));
@@ -172,6 +201,7 @@ struct Opening {
     file_times: Vec<FileTimes>,
     memory: Vec<MemoryImage>,
     issues: Vec<Issue>,
+    opened: Vec<(String, imported::Opened)>,
     root: Option<Box<dyn HostRoot>>,
 }
 
@@ -258,7 +288,13 @@ impl Opening {
         if self.root.is_none() {
             self.root = TarRoot::find(members).map(|root| Box::new(root) as Box<dyn HostRoot>);
         }
-        self.file_times.push(FileTimes::Tar { locator, stream, headers });
+        self.file_times.push(FileTimes::Archive {
+            locator,
+            archive: stream,
+            headers,
+            is_zip: false,
+            layout: Layout::AsOnTheHost,
+        });
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod file_kinds;
 pub mod file_scan;
 pub mod host_facts;
+pub mod images;
 pub mod memory;
 pub mod parser;
 pub mod parsers;

@@ -9,7 +9,7 @@ use crate::evidence::{Evidence, FileTimes};
 use crate::file_scan::EvidenceFile;
 use crate::memory::MemoryImage;
 use crate::parser::Context;
-use crate::parsers::{self, file_times};
+use crate::parsers;
 use crate::record::{self, Place, Record};
 use crate::unpack::Codec;
 use crate::year::YearPlan;
@@ -99,9 +99,7 @@ impl Prover {
                     .ok_or_else(|| Error::Usage { what: format!("there is no parser {:?}", hints.parser) })?;
                 Ok(record.parse(file, parser, place.span, &context)?)
             }
-            Found::Times(times) => {
-                Ok(file_times::of_record(times.is_tar(), &record.bytes, place.span, &record.pieces))
-            }
+            Found::Times(times) => Ok(times.of_record(&record.bytes, place.span, &record.pieces)),
             Found::Memory(image) => {
                 let artefact = parsers::memory_artefact(&hints.parser).ok_or_else(|| Error::Usage {
                     what: format!("there is no parser {:?} of memory", hints.parser),

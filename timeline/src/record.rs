@@ -30,7 +30,9 @@ pub struct Record {
     pub pieces: Vec<(u64, Vec<u8>)>,
     /// Ranges of the stream that hold the record: of a compressed member, from its start to the record's end.
     pub ranges: Vec<StreamRange>,
-    /// Ranges of the stream that say where the file lies: inode and extent map.
+    /// What the ranges hold, where that is not the record's own bytes: deflated chunks of an image, say.
+    pub stored_as: Option<&'static str>,
+    /// Ranges of the stream that say where the file lies: inode and extent map, entries of an image's tables.
     pub map_ranges: Vec<StreamRange>,
     /// Size of the decoded bytes where known, for the parser.
     size: u64,
@@ -74,6 +76,7 @@ pub fn read(source: &Arc<dyn ByteSource>, codec: Option<Codec>, place: &Place) -
         None => {
             let part =
                 |span: &Span| read_vec(&**source, span.offset, usize::try_from(span.length).unwrap_or(0));
+            let all: Vec<Span> = std::iter::once(place.span).chain(spans.iter().copied()).collect();
             let mut ranges = source.stream_ranges(place.span.offset, place.span.length);
             let mut pieces = Vec::new();
             for span in &spans {
@@ -84,7 +87,8 @@ pub fn read(source: &Arc<dyn ByteSource>, codec: Option<Codec>, place: &Place) -
                 bytes: part(&place.span)?,
                 pieces,
                 ranges,
-                map_ranges: source.map_ranges(),
+                stored_as: all.iter().find_map(|span| source.stored_as(span.offset, span.length)),
+                map_ranges: map_ranges(&**source, &all),
                 size: source.len(),
             }
         }
@@ -103,6 +107,7 @@ pub fn read(source: &Arc<dyn ByteSource>, codec: Option<Codec>, place: &Place) -
             }
             let mut held = Vec::new();
             reader.take(length).read_to_end(&mut held).map_err(failed)?;
+            let taken = taken.load(Ordering::Relaxed);
             let part = |span: &Span| -> Vec<u8> {
                 let from = usize::try_from(span.offset.saturating_sub(first)).unwrap_or(usize::MAX);
                 let length = usize::try_from(span.length).unwrap_or(0);
@@ -111,8 +116,9 @@ pub fn read(source: &Arc<dyn ByteSource>, codec: Option<Codec>, place: &Place) -
             Record {
                 bytes: part(&place.span),
                 pieces: spans.iter().map(|span| (span.offset, part(span))).collect(),
-                ranges: source.stream_ranges(0, taken.load(Ordering::Relaxed)),
-                map_ranges: source.map_ranges(),
+                ranges: source.stream_ranges(0, taken),
+                stored_as: source.stored_as(0, taken),
+                map_ranges: map_ranges(&**source, &[Span::new(0, taken)]),
                 size: u64::MAX,
             }
         }
@@ -121,6 +127,17 @@ pub fn read(source: &Arc<dyn ByteSource>, codec: Option<Codec>, place: &Place) -
         return Err(bad("the range is not in the file"));
     }
     Ok(record)
+}
+
+/// Everything that says where these spans of a source lie, each range once.
+fn map_ranges(source: &dyn ByteSource, spans: &[Span]) -> Vec<StreamRange> {
+    let mut ranges = source.map_ranges();
+    for range in spans.iter().flat_map(|span| source.container_ranges(span.offset, span.length)) {
+        if !ranges.contains(&range) {
+            ranges.push(range);
+        }
+    }
+    ranges
 }
 
 impl Record {

@@ -194,6 +194,10 @@ impl ByteSource for AvmlBytes {
         wanted.flat_map(|chunk| self.stream.stream_ranges(chunk.stored, chunk.stored_length.into())).collect()
     }
 
+    fn stored_as(&self, _offset: u64, _length: u64) -> Option<&'static str> {
+        Some("pieces of an AVML image, packed by snappy unless they are stored as they are")
+    }
+
     fn map_ranges(&self) -> Vec<StreamRange> {
         self.headers.iter().flat_map(|offset| self.stream.stream_ranges(*offset, HEADER)).collect()
     }

@@ -1,11 +1,11 @@
-//! File times: of every inode of an ext file system, and of every member of a tar.
+//! File times: of every inode of an ext file system, and of every member of a tar or zip.
 //!
-//! - Found at: file systems and tar streams themselves. It claims no file; the engine calls [`scan`] and
-//!   [`rows_of_tar_header`].
+//! - Found at: file systems and tar streams themselves. It claims no file; the engine calls [`scan`],
+//!   [`rows_of_tar_header`] and [`rows_of_zip_entry`].
 //! - Known by: the volume's own marks.
 //! - Times: UTC, to the nanosecond; to the second in inodes of 128 bytes and for deletion.
 //! - Not read: times in attributes outside the inode, and in the journal.
-//! - Reference: Linux `fs/ext4/ext4.h`; POSIX.1-2017 `pax`.
+//! - Reference: Linux `fs/ext4/ext4.h`; POSIX.1-2017 `pax`; PKWARE, APPNOTE.TXT.
 //!
 //! A row's range is the inode. Its pieces prove its path, top down, each as `offset+length` in the volume:
 //! - the directory entries from the root to the file, or
@@ -15,15 +15,19 @@
 
 mod facts;
 mod tar_header;
+mod zip_entry;
 
 use crate::error::ReadError;
-use crate::event::{Event, Precision, Span, flags};
-use crate::parser::{Collected, Context, Input, Parser, Probe, Sink};
+use crate::event::{Precision, Span, flags};
+use crate::parser::{Context, Input, Parser, Probe, Sink};
 use crate::text::clean;
 use crate::volumes::{self, Ext, FileType, FoundPath, Inode, InodeTime, ROOT, SUPERBLOCK_LENGTH};
 
-use facts::{FileFacts, xattr_text};
+use facts::xattr_text;
+pub(crate) use facts::{FileFacts, message};
 pub use tar_header::rows_of_tar_header;
+pub(crate) use tar_header::{Header as TarHeader, decimal_time, pax_records};
+pub use zip_entry::rows_of_zip_entry;
 
 /// Records larger than this are not read again alone: no inode or tar header is.
 const LARGEST_RECORD: usize = 64 << 20;
@@ -39,7 +43,7 @@ impl Parser for FileTimes {
     }
 
     fn reads(&self) -> &'static str {
-        "inodes of ext2, ext3 and ext4, deleted ones too; headers of tar members"
+        "inodes of ext2, ext3 and ext4, deleted ones too; headers of tar and zip members"
     }
 
     fn times(&self) -> &'static str {
@@ -55,6 +59,8 @@ impl Parser for FileTimes {
         let Some((bytes, span)) = input.next_block(LARGEST_RECORD)? else { return Ok(()) };
         if tar_header::is_tar(bytes) {
             rows_of_tar_header(bytes, span, out);
+        } else if bytes.starts_with(b"PK\x01\x02") {
+            rows_of_zip_entry(bytes, span, out);
         } else {
             rows_of_record(bytes, span, &[], out);
         }
@@ -95,17 +101,6 @@ pub fn scan(ext: &Ext, out: &mut dyn Sink) -> Result<(), ReadError> {
         }
     })?;
     failed.map_or(Ok(()), Err)
-}
-
-/// Makes the rows of a record again from its bytes and pieces alone.
-pub fn of_record(is_tar: bool, bytes: &[u8], span: Span, pieces: &[(u64, Vec<u8>)]) -> Vec<Event> {
-    let mut out = Collected::default();
-    if is_tar {
-        rows_of_tar_header(bytes, span, &mut out);
-    } else {
-        rows_of_record(bytes, span, pieces, &mut out);
-    }
-    out.events
 }
 
 /// Gives the rows of one inode on one path; `pieces` as the row names them, each with its offset in the volume.
@@ -220,7 +215,7 @@ impl InodeRows<'_> {
         facts.inode = (inode.number != 0).then_some(inode.number.into());
         facts.size = i64::try_from(inode.size).ok();
         facts.message = match &facts.path {
-            Some(path) => facts::message(path, kind.as_str(), self.target, inode.deleted),
+            Some(path) => message(path, kind.as_str(), self.target, inode.deleted),
             None => self.message_without_name(kind),
         };
         facts

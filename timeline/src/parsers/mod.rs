@@ -13,6 +13,7 @@ macro_rules! parsers {
 
 parsers! {
     pub file_times,
+    bodyfile,
     auditd,
     zsh_history,
     fish_history,

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::bytes::{ByteSource, read_vec};
+use crate::bytes::{ByteSource, read_or_zeros};
 use crate::error::ReadError;
 use crate::event::Span;
 
@@ -107,7 +107,7 @@ impl Ext {
     /// [`ExtError`] when there is no superblock that can be right, or the volume cannot be read.
     pub fn open(volume: Arc<dyn ByteSource>) -> Result<Ext, ExtError> {
         let issues = IssueList::default();
-        let primary = read_vec(&*volume, PRIMARY, LENGTH)?;
+        let primary = read_or_zeros(&*volume, PRIMARY, LENGTH)?;
         let sb = match Superblock::parse(&primary, PRIMARY) {
             Ok(sb) => sb,
             Err(reason) => match Superblock::find_backup(&*volume)? {
@@ -189,7 +189,7 @@ impl Ext {
             let count = if group.rest_is_clean { sb.inodes_per_group } else { group.used } as usize;
             while done < count {
                 let at = group.table.saturating_add((done * size) as u64);
-                let bytes = read_vec(&*self.disk.volume, at, step.min(count - done) * size)?;
+                let bytes = read_or_zeros(&*self.disk.volume, at, step.min(count - done) * size)?;
                 for (slot, bytes) in bytes.chunks_exact(size).enumerate() {
                     let within = done + slot;
                     let number = first.saturating_add(within as u32).saturating_add(1);
@@ -223,11 +223,11 @@ impl Ext {
         };
         let within = index % sb.inodes_per_group;
         let at = group.table.saturating_add(u64::from(within) * u64::from(sb.inode_size));
-        let bytes = read_vec(&*self.disk.volume, at, sb.inode_size.into())?;
+        let bytes = read_or_zeros(&*self.disk.volume, at, sb.inode_size.into())?;
         if bytes.len() < usize::from(sb.inode_size) {
             return Ok(None);
         }
-        let bit = read_vec(&*self.disk.volume, group.bitmap.saturating_add(u64::from(within / 8)), 1)?;
+        let bit = read_or_zeros(&*self.disk.volume, group.bitmap.saturating_add(u64::from(within / 8)), 1)?;
         let used = bit.first().is_some_and(|byte| byte >> (within % 8) & 1 == 1);
         Ok(Some(Inode::parse(&bytes, number, at, used)))
     }
@@ -320,7 +320,7 @@ impl Ext {
         match file.map()?.runs.first().filter(|run| run.at == 0) {
             Some(run) => {
                 let span = Span::new(run.source, length);
-                let target = read_vec(&*self.disk.volume, span.offset, length as usize)?;
+                let target = read_or_zeros(&*self.disk.volume, span.offset, length as usize)?;
                 Ok(Some(LinkTarget { target, block: Some(span) }))
             }
             None => Ok(Some(LinkTarget { target: Vec::new(), block: None })),
@@ -363,7 +363,7 @@ impl Ext {
     pub fn read_path(&self, path: &[u8], most: usize) -> Option<Vec<u8>> {
         let inode = self.lookup(path).ok()??;
         let is_file = inode.file_type() == FileType::File;
-        if is_file { read_vec(&self.file(&inode), 0, most).ok() } else { None }
+        if is_file { read_or_zeros(&self.file(&inode), 0, most).ok() } else { None }
     }
 
     /// The target of the symbolic link at a path; `None` where there is none that can be read.
@@ -393,7 +393,7 @@ impl Ext {
     fn bitmap(&self, index: usize, group: &Group) -> Result<Vec<u8>, ReadError> {
         let sb = &self.disk.sb;
         let length = sb.inodes_per_group.div_ceil(8) as usize;
-        let bytes = read_vec(&*self.disk.volume, group.bitmap, length)?;
+        let bytes = read_or_zeros(&*self.disk.volume, group.bitmap, length)?;
         if sb.has_checksums() {
             let crc = crc32c(sb.seed, bytes.get(..sb.inodes_per_group as usize / 8).unwrap_or(&[]));
             let mask = if sb.descriptor_size >= 64 { u32::MAX } else { 0xFFFF };

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::bytes::read_vec;
+use crate::bytes::read_or_zeros;
 use crate::error::ReadError;
 
 use super::checksums::crc32c;
@@ -45,7 +45,7 @@ pub(super) fn read(
     let mut reader = DirectoryReader { disk, inode, each };
     if inode.flags & FLAG_INLINE != 0 {
         for (index, run) in map.runs.iter().enumerate() {
-            let bytes = read_vec(&*disk.volume, run.source, usize::try_from(run.length).unwrap_or(0))?;
+            let bytes = read_or_zeros(&*disk.volume, run.source, usize::try_from(run.length).unwrap_or(0))?;
             // The map's first four bytes are the number of the parent, which has no entry of its own.
             let skip = if index == 0 { 4 } else { 0 };
             if index == 0 {
@@ -59,7 +59,7 @@ pub(super) fn read(
         let mut done = 0;
         while done < run.length {
             let at = run.source.saturating_add(done);
-            let bytes = read_vec(&*disk.volume, at, STEP.min(run.length - done) as usize)?;
+            let bytes = read_or_zeros(&*disk.volume, at, STEP.min(run.length - done) as usize)?;
             for (index, bytes) in bytes.chunks_exact(block as usize).enumerate() {
                 let at = at.saturating_add(index as u64 * block);
                 if claimed.insert(at) {

@@ -50,6 +50,17 @@ impl ExtFile {
         Ok(&self.map()?.issues)
     }
 
+    /// Where a range lies in the volume, in runs: first byte and length of each. Holes lie nowhere.
+    fn stored_runs(&self, offset: u64, length: u64) -> impl Iterator<Item = (u64, u64)> {
+        let end = offset.saturating_add(length).min(self.length);
+        let runs = self.map().map_or(&[][..], |map| map.from(offset));
+        runs.iter().take_while(move |run| run.at < end).map(move |run| {
+            let from = run.at.max(offset);
+            let to = run.at.saturating_add(run.length).min(end);
+            (run.source.saturating_add(from - run.at), to.saturating_sub(from))
+        })
+    }
+
     pub(super) fn map(&self) -> Result<&Map, ReadError> {
         let made = self.map.get_or_init(|| Map::of_inode(&*self.disk.volume, &self.disk.sb, &self.inode));
         made.as_ref().map_err(Clone::clone)
@@ -88,18 +99,19 @@ impl ByteSource for ExtFile {
     }
 
     fn stream_ranges(&self, offset: u64, length: u64) -> Vec<StreamRange> {
-        let end = offset.saturating_add(length).min(self.length);
-        let Ok(map) = self.map() else { return Vec::new() };
-        let parts = map.from(offset).iter().take_while(|run| run.at < end);
-        parts
-            .flat_map(|run| {
-                let from = run.at.max(offset);
-                let to = run.at.saturating_add(run.length).min(end);
-                self.disk
-                    .volume
-                    .stream_ranges(run.source.saturating_add(from - run.at), to.saturating_sub(from))
-            })
+        self.stored_runs(offset, length)
+            .flat_map(|(at, length)| self.disk.volume.stream_ranges(at, length))
             .collect()
+    }
+
+    fn container_ranges(&self, offset: u64, length: u64) -> Vec<StreamRange> {
+        self.stored_runs(offset, length)
+            .flat_map(|(at, length)| self.disk.volume.container_ranges(at, length))
+            .collect()
+    }
+
+    fn stored_as(&self, offset: u64, length: u64) -> Option<&'static str> {
+        self.stored_runs(offset, length).find_map(|(at, length)| self.disk.volume.stored_as(at, length))
     }
 
     fn map_ranges(&self) -> Vec<StreamRange> {

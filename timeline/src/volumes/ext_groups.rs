@@ -1,6 +1,6 @@
 //! Block group descriptors: where each group's inode table and inode bitmap lie.
 
-use crate::bytes::{ByteSource, read_vec};
+use crate::bytes::{ByteSource, read_or_zeros};
 use crate::error::ReadError;
 
 use super::checksums::{crc16, crc32c};
@@ -80,7 +80,7 @@ pub(super) fn read(
     let mut groups = Vec::new();
     for block in 0..count.div_ceil(per_block) {
         let at = sb.descriptor_block(block, u64::from(sb.group));
-        let bytes = read_vec(volume, at, sb.block_size as usize)?;
+        let bytes = read_or_zeros(volume, at, sb.block_size as usize)?;
         let first = block.saturating_mul(per_block);
         for (index, number) in (first..count.min(first.saturating_add(per_block))).enumerate() {
             let within = index.saturating_mul(usize::from(sb.descriptor_size));
@@ -94,7 +94,7 @@ pub(super) fn read(
                 && let Some(copy) = copy
             {
                 let place = sb.descriptor_block(block, copy).saturating_add(within as u64);
-                let bytes = read_vec(volume, place, sb.descriptor_size.into())?;
+                let bytes = read_or_zeros(volume, place, sb.descriptor_size.into())?;
                 let other = Group::parse(&bytes, place, sb, volume.len());
                 if other.readable && checksum_holds(&bytes, number, sb) {
                     issues.add(

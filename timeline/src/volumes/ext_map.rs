@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::bytes::{ByteSource, read_vec};
+use crate::bytes::{ByteSource, read_or_zeros};
 use crate::error::ReadError;
 use crate::event::Span;
 
@@ -184,7 +184,7 @@ impl Walk<'_> {
             return Ok(None);
         }
         self.map.nodes.push(Span::new(at, self.block));
-        Ok(Some((read_vec(self.volume, at, self.block as usize)?, at)))
+        Ok(Some((read_or_zeros(self.volume, at, self.block as usize)?, at)))
     }
 
     fn extents(

@@ -2,7 +2,7 @@
 //!
 //! Reference: Linux `fs/ext4/ext4.h` (`struct ext4_super_block`) and `Documentation/filesystems/ext4/`.
 
-use crate::bytes::{ByteSource, read_vec};
+use crate::bytes::{ByteSource, read_or_zeros};
 use crate::error::ReadError;
 
 use super::checksums::crc32c;
@@ -135,7 +135,7 @@ impl Superblock {
                 if offset.saturating_add(LENGTH as u64) > volume.len() {
                     break;
                 }
-                let bytes = read_vec(volume, offset, LENGTH)?;
+                let bytes = read_or_zeros(volume, offset, LENGTH)?;
                 if let Ok(found) = Superblock::parse(&bytes, offset)
                     && u64::from(found.block_size) == block_size
                     && u64::from(found.group) == group

@@ -1,23 +1,23 @@
 //! Little-endian fields of fixed structures. A field beyond the end of its structure reads as 0.
 
-pub(super) fn le16(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn le16(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(field(bytes, at))
 }
 
-pub(super) fn le32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn le32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(field(bytes, at))
 }
 
-pub(super) fn le64(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn le64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(field(bytes, at))
 }
 
-pub(super) fn byte(bytes: &[u8], at: usize) -> u8 {
+pub(crate) fn byte(bytes: &[u8], at: usize) -> u8 {
     bytes.get(at).copied().unwrap_or(0)
 }
 
 /// `length` bytes at `at`; nothing where they are not all there.
-pub(super) fn part(bytes: &[u8], at: usize, length: usize) -> &[u8] {
+pub(crate) fn part(bytes: &[u8], at: usize, length: usize) -> &[u8] {
     at.checked_add(length).and_then(|end| bytes.get(at..end)).unwrap_or(&[])
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Reference: util-linux `libblkid/src/superblocks/`.
 
-use crate::bytes::{ByteSource, read_vec};
+use crate::bytes::{ByteSource, read_or_zeros};
 use crate::error::ReadError;
 
 use super::ext_superblock::{PRIMARY, kind_of_bytes};
@@ -41,7 +41,7 @@ const MARKS: &[(usize, &[u8], &str)] = &[
 ///
 /// [`ReadError`] when the volume cannot be read.
 pub fn identify(volume: &dyn ByteSource) -> Result<String, ReadError> {
-    let head = read_vec(volume, 0, 0x1_1000)?;
+    let head = read_or_zeros(volume, 0, 0x1_1000)?;
     if let Some((_, _, name)) = MARKS.iter().find(|(at, mark, _)| part(&head, *at, mark.len()) == *mark) {
         return Ok((*name).to_owned());
     }

@@ -24,7 +24,7 @@ impl fmt::Display for VolumeIssue {
 
 /// Collects issues; each is listed once, whoever finds it and however often.
 #[derive(Debug, Default)]
-pub(super) struct IssueList(Mutex<Kept>);
+pub(crate) struct IssueList(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -33,7 +33,7 @@ struct Kept {
 }
 
 impl IssueList {
-    pub(super) fn add(&self, offset: u64, what: impl Into<String>) {
+    pub(crate) fn add(&self, offset: u64, what: impl Into<String>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.listed.len() < LISTED {
             kept.listed.insert(VolumeIssue { offset, what: what.into() });
@@ -42,7 +42,7 @@ impl IssueList {
         }
     }
 
-    pub(super) fn to_vec(&self) -> Vec<VolumeIssue> {
+    pub(crate) fn to_vec(&self) -> Vec<VolumeIssue> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = kept.listed.iter().cloned().collect();
         if kept.beyond > 0 {

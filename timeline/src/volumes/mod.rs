@@ -9,9 +9,9 @@ mod ext_inode;
 mod ext_map;
 mod ext_names;
 mod ext_superblock;
-mod fields;
+pub(crate) mod fields;
 mod identify;
-mod issues;
+pub(crate) mod issues;
 mod partition_table;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use crate::bytes::{ByteSource, read_vec};
+use crate::bytes::{ByteSource, read_or_zeros};
 use crate::error::ReadError;
 use crate::text::clean;
 
@@ -41,7 +41,7 @@ pub(super) fn read(
     disk: &dyn ByteSource,
     issues: &mut Vec<VolumeIssue>,
 ) -> Result<Option<Vec<Partition>>, ReadError> {
-    let first = read_vec(disk, 0, 4096)?;
+    let first = read_or_zeros(disk, 0, 4096)?;
     let is_mbr = part(&first, 510, 2) == [0x55, 0xAA];
     let is_protective = is_mbr && (0..4).any(|n| byte(&first, 446 + n * 16 + 4) == 0xEE);
     let partitions = match gpt(disk, is_protective, issues)? {
@@ -132,7 +132,7 @@ fn extended(
             issue(issues, at, "there are more logical partitions than we read");
             break;
         }
-        let sector = read_vec(disk, at, SECTOR as usize)?;
+        let sector = read_or_zeros(disk, at, SECTOR as usize)?;
         if part(&sector, 510, 2) != [0x55, 0xAA] {
             issue(issues, at, "the chain of logical partitions breaks off here");
             break;
@@ -255,7 +255,7 @@ struct Header {
 
 impl Header {
     fn read(disk: &dyn ByteSource, at: u64, sector: u64) -> Result<Option<Header>, ReadError> {
-        let bytes = read_vec(disk, at, SECTOR as usize)?;
+        let bytes = read_or_zeros(disk, at, SECTOR as usize)?;
         if part(&bytes, 0, 8) != b"EFI PART" {
             return Ok(None);
         }
@@ -280,7 +280,7 @@ impl Header {
     }
 
     fn table_bytes(&self, disk: &dyn ByteSource) -> Result<Vec<u8>, ReadError> {
-        read_vec(disk, self.table, self.entries.saturating_mul(self.entry_size) as usize)
+        read_or_zeros(disk, self.table, self.entries.saturating_mul(self.entry_size) as usize)
     }
 
     fn partitions(&self, disk: &dyn ByteSource, sector: u64) -> Result<Vec<Partition>, ReadError> {

@@ -9,19 +9,19 @@ use crate::text::clean;
 const LONGEST_VALUE: usize = 256;
 
 /// One file, apart from its times.
-pub(super) struct FileFacts {
-    pub(super) span: Span,
-    pub(super) message: String,
-    pub(super) path: Option<String>,
-    pub(super) inode: Option<i64>,
-    pub(super) size: Option<i64>,
-    pub(super) attrs: Attrs,
-    pub(super) pieces: Option<String>,
-    pub(super) flags: i16,
+pub(crate) struct FileFacts {
+    pub(crate) span: Span,
+    pub(crate) message: String,
+    pub(crate) path: Option<String>,
+    pub(crate) inode: Option<i64>,
+    pub(crate) size: Option<i64>,
+    pub(crate) attrs: Attrs,
+    pub(crate) pieces: Option<String>,
+    pub(crate) flags: i16,
 }
 
 impl FileFacts {
-    pub(super) fn new(span: Span) -> FileFacts {
+    pub(crate) fn new(span: Span) -> FileFacts {
         FileFacts {
             span,
             message: String::new(),
@@ -35,7 +35,7 @@ impl FileFacts {
     }
 
     /// The row of one time. Nanoseconds of a second or more are kept as text, and the row is marked damaged.
-    pub(super) fn row(
+    pub(crate) fn row(
         &self,
         word: &'static str,
         (seconds, nanos): (i64, u32),
@@ -66,7 +66,7 @@ impl FileFacts {
 }
 
 /// `/etc/passwd Type: file`, on one line whatever the names hold.
-pub(super) fn message(path: &str, kind: &str, target: Option<&[u8]>, is_deleted: bool) -> String {
+pub(crate) fn message(path: &str, kind: &str, target: Option<&[u8]>, is_deleted: bool) -> String {
     let mut line = String::with_capacity(path.len() + 32);
     push_on_one_line(&mut line, path);
     line.push_str(" Type: ");
@@ -94,7 +94,7 @@ fn push_on_one_line(line: &mut String, text: &str) {
 }
 
 /// A value of an extended attribute: as text where it is text, else in hex after `0x`; cut when long.
-pub(super) fn xattr_text(value: &[u8]) -> String {
+pub(crate) fn xattr_text(value: &[u8]) -> String {
     let shown = value.get(..LONGEST_VALUE).unwrap_or(value);
     let text = shown.strip_suffix(&[0]).unwrap_or(shown);
     let is_text = !text.is_empty() && text.iter().all(|b| (0x20..0x7F).contains(b));

@@ -54,19 +54,21 @@ pub fn rows_of_tar_header(bytes: &[u8], span: Span, out: &mut dyn Sink) {
     out.reject(span, "there is no tar header of a member".into());
 }
 
-struct Header<'a>(&'a [u8]);
+/// One block of 512 bytes that heads a tar member.
+pub(crate) struct Header<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Header<'a> {
-    fn field(&self, at: usize, length: usize) -> &'a [u8] {
+    pub(crate) fn field(&self, at: usize, length: usize) -> &'a [u8] {
         at.checked_add(length).and_then(|end| self.0.get(at..end)).unwrap_or(&[])
     }
 
-    fn kind(&self) -> u8 {
+    /// The type flag.
+    pub(crate) fn kind(&self) -> u8 {
         self.field(156, 1).first().copied().unwrap_or(0)
     }
 
     /// Whether its checksum holds: the sum of all bytes, its own field taken as blanks.
-    fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         let sum: u64 = self
             .0
             .iter()
@@ -77,7 +79,7 @@ impl<'a> Header<'a> {
     }
 
     /// An octal number, or a big-endian one where the first bit is set (GNU).
-    fn number(&self, at: usize, length: usize) -> Option<u64> {
+    pub(crate) fn number(&self, at: usize, length: usize) -> Option<u64> {
         let field = self.field(at, length);
         if let Some((first, rest)) = field.split_first()
             && first & 0x80 != 0
@@ -95,7 +97,8 @@ impl<'a> Header<'a> {
         any.then_some(number)
     }
 
-    fn name(&self) -> Vec<u8> {
+    /// The name that the block itself holds.
+    pub(crate) fn name(&self) -> Vec<u8> {
         let name = until_nul(self.field(0, 100));
         let prefix = until_nul(self.field(345, 155));
         // In GNU's own format the prefix field holds other things.
@@ -106,8 +109,27 @@ impl<'a> Header<'a> {
     }
 }
 
+/// Gives each `LENGTH KEY=VALUE LF` record of an extended header; false where they are damaged.
+pub(crate) fn pax_records(mut rest: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> bool {
+    while !rest.is_empty() {
+        let Some(blank) = rest.iter().take(20).position(|b| *b == b' ') else { return false };
+        let length = rest.get(..blank).and_then(|n| std::str::from_utf8(n).ok()?.parse::<usize>().ok());
+        let Some((record, after)) = length.and_then(|length| rest.split_at_checked(length)) else {
+            return false;
+        };
+        let Some(record) = record.get(blank + 1..).and_then(|r| r.strip_suffix(b"\n")) else {
+            return false;
+        };
+        let Some(equals) = record.iter().position(|b| *b == b'=') else { return false };
+        let (key, value) = (record.get(..equals).unwrap_or(&[]), record.get(equals + 1..).unwrap_or(&[]));
+        each(key, value);
+        rest = after;
+    }
+    true
+}
+
 /// A time as read: seconds, nanoseconds, and how fine it is written.
-type ReadTime = ((i64, u32), Precision);
+pub(crate) type ReadTime = ((i64, u32), Precision);
 
 struct Member {
     facts: FileFacts,
@@ -143,22 +165,8 @@ impl Member {
     }
 
     /// Reads `LENGTH KEY=VALUE LF` records; false where they are damaged.
-    fn read_records(&mut self, mut rest: &[u8]) -> bool {
-        while !rest.is_empty() {
-            let Some(blank) = rest.iter().take(20).position(|b| *b == b' ') else { return false };
-            let length = rest.get(..blank).and_then(|n| std::str::from_utf8(n).ok()?.parse::<usize>().ok());
-            let Some((record, after)) = length.and_then(|length| rest.split_at_checked(length)) else {
-                return false;
-            };
-            let Some(record) = record.get(blank + 1..).and_then(|r| r.strip_suffix(b"\n")) else {
-                return false;
-            };
-            let Some(equals) = record.iter().position(|b| *b == b'=') else { return false };
-            let (key, value) = (record.get(..equals).unwrap_or(&[]), record.get(equals + 1..).unwrap_or(&[]));
-            self.record(key, value);
-            rest = after;
-        }
-        true
+    fn read_records(&mut self, records: &[u8]) -> bool {
+        pax_records(records, &mut |key, value| self.record(key, value))
     }
 
     fn record(&mut self, key: &[u8], value: &[u8]) {
@@ -264,7 +272,7 @@ fn set<T>(field: &mut Option<T>, value: Option<T>) -> bool {
 }
 
 /// `-1.25` is a second and a quarter before 1970. Digits below the nanosecond are cut.
-fn decimal_time(text: &[u8]) -> Option<ReadTime> {
+pub(crate) fn decimal_time(text: &[u8]) -> Option<ReadTime> {
     let text = std::str::from_utf8(text).ok()?;
     let (is_negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
