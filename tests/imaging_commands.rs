@@ -82,7 +82,7 @@ fn the_self_test_is_signed_into_the_case() {
     for line in ran.stdout.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
-    assert_eq!(ran.stdout.matches("holds").count(), 11, "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("holds").count(), 12, "{}", ran.stdout);
     let log = desk.ok(&["custody", "log", "case", "--json"]).stdout;
     let entry: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert_eq!((&entry["type"], &entry["result"]["failed"]), (&"selftest.result".into(), &0.into()));
@@ -91,6 +91,6 @@ fn the_self_test_is_signed_into_the_case() {
     desk.ok(&["verify", "case"]);
 
     let json: Value = serde_json::from_str(&desk.ok(&["selftest", "--json"]).stdout).unwrap();
-    assert_eq!((json["assertions"].as_array().unwrap().len(), &json["failed"]), (11, &0.into()));
+    assert_eq!((json["assertions"].as_array().unwrap().len(), &json["failed"]), (12, &0.into()));
     desk.run(&["selftest", "--case", "gone"]).fails(2, &["gone"]);
 }

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use custody::bundle::{Bundle, Cut, SMALLEST_CHUNK, Source as SourceFacts, State};
@@ -19,6 +21,7 @@ use custody::{Identity, SigningKey, Writer, sha256};
 use serde::Serialize;
 
 use crate::acquisition::{Acquisition, Destination, Report};
+use crate::error::Error;
 use crate::pipeline::PipelineOptions;
 use crate::source::Source;
 use crate::sources::disk::{self, DiskCapture};
@@ -80,6 +83,7 @@ pub fn run(folder: &Path, clock: &dyn Clock, identity: &Identity) -> Vec<Asserti
     attempt("AO-07", "what is changed is said to be changed, and where", &mut |bench| changed(bench));
     attempt("AO-22", "the chunk table agrees with an independent hash", &mut |bench| chunk_table(bench));
     attempt("AO-24", "the source stays as it was", &mut |bench| source_untouched(bench));
+    attempt("X1", "interrupted and resumed, the hash is the same", &mut |bench| resumed(bench));
     attempt("X2", "sectors that read only when tried again are told", &mut |bench| flaky(bench));
     attempt("X3", "a source that shrinks is told, and nothing is lost", &mut |bench| shrunk(bench));
     done
@@ -92,12 +96,10 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Acquires a source into a new bundle, under a name for its folder.
-    fn acquire(&self, source: Box<dyn Source>, name: &str) -> Result<(Report, Bundle), String> {
-        let folder = self.folder.join(name);
-        fs::create_dir_all(&folder).map_err(words)?;
+    /// A plan to acquire a source into the bundle of this name.
+    fn plan(&self, source: Box<dyn Source>, name: &str) -> Acquisition<'static> {
         let destination = Destination {
-            folder: folder.clone(),
+            folder: self.folder.join(name),
             exhibit: "E001".to_owned(),
             name: "selftest".to_owned(),
             case: None,
@@ -106,11 +108,16 @@ impl Bench<'_> {
             cut: Cut { chunk_size: SMALLEST_CHUNK, segment_size: 4 * u64::from(SMALLEST_CHUNK) },
             ..PipelineOptions::default()
         };
+        Acquisition::new(DiskCapture::new(source), destination).options(options)
+    }
+
+    /// Acquires a source into a new bundle, under a name for its folder.
+    fn acquire(&self, source: Box<dyn Source>, name: &str) -> Result<(Report, Bundle), String> {
+        let folder = self.folder.join(name);
+        fs::create_dir_all(&folder).map_err(words)?;
         let key = SigningKey::generate().map_err(words)?;
-        let report = Acquisition::new(DiskCapture::new(source), destination)
-            .options(options)
-            .run(&Writer::new(&key, self.clock, self.identity.clone()))
-            .map_err(words)?;
+        let writer = Writer::new(&key, self.clock, self.identity.clone());
+        let report = self.plan(source, name).run(&writer).map_err(words)?;
         let bundle = Bundle::open(&folder).map_err(words)?;
         Ok((report, bundle))
     }
@@ -164,6 +171,8 @@ struct StampedDisk {
     bad: BTreeSet<u64>,
     /// Sectors that fail so many times more, then read.
     flaky: Vec<(u64, u32)>,
+    /// Once this byte is read, a person asks for a pause.
+    pause: Option<(u64, Arc<AtomicBool>)>,
 }
 
 impl StampedDisk {
@@ -189,6 +198,9 @@ impl Source for StampedDisk {
         const EIO: i32 = 5;
         let length = self.data.len() as u64;
         let (start, end) = (offset.min(length), offset.saturating_add(buf.len() as u64).min(length));
+        if let Some((_, flag)) = self.pause.as_ref().filter(|(at, _)| end > *at) {
+            flag.store(true, Ordering::Relaxed);
+        }
         let touched = start / SECTOR as u64..end.div_ceil(SECTOR as u64);
         let flaky = self.flaky.iter_mut().find(|(lba, left)| touched.contains(lba) && *left > 0);
         if let Some((_, left)) = flaky {
@@ -309,6 +321,30 @@ fn bad_sectors(bench: &Bench<'_>) -> (Tried, Tried) {
     let total: usize = cases.iter().map(Vec::len).sum();
     let tried = format!("{} patterns, {total} bad sectors", cases.len());
     (listed_well.map(|()| tried.clone()), filled_well.map(|()| tried + ", neighbours compared"))
+}
+
+fn resumed(bench: &Bench<'_>) -> Tried {
+    let data = stamped(SECTORS as usize * SECTOR);
+    let key = SigningKey::generate().map_err(words)?;
+    let writer = Writer::new(&key, bench.clock, bench.identity.clone());
+    let pauses = [1, 3 * CHUNK as u64, 6 * CHUNK as u64 + 1];
+    for (number, at) in pauses.into_iter().enumerate() {
+        let name = format!("resumed-{number}");
+        fs::create_dir_all(bench.folder.join(&name)).map_err(words)?;
+        let flag = Arc::new(AtomicBool::new(false));
+        let disk = StampedDisk { pause: Some((at, Arc::clone(&flag))), ..StampedDisk::new(&data) };
+        match bench.plan(Box::new(disk), &name).stop_when(flag).run(&writer) {
+            Err(Error::Paused) => {}
+            Err(error) => return Err(words(error)),
+            Ok(_) => return Err(format!("it did not pause at byte {at}")),
+        }
+        let report = bench.plan(Box::new(StampedDisk::new(&data)), &name).resume(&writer).map_err(words)?;
+        let stream = report.streams.first().ok_or("no stream was stored")?;
+        must(stream.sha256 == sha256_portable(&data), || {
+            format!("paused at byte {at}, the hash is another")
+        })?;
+    }
+    Ok(format!("paused at {} places", pauses.len()))
 }
 
 fn flaky(bench: &Bench<'_>) -> Tried {
@@ -442,7 +478,7 @@ mod tests {
         let done = run(folder.path(), &SystemClock, &Identity::default());
         let failed: Vec<_> = done.iter().filter(|assertion| !assertion.passed).collect();
         assert!(failed.is_empty(), "{failed:#?}");
-        assert_eq!(done.len(), 11);
+        assert_eq!(done.len(), 12);
         let seconds: f64 = done.iter().map(|assertion| assertion.seconds).sum();
         assert!(seconds < 30.0, "{seconds} s in a build without optimisation");
     }

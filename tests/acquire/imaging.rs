@@ -171,7 +171,7 @@ fn a_bundle_can_be_written_to_any_common_file_system() {
     }
     // In memory, everywhere on Linux.
     if let Ok(shm) = tempfile::tempdir_in("/dev/shm") {
-        let source = Box::new(StreamSource::new("-", std::io::Cursor::new(data.clone())));
+        let source = Box::new(StreamSource::new("-", std::io::Cursor::new(data)));
         acquire_disk(source, shm.path()).unwrap();
         assert_eq!(verify(shm.path(), &Options::default()).unwrap().verdict.level, Level::Consistent);
     }
