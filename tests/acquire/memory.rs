@@ -113,7 +113,7 @@ fn by_avml(kcore: &Path, places: &[u64]) -> Vec<u8> {
 
 #[test]
 fn a_running_machine_gives_the_bytes_that_avml_gives_and_says_what_it_could_not_have() {
-    let place = tempfile::tempdir().unwrap();
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (root, folder) = (place.path().join("root"), place.path().join("bundle"));
     let places = make_machine(&root);
     // What the kernel does with a poisoned page.
@@ -145,6 +145,27 @@ fn a_running_machine_gives_the_bytes_that_avml_gives_and_says_what_it_could_not_
     assert!(whats[1].contains("does not reach") && whats[1].contains("0xb00000-0xbfffff"), "{whats:?}");
     assert!(whats[2].contains("kernel.kptr_restrict is 2"), "{whats:?}");
     assert_eq!(whats.len(), 3);
+}
+
+#[test]
+fn a_bundle_that_lies_in_the_memory_that_is_read_is_named() {
+    let Ok(place) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("skipped: there is no /dev/shm to write to");
+        return;
+    };
+    if !is_tmpfs(place.path()) {
+        eprintln!("skipped: /dev/shm is no tmpfs");
+        return;
+    }
+    make_machine(&place.path().join("root"));
+    let host = Host::below(&place.path().join("root"));
+    let report = acquire(&host, &MemorySource::Auto, &place.path().join("bundle")).unwrap();
+    assert!(report.issues.iter().any(|issue| issue.what.contains("(tmpfs)")), "{:?}", report.issues);
+}
+
+fn is_tmpfs(path: &Path) -> bool {
+    let kind = std::process::Command::new("stat").args(["-f", "-c", "%T"]).arg(path).output().unwrap();
+    kind.stdout.starts_with(b"tmpfs")
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use custody::bundle::Source as SourceFacts;
 use custody::strict_json::escape_text;
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::{CWD, OFlags, statfs};
 use serde_json::{Map, Value};
 
 use super::host::{Host, read_whole};
@@ -25,6 +25,9 @@ use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
 use crate::source::{Issue, Source};
 use crate::sources::disk::{DiskSource, open_read_only};
+
+/// `f_type` of file systems that lie in memory: tmpfs and ramfs; `include/uapi/linux/magic.h`.
+const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// LiME headers that a file may have.
 const MOST_RANGES: usize = 1 << 20;
@@ -355,6 +358,18 @@ impl Capture for MemoryCapture {
             From::Lime { .. } => self.lime(streams)?,
         }
         let Some(host) = &self.host else { return Ok(()) };
+        let lies_in_memory = statfs(streams.folder).is_ok_and(|found| IN_MEMORY.contains(&found.f_type));
+        if lies_in_memory {
+            let path = escape_text(streams.folder.as_os_str().as_bytes());
+            streams.issues().add(Issue {
+                path,
+                offset: None,
+                length: None,
+                what: "the bundle lies in this machine's memory (tmpfs), so writing it overwrote a part of what was to \
+                       be read: keep the case on a disk"
+                    .to_owned(),
+            });
+        }
         let note = self.vmcoreinfo.as_deref();
         let missing = streams.tar("symbols", "files", |packer| symbols::pack(host, note, packer))?;
         self.after.insert("symbols_missing".to_owned(), Value::Array(missing));
