@@ -221,8 +221,8 @@ def say(text):
 say("")
 say("stop")
 say(f"pmemsave 0 {size} memory.raw")
-monitor.sendall(b"quit\n")
 PY
+kill $qemu
 wait $qemu || true
 trap - EXIT
 
