@@ -28,6 +28,7 @@ const NAMED_ISSUES: usize = 20;
 
 /// The option that lists whom the data is encrypted to.
 const ENCRYPTED_TO: &str = "encrypted_to";
+
 /// Bytes that a fact may take in the log's entry, which is 64 KiB at most; a longer one stands in the manifest alone,
 /// which the log seals.
 const LONGEST_FACT: usize = 8 << 10;
