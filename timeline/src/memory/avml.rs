@@ -240,7 +240,7 @@ mod tests {
     fn packed_ranges_are_read_at_any_address_and_stand_on_their_stored_pieces() {
         let (zeros, noise) = (vec![0; 200_000], noise(200_000));
         let bytes = [range(0x1000, &zeros), range(0x100_0000, &noise)].concat();
-        let space = AddressSpace::open(Arc::new(bytes.clone())).unwrap();
+        let space = AddressSpace::open(Arc::new(bytes)).unwrap();
         assert_eq!((space.form(), space.issues()), ("avml", vec![]));
         let mut read = vec![0; 150_000];
         assert!(space.read(0x100_0000 + 40_000, &mut read));
