@@ -107,6 +107,7 @@ impl Ewf {
             is_ended = opening.segment(&*stored, segment, &issues)?;
         }
         if !is_ended {
+            opening.runs.push(Run::Gap);
             issues.add(stored.len(), format!("segment {before} is not the last one, but no more are there"));
         }
         let Some(volume) = opening.volume.clone() else {
