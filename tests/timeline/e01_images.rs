@@ -46,7 +46,7 @@ fn lost_sectors(ewf: &Ewf, disk: &[u8]) -> Vec<usize> {
     let mut lost = Vec::new();
     for (number, sector) in disk.chunks(512).enumerate() {
         match read_vec(ewf, number as u64 * 512, 512) {
-            Ok(read) => assert!(read == sector, "sector {number} is another one"),
+            Ok(read) => assert!(read == sector, "sector {number} is another one: {:#?}", issues(ewf)),
             Err(ReadError::Lost { .. }) => lost.push(number),
             Err(error) => panic!("{error}"),
         }

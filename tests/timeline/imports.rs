@@ -175,6 +175,32 @@ fn a_kape_archive_keeps_its_local_times_as_text() {
     assert_eq!(times[0].event.ts_text.as_deref(), Some("2026-11-04 12:00:00"));
 }
 
+/// One range of memory as LiME writes it; AVML up to 0.20 left out the last byte of each.
+fn lime(last: u64) -> Vec<u8> {
+    let mut out = [0x4C69_4D45u32.to_le_bytes(), 1u32.to_le_bytes()].concat();
+    out.extend(0x1000u64.to_le_bytes());
+    out.extend(last.to_le_bytes());
+    out.extend([0; 8]);
+    let mut page = vec![0; (last - 0x1000 + 1) as usize];
+    let line =
+        b"Nov  4 11:02:07 web01 sshd[811]: Accepted password for jane from 203.0.113.9 port 40100 ssh2\n";
+    page[100..100 + line.len()].copy_from_slice(line);
+    out.extend(page);
+    out
+}
+
+#[test]
+fn imported_memory_is_read_as_memory_and_the_lost_bytes_of_an_old_avml_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (last, is_lost) in [(0x3FFF, false), (0x3FFE, true)] {
+        let bundle = folder.path().join(last.to_string());
+        let (_, built) = imported(&bundle, &lime(last), &json!({"format": "lime"}));
+        let issues = built.issues();
+        assert!(built.report.files.iter().any(|file| file.locator == "original/lime"), "{:?}", built.report);
+        assert_eq!(issues.iter().any(|issue| issue.contains("lack their last byte")), is_lost, "{issues:?}");
+    }
+}
+
 #[test]
 fn what_is_no_archive_or_of_an_unknown_format_is_an_issue_and_nothing_is_read() {
     let folder = tempfile::tempdir().unwrap();

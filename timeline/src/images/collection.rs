@@ -299,7 +299,7 @@ mod tests {
         let end = plain.len() - plain.iter().rev().take_while(|byte| **byte == 0).count();
         for (whole, end) in [
             (uac.clone(), uac.len()),
-            (plain.clone(), end),
+            (plain, end),
             (sample("Collection-db01-2026-11-04T12_00_00Z.zip"), usize::MAX),
             (sample("kape-ws07.zip"), usize::MAX),
         ] {

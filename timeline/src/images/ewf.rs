@@ -65,6 +65,8 @@ enum Run {
     Table(FoundTable),
     /// A segment or table that is not there: it is not known how many chunks it held.
     Gap,
+    /// A place where tables would be hidden by a damaged descriptor, if any are missing.
+    MayBeGap,
 }
 
 impl Ewf {
@@ -105,6 +107,7 @@ impl Ewf {
             is_ended = opening.segment(&*stored, segment, &issues)?;
         }
         if !is_ended {
+            opening.runs.push(Run::Gap);
             issues.add(stored.len(), format!("segment {before} is not the last one, but no more are there"));
         }
         let Some(volume) = opening.volume.clone() else {
@@ -189,6 +192,8 @@ impl Ewf {
                 flate2::bufread::ZlibDecoder::new(&*bytes).take(chunk as u64 + 1).read_to_end(&mut out);
             return Ok(match result {
                 Err(error) => Err(format!("it does not inflate: {error}")),
+                // Only at its end is the checksum looked at.
+                Ok(_) if out.len() > chunk => Err(format!("it inflates to more than {chunk} bytes")),
                 Ok(_) if out.len() < wanted => {
                     Err(format!("it inflates to {} bytes, not {wanted}", out.len()))
                 }
@@ -312,7 +317,7 @@ fn segments_of(
                 Ok(segment) => segments.push(segment),
                 Err(what) if start == 0 => return Ok(Err(what)),
                 Err(what) => {
-                    issues.add(start, format!("the part of {length} bytes that begins here is {what}"))
+                    issues.add(start, format!("the part of {length} bytes that begins here is {what}"));
                 }
             }
             start = start.saturating_add(*length);
@@ -366,13 +371,18 @@ impl Opening {
             let is_table = matches!(section.kind.as_str(), "table" | "table2");
             match section.kind.as_str() {
                 "volume" | "disk" | "data" if self.volume.is_none() => {
-                    self.volume(source, section, issues)?
+                    self.volume(source, section, issues)?;
                 }
                 "table" => {
                     last = self.table(source, section, segment, &sections, issues)?;
                 }
                 // The second copy is used where the first does not hold.
                 "table2" if last != Some(true) => {
+                    let mut hidden = 0;
+                    while matches!(self.runs.last(), Some(Run::MayBeGap)) {
+                        self.runs.pop();
+                        hidden += 1;
+                    }
                     let first = (last == Some(false)).then(|| self.runs.pop()).flatten();
                     let second = self.table(source, section, segment, &sections, issues)?;
                     if second != Some(true)
@@ -381,6 +391,7 @@ impl Opening {
                         self.runs.pop();
                         self.runs.push(first);
                     }
+                    self.runs.extend((0..hidden).map(|_| Run::MayBeGap));
                     last = None;
                 }
                 "hash" => self.facts.md5 = self.facts.md5.or(hash(source, section, 0, 32, issues)?),
@@ -395,8 +406,15 @@ impl Opening {
             if !is_table {
                 last = None;
             }
+            if !section.is_sound {
+                self.runs.push(Run::MayBeGap);
+            }
         }
-        Ok(sections.last().is_some_and(|section| section.kind == "done"))
+        let end = sections.last().map_or("", |section| section.kind.as_str());
+        if !matches!(end, "next" | "done") {
+            self.runs.push(Run::MayBeGap);
+        }
+        Ok(end == "done")
     }
 
     /// Adds a table; whether its checksums hold, `None` where there is none.
@@ -523,7 +541,7 @@ impl Opening {
         let held = |runs: &[Run]| {
             let count = |run: &Run| match run {
                 Run::Table(found) => found.table.count,
-                Run::Gap => 0,
+                Run::Gap | Run::MayBeGap => 0,
             };
             runs.iter().map(count).fold(0, u64::saturating_add)
         };
@@ -531,8 +549,9 @@ impl Opening {
         if held(&self.runs) != needed || self.runs.iter().any(is_gap) {
             issues.add(0, format!("the tables hold {} chunks; the disk has {needed}", held(&self.runs)));
             for run in &mut self.runs {
-                if matches!(run, Run::Table(found) if !found.is_count_known) {
-                    *run = Run::Gap;
+                match run {
+                    Run::Table(found) if found.is_count_known => {}
+                    _ => *run = Run::Gap,
                 }
             }
         }
@@ -544,6 +563,7 @@ impl Opening {
             match run {
                 Run::Gap if has_one_gap && held <= needed => next = next.saturating_add(needed - held),
                 Run::Gap => break,
+                Run::MayBeGap => {}
                 Run::Table(FoundTable { table, .. }) => {
                     let first = next;
                     next = next.saturating_add(table.count);

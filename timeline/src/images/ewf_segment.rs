@@ -40,6 +40,8 @@ pub(super) struct Section {
     pub(super) data: u64,
     /// The byte behind its last, in the stream.
     pub(super) end: u64,
+    /// Whether the checksum of its descriptor holds, so that it is what it says and no section is hidden behind it.
+    pub(super) is_sound: bool,
 }
 
 /// The Adler-32 of RFC 1950, which guards every structure of the format.
@@ -118,7 +120,7 @@ impl Segment {
                 }
             };
             let data = at.saturating_add(DESCRIPTOR);
-            sections.push(Section { kind, data, end });
+            sections.push(Section { kind, data, end, is_sound });
             if is_last || by_next.or(by_size).is_none() {
                 return Ok(sections);
             }

@@ -115,11 +115,13 @@ impl Entry {
                 }
             }
             // Unix time; the directory holds the modification time alone.
-            0x5455 if field.first().is_some_and(|has| has & 1 != 0) && field.len() >= 5 => {
-                if self.times.modified.is_none() {
-                    // The field is signed.
-                    self.times.modified = Some((i64::from(le32(field, 1).cast_signed()), 0));
-                }
+            0x5455
+                if self.times.modified.is_none()
+                    && field.len() >= 5
+                    && field.first().is_some_and(|has| has & 1 != 0) =>
+            {
+                // The field is signed.
+                self.times.modified = Some((i64::from(le32(field, 1).cast_signed()), 0));
             }
             // NTFS: reserved, then attributes, of which number 1 holds the three times.
             0x000A if le16(field, 4) == 1 && field.len() >= 32 => {
