@@ -167,6 +167,10 @@ pub struct Commands {
 pub struct Each {
     /// How the items are found.
     pub from: EachFrom,
+    /// What ends the first field of a line; white space if it is none.
+    pub separator: Option<char>,
+    /// Items that do not match are none.
+    pub only: Option<Pattern>,
     /// How many at most.
     pub most: usize,
 }
@@ -175,15 +179,10 @@ pub struct Each {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum EachFrom {
-    /// First word of each line that a command prints.
+    /// First field of each line that a command prints.
     Command(Vec<String>),
     /// First field of each line of a file.
-    File {
-        /// The file.
-        path: String,
-        /// What ends the field; white space if it is none.
-        separator: Option<char>,
-    },
+    File(String),
     /// Devices that file systems of these types are mounted from.
     Mounted(Vec<String>),
 }
@@ -330,6 +329,7 @@ struct RawEach {
     run: Option<Vec<String>>,
     file: Option<String>,
     separator: Option<char>,
+    only: Option<String>,
     mounted: Option<Vec<String>>,
     most: Option<usize>,
 }
@@ -429,11 +429,12 @@ impl RawEach {
             (Some(run), None, None) if run.first().is_some_and(|program| !program.is_empty()) => {
                 EachFrom::Command(run)
             }
-            (None, Some(path), None) => EachFrom::File { path, separator },
+            (None, Some(path), None) => EachFrom::File(path),
             (None, None, Some(types)) => EachFrom::Mounted(types),
             _ => return Err("each needs exactly one of run, file and mounted".to_owned()),
         };
-        Ok(Each { from, most: self.most.unwrap_or(200).clamp(1, 10_000) })
+        let only = self.only.as_deref().map(Pattern::tail).transpose()?;
+        Ok(Each { from, separator, only, most: self.most.unwrap_or(200).clamp(1, 10_000) })
     }
 }
 
