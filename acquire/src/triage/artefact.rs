@@ -205,6 +205,8 @@ pub struct Files {
     pub max_depth: usize,
     /// Whether file systems mounted below are entered. Those of the network never are, unless it is asked for.
     pub enter_mounts: bool,
+    /// Whether a folder that a wildcard meets is taken with all below it; one that is named always is.
+    pub whole_folders: bool,
     /// Whether they are renamed and cut while they are read, as logs are.
     pub rotating: bool,
 }
@@ -319,6 +321,7 @@ struct RawArtefact {
     most_total_mib: Option<u64>,
     max_depth: Option<usize>,
     enter_mounts: Option<bool>,
+    whole_folders: Option<bool>,
     rotating: Option<bool>,
     collector: Option<String>,
 }
@@ -363,12 +366,16 @@ impl RawArtefact {
             || self.most_total_mib.is_some()
             || self.max_depth.is_some()
             || self.enter_mounts.is_some()
+            || self.whole_folders.is_some()
             || self.rotating.is_some();
         if of_commands && self.run.is_none() {
             return Err("first_only, timeout, most_output_mib and each go with run".to_owned());
         }
         if of_files && !takes_files {
-            return Err("exclude, most_*_mib, max_depth, enter_mounts and rotating go with files".to_owned());
+            return Err(
+                "exclude, most_*_mib, max_depth, enter_mounts, whole_folders and rotating go with files"
+                    .to_owned(),
+            );
         }
         let (name, profile, description) = (self.name.clone(), self.profile, self.description.clone());
         let how = match (&self.run, &self.collector) {
@@ -413,6 +420,7 @@ impl RawArtefact {
             most_total: self.most_total_mib.unwrap_or(16 << 10).saturating_mul(MIB),
             max_depth: self.max_depth.unwrap_or(48).min(200),
             enter_mounts: self.enter_mounts.unwrap_or(true),
+            whole_folders: self.whole_folders.unwrap_or(true),
             rotating: self.rotating.unwrap_or(false),
         };
         if files.patterns.is_empty() && files.anywhere.is_empty() {

@@ -348,8 +348,12 @@ impl<'a> CommandRunner<'a> {
         };
         let mut seen = HashSet::new();
         let is_wanted = |item: &String| each.only.as_ref().is_none_or(|only| only.matches(Path::new(item)));
-        let items =
-            text.lines().filter_map(first).filter(is_wanted).filter(|item| seen.insert(item.clone())).collect();
+        let items = text
+            .lines()
+            .filter_map(first)
+            .filter(is_wanted)
+            .filter(|item| seen.insert(item.clone()))
+            .collect();
         Ok(self.allowed(artefact, items, each.most, out))
     }
 
