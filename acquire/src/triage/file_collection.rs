@@ -334,7 +334,10 @@ impl FileCollection<'_, '_> {
         match self.taken.inodes.get(&inode.id()) {
             // Another name of the same inode is an entry of its own: a hard link.
             Some((of_path, _))
-                if *of_path != now.0 && inode.links() > 1 && inode.kind() != MemberKind::Folder =>
+                if *of_path != now.0
+                    && inode.links() > 1
+                    && inode.kind() != MemberKind::Folder
+                    && self.taken.further.insert((inode.id(), now.0)) =>
             {
                 false
             }
