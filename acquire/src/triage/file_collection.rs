@@ -448,7 +448,7 @@ impl FileCollection<'_, '_> {
                 "was rotated while it was read: the name is another file's now; what was held open is whole",
             ),
             Err(Refusal::NotThere) => {
-                self.out.note(path, "was renamed or removed while it was read; what was held open is whole")
+                self.out.note(path, "was renamed or removed while it was read; what was held open is whole");
             }
             Err(_) => {}
         }
