@@ -170,7 +170,8 @@ fn the_metadata_of_every_file_is_told_and_the_notable_ones_are_named() {
         }
     }
     let mut told: Vec<_> = rows.iter().map(|row| row["path"].as_str().unwrap().to_owned()).collect();
-    (walked.sort(), told.sort());
+    walked.sort();
+    told.sort();
     assert_eq!(told, walked);
     let row = rows.iter().find(|row| row["path"] == "/var/log/syslog").unwrap();
     let stat = fs::metadata(host.path().join("var/log/syslog")).unwrap();
