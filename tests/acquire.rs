@@ -34,5 +34,11 @@ mod memory;
 mod patience;
 #[path = "acquire/resume.rs"]
 mod resume;
+#[path = "acquire/silent_folder.rs"]
+mod silent_folder;
 #[path = "acquire/support.rs"]
 mod support;
+#[path = "acquire/triage.rs"]
+mod triage;
+#[path = "acquire/triage_table.rs"]
+mod triage_table;

@@ -167,6 +167,10 @@ pub struct Commands {
 pub struct Each {
     /// How the items are found.
     pub from: EachFrom,
+    /// What ends the first field of a line; white space if it is none.
+    pub separator: Option<char>,
+    /// Items that do not match are none.
+    pub only: Option<Pattern>,
     /// How many at most.
     pub most: usize,
 }
@@ -175,15 +179,10 @@ pub struct Each {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum EachFrom {
-    /// First word of each line that a command prints.
+    /// First field of each line that a command prints.
     Command(Vec<String>),
     /// First field of each line of a file.
-    File {
-        /// The file.
-        path: String,
-        /// What ends the field; white space if it is none.
-        separator: Option<char>,
-    },
+    File(String),
     /// Devices that file systems of these types are mounted from.
     Mounted(Vec<String>),
 }
@@ -206,6 +205,8 @@ pub struct Files {
     pub max_depth: usize,
     /// Whether file systems mounted below are entered. Those of the network never are, unless it is asked for.
     pub enter_mounts: bool,
+    /// Whether a folder that a wildcard meets is taken with all below it; one that is named always is.
+    pub whole_folders: bool,
     /// Whether they are renamed and cut while they are read, as logs are.
     pub rotating: bool,
 }
@@ -320,6 +321,7 @@ struct RawArtefact {
     most_total_mib: Option<u64>,
     max_depth: Option<usize>,
     enter_mounts: Option<bool>,
+    whole_folders: Option<bool>,
     rotating: Option<bool>,
     collector: Option<String>,
 }
@@ -330,6 +332,7 @@ struct RawEach {
     run: Option<Vec<String>>,
     file: Option<String>,
     separator: Option<char>,
+    only: Option<String>,
     mounted: Option<Vec<String>>,
     most: Option<usize>,
 }
@@ -363,12 +366,16 @@ impl RawArtefact {
             || self.most_total_mib.is_some()
             || self.max_depth.is_some()
             || self.enter_mounts.is_some()
+            || self.whole_folders.is_some()
             || self.rotating.is_some();
         if of_commands && self.run.is_none() {
             return Err("first_only, timeout, most_output_mib and each go with run".to_owned());
         }
         if of_files && !takes_files {
-            return Err("exclude, most_*_mib, max_depth, enter_mounts and rotating go with files".to_owned());
+            return Err(
+                "exclude, most_*_mib, max_depth, enter_mounts, whole_folders and rotating go with files"
+                    .to_owned(),
+            );
         }
         let (name, profile, description) = (self.name.clone(), self.profile, self.description.clone());
         let how = match (&self.run, &self.collector) {
@@ -413,6 +420,7 @@ impl RawArtefact {
             most_total: self.most_total_mib.unwrap_or(16 << 10).saturating_mul(MIB),
             max_depth: self.max_depth.unwrap_or(48).min(200),
             enter_mounts: self.enter_mounts.unwrap_or(true),
+            whole_folders: self.whole_folders.unwrap_or(true),
             rotating: self.rotating.unwrap_or(false),
         };
         if files.patterns.is_empty() && files.anywhere.is_empty() {
@@ -429,11 +437,12 @@ impl RawEach {
             (Some(run), None, None) if run.first().is_some_and(|program| !program.is_empty()) => {
                 EachFrom::Command(run)
             }
-            (None, Some(path), None) => EachFrom::File { path, separator },
+            (None, Some(path), None) => EachFrom::File(path),
             (None, None, Some(types)) => EachFrom::Mounted(types),
             _ => return Err("each needs exactly one of run, file and mounted".to_owned()),
         };
-        Ok(Each { from, most: self.most.unwrap_or(200).clamp(1, 10_000) })
+        let only = self.only.as_deref().map(Pattern::tail).transpose()?;
+        Ok(Each { from, separator, only, most: self.most.unwrap_or(200).clamp(1, 10_000) })
     }
 }
 

@@ -11,6 +11,10 @@ pub(crate) enum Collector {
     FileMetadata,
     /// SHA-256 of every executable.
     Executables,
+    /// What the cloud says of this instance.
+    InstanceMetadata,
+    /// What containers changed in their file systems.
+    ContainerChanges,
     /// Every process, its files, and what lies in no folder any more.
     Processes,
     /// The sockets of every network namespace.
@@ -19,7 +23,7 @@ pub(crate) enum Collector {
     KernelState,
     /// Who is on the system.
     Sessions,
-    /// Containers, and what they changed.
+    /// Containers, as their engines tell them.
     Containers,
 }
 
@@ -35,6 +39,8 @@ impl Collector {
             "kernel-state" => Self::KernelState,
             "sessions" => Self::Sessions,
             "containers" => Self::Containers,
+            "container-changes" => Self::ContainerChanges,
+            "instance-metadata" => Self::InstanceMetadata,
             _ => return None,
         })
     }
@@ -43,7 +49,13 @@ impl Collector {
     pub(crate) fn is_live(self) -> bool {
         match self {
             Self::OwnFacts | Self::FileMetadata | Self::Executables => false,
-            Self::Processes | Self::Sockets | Self::KernelState | Self::Sessions | Self::Containers => true,
+            Self::Processes
+            | Self::Sockets
+            | Self::KernelState
+            | Self::Sessions
+            | Self::Containers
+            | Self::ContainerChanges
+            | Self::InstanceMetadata => true,
         }
     }
 
@@ -64,5 +76,24 @@ pub(crate) fn collector_of(artefact: &Artefact) -> Option<Collector> {
     match &artefact.how {
         How::Collector(name) => Collector::named(name),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::triage::ArtefactTable;
+
+    #[test]
+    fn every_artefact_names_a_collector_that_is_there() {
+        let table = ArtefactTable::embedded().unwrap();
+        let mut named = 0;
+        for artefact in table.in_order() {
+            if let How::Collector(name) = &artefact.how {
+                assert!(Collector::named(name).is_some(), "{name}");
+                named += 1;
+            }
+        }
+        assert_eq!(named, 10);
     }
 }

@@ -323,7 +323,7 @@ impl<'a> CommandRunner<'a> {
                 devices.dedup();
                 return Ok(self.allowed(artefact, devices, each.most, out));
             }
-            EachFrom::File { path, .. } => match host.read_small(Path::new(path), MOST_LIST) {
+            EachFrom::File(path) => match host.read_small(Path::new(path), MOST_LIST) {
                 Ok(text) => text,
                 Err(_) => return Ok(Vec::new()),
             },
@@ -341,17 +341,19 @@ impl<'a> CommandRunner<'a> {
                 ran.stdout.bytes().to_vec()
             }
         };
-        let separator = match &each.from {
-            EachFrom::File { separator, .. } => *separator,
-            _ => None,
-        };
         let text = String::from_utf8_lossy(&text);
-        let first = |line: &str| match separator {
+        let first = |line: &str| match each.separator {
             Some(separator) => line.split(separator).next().map(str::to_owned),
             None => line.split_whitespace().next().map(str::to_owned),
         };
         let mut seen = HashSet::new();
-        let items = text.lines().filter_map(first).filter(|item| seen.insert(item.clone())).collect();
+        let is_wanted = |item: &String| each.only.as_ref().is_none_or(|only| only.matches(Path::new(item)));
+        let items = text
+            .lines()
+            .filter_map(first)
+            .filter(is_wanted)
+            .filter(|item| seen.insert(item.clone()))
+            .collect();
         Ok(self.allowed(artefact, items, each.most, out))
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct Taken {
     inodes: HashMap<Id, (u64, usize)>,
     /// First path of each inode with several names.
     linked: HashMap<Id, PathBuf>,
+    /// Hashes of the further paths of those.
+    further: HashSet<(Id, u64)>,
     /// Paths that a later artefact named again: path, that artefact, and the one that had taken it.
     pub(crate) repeats: Vec<(String, usize, usize)>,
     /// Rules that have been told.
@@ -65,6 +67,17 @@ pub(crate) struct FileTally {
     pub(crate) timed_out: u64,
     /// Whether the artefact ended at its limit of bytes.
     pub(crate) is_cut: bool,
+}
+
+/// How an entry was come upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Met {
+    /// The pattern says its name.
+    ByName,
+    /// Its name matches.
+    ByWildcard,
+    /// It lies in a folder that is taken whole.
+    Below,
 }
 
 /// Takes the files of one artefact.
@@ -131,12 +144,12 @@ impl FileCollection<'_, '_> {
         if name.is_empty() {
             return self.children(&folder, 0);
         }
-        self.entries(&folder, vec![name], 0, true).map(drop)
+        self.entries(&folder, vec![name], 0, Met::ByName)
     }
 
     fn links(&mut self, links: &[(Folder, OsString)]) -> Result<()> {
         for (folder, name) in links {
-            self.entries(folder, vec![name.clone()], 0, true)?;
+            self.entries(folder, vec![name.clone()], 0, Met::ByName)?;
         }
         Ok(())
     }
@@ -166,10 +179,10 @@ impl FileCollection<'_, '_> {
             }
             return Ok(());
         }
-        let is_named = matches!(part, Part::Name(_));
+        let met = if matches!(part, Part::Name(_)) { Met::ByName } else { Met::ByWildcard };
         let matching: Vec<OsString> = names.into_iter().filter(|name| part.matches(name)).collect();
         if rest.is_empty() {
-            return self.entries(folder, matching, depth, is_named).map(drop);
+            return self.entries(folder, matching, depth, met);
         }
         for name in matching {
             if let Some(below) = self.folder_below(folder, &name, true)? {
@@ -242,7 +255,7 @@ impl FileCollection<'_, '_> {
             if self.files.rotating {
                 seen.extend(names.iter().cloned());
             }
-            self.entries(folder, names, depth, false)?;
+            self.entries(folder, names, depth, Met::Below)?;
             if !self.files.rotating || self.tally.is_cut {
                 break;
             }
@@ -256,7 +269,8 @@ impl FileCollection<'_, '_> {
     }
 
     /// Takes entries of an open folder: files first, some at a time, then folders with all below them.
-    fn entries(&mut self, folder: &Folder, names: Vec<OsString>, depth: usize, is_named: bool) -> Result<()> {
+    fn entries(&mut self, folder: &Folder, names: Vec<OsString>, depth: usize, met: Met) -> Result<()> {
+        let is_named = met == Met::ByName;
         let mut folders = Vec::new();
         for window in names.chunks(WINDOW) {
             let mut held = Vec::new();
@@ -282,7 +296,9 @@ impl FileCollection<'_, '_> {
                 if self.host.is_left_out(&found.inode) {
                     self.out.note(&path, "left out: it is the bundle that is being written");
                 } else if found.inode.kind() == MemberKind::Folder {
-                    folders.push(name.clone());
+                    if met != Met::ByWildcard || self.files.whole_folders {
+                        folders.push(name.clone());
+                    }
                 } else {
                     self.entry(folder, name, &path, found)?;
                 }
@@ -318,7 +334,10 @@ impl FileCollection<'_, '_> {
         match self.taken.inodes.get(&inode.id()) {
             // Another name of the same inode is an entry of its own: a hard link.
             Some((of_path, _))
-                if *of_path != now.0 && inode.links() > 1 && inode.kind() != MemberKind::Folder =>
+                if *of_path != now.0
+                    && inode.links() > 1
+                    && inode.kind() != MemberKind::Folder
+                    && self.taken.further.insert((inode.id(), now.0)) =>
             {
                 false
             }
@@ -429,7 +448,7 @@ impl FileCollection<'_, '_> {
                 "was rotated while it was read: the name is another file's now; what was held open is whole",
             ),
             Err(Refusal::NotThere) => {
-                self.out.note(path, "was renamed or removed while it was read; what was held open is whole")
+                self.out.note(path, "was renamed or removed while it was read; what was held open is whole");
             }
             Err(_) => {}
         }

@@ -413,7 +413,7 @@ impl HostFiles {
                     to_go.extend(parts(&target).into_iter().rev());
                 }
                 MemberKind::Folder if !to_go.is_empty() => {
-                    above.push(self.open_folder(&folder, &name, true)?)
+                    above.push(self.open_folder(&folder, &name, true)?);
                 }
                 _ if to_go.is_empty() => {
                     on_the_way.push((folder, name));

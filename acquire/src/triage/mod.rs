@@ -13,6 +13,7 @@ mod footprint;
 mod grpc;
 mod host_content;
 mod host_files;
+mod instance_metadata;
 mod kernel_files;
 mod kernel_state;
 mod live_table;

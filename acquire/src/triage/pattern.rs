@@ -107,7 +107,8 @@ impl Pattern {
     }
 
     /// Whether a path matches: its last parts, or, of a pattern that starts with a slash, all of them.
-    pub(crate) fn matches(&self, path: &Path) -> bool {
+    #[must_use]
+    pub fn matches(&self, path: &Path) -> bool {
         let names: Vec<&OsStr> = path
             .components()
             .filter_map(|part| if let Component::Normal(name) = part { Some(name) } else { None })

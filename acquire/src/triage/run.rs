@@ -24,6 +24,7 @@ use super::containers::containers;
 use super::file_collection::{FileCollection, FileTally, Taken};
 use super::footprint::{Footprint, Moment};
 use super::host_files::HostFiles;
+use super::instance_metadata::instance_metadata;
 use super::kernel_state::kernel_state;
 use super::live_table::{LiveTable, Row};
 use super::mounts::Mounts;
@@ -379,6 +380,20 @@ impl<'a> Run<'a> {
         self.sockets.extend(collector.sockets());
         let (before, counts) = (live.issues().count(), live.counts());
         match collector {
+            Collector::InstanceMetadata => match instance_metadata(&mut self.host, live)? {
+                None => {
+                    result.state = State::Missing;
+                    result.what =
+                        "this machine does not say that it is in a cloud: nothing was asked".to_owned();
+                    return Ok(());
+                }
+                Some(taken) => {
+                    self.sockets.push("TCP connections to the metadata service 169.254.169.254:80");
+                    result.went_wrong(u64::from(taken == 0), 0);
+                    result.what = format!("{taken} documents");
+                    return Ok(());
+                }
+            },
             Collector::OwnFacts => own_facts(&mut self.host, identity, self.bundle, self.clock, live)?,
             Collector::FileMetadata => {
                 self.survey.run(&mut self.host, &self.owners, &self.clock.now().rfc3339(), live)?;
@@ -391,10 +406,8 @@ impl<'a> Run<'a> {
             Collector::Sockets => sockets(live, self.clock)?,
             Collector::KernelState => kernel_state(live, self.clock)?,
             Collector::Sessions => sessions(live, self.clock)?,
-            Collector::Containers => {
-                containers(live, self.clock)?;
-                container_changes(live, files, self.clock)?;
-            }
+            Collector::Containers => containers(live, self.clock)?,
+            Collector::ContainerChanges => container_changes(live, files, self.clock)?,
         }
         if collector.is_live() {
             // What could not be read is listed one by one, and the rest is there.

@@ -20,6 +20,7 @@ use crate::ui::{self, Ui};
 ///
 /// Example: exhibit acquire triage --case ir-2026-017 --profile fast
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("case", |case| case.required(false).required_unless_present("list")))]
 pub(super) struct Args {
     #[command(flatten)]
     into: Option<Into>,

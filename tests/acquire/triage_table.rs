@@ -1,0 +1,617 @@
+//! The table of artefacts against the list of what a Linux responder takes, level by level: nothing of it may get lost.
+//!
+//! The list names each item that UAC 3.3 takes, and what goes beyond it. Where code of ours does what a program would do
+//! there, the collector is named.
+
+use std::path::Path;
+
+use acquire::triage::{Artefact, ArtefactTable, EachFrom, How, Pattern};
+
+/// How an item is taken.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    /// A command that starts with these words.
+    Run(&'static str),
+    /// A file or folder that a pattern names, or that lies in a folder that one names.
+    File(&'static str),
+    /// A name that is looked for in any place.
+    Anywhere(&'static str),
+    /// Our own code.
+    Own(&'static str),
+}
+use By::{Anywhere, File, Own, Run};
+
+const LIST: [(&str, &[By]); 14] = [
+    (
+        "V0",
+        &[
+            Run("date"),
+            Run("uptime"),
+            Run("uptime -s"),
+            Run("hwclock"),
+            Run("timedatectl status"),
+            Run("uname -a"),
+            Run("hostname"),
+            Run("hostname -f"),
+            Run("hostnamectl"),
+            Run("env"),
+            Run("prlimit"),
+            Own("self"),
+            File("/proc/uptime"),
+            File("/proc/sys/kernel/random/boot_id"),
+            Run("chronyc"),
+            Run("adjtimex"),
+            File("/sys/kernel/security/lockdown"),
+            File("/sys/kernel/security/lsm"),
+        ],
+    ),
+    (
+        "V1",
+        &[
+            File("/boot/vmlinuz-6.1"),
+            File("/boot/System.map-6.1"),
+            File("/var/lib/systemd/coredump/core.x"),
+            File("/var/spool/abrt"),
+            File("/var/tmp/abrt"),
+            File("/var/crash"),
+            File("/proc/swaps"),
+            File("/swapfile"),
+        ],
+    ),
+    (
+        "V2",
+        &[
+            Own("processes"),
+            Run("ps"),
+            Run("ps auxwww"),
+            Run("ps auxwwwf"),
+            Run("ps -deaf"),
+            Run("ps -ef"),
+            Run("ps -efl"),
+            Run("ps -axo pid,user,etime,args"),
+            Run("ps -axo pid,user,lstart,args"),
+            Run("ps -axo pid,user,cgroup,args"),
+            Run("top -b -n1"),
+            Run("pstree"),
+            Run("pstree -a"),
+            Run("pstree -p -n"),
+            Run("lsof -nPl"),
+            Run("strings -a"),
+            File("/sys/kernel/debug/sched/debug"),
+        ],
+    ),
+    (
+        "V3",
+        &[
+            Own("sockets"),
+            Run("ss -anp"),
+            Run("ss -ap"),
+            Run("ss -tanp"),
+            Run("ss -tap"),
+            Run("ss -uanp"),
+            Run("ss -uap"),
+            Run("ss -tlp"),
+            Run("ss -tlnp"),
+            Run("ss -ulp"),
+            Run("ss -ulnp"),
+            Run("ss -0bp"),
+            Run("netstat -a"),
+            Run("netstat -an"),
+            Run("netstat -i"),
+            Run("netstat -r"),
+            Run("netstat -rn"),
+            Run("netstat -anp"),
+            Run("netstat -lpeanut"),
+            Run("lsof -nPli"),
+            Run("lsof -U"),
+            File("/proc/net/tcp"),
+            File("/proc/net/tcp6"),
+            File("/proc/net/udp"),
+            File("/proc/net/udp6"),
+            File("/proc/self/net/unix"),
+            Run("arp -a"),
+            Run("ip addr show"),
+            Run("ip -s -d link show"),
+            Run("ip neighbor show"),
+            Run("ip route show"),
+            Run("ifconfig -a"),
+            Run("iptables -L -v -n"),
+            Run("ip6tables -L -v -n"),
+            Run("iptables -t nat -L -v -n"),
+            Run("ip6tables -t nat -L -v -n"),
+            Run("nft list ruleset"),
+            Run("ufw status verbose"),
+            Run("firewall-cmd --state"),
+            Run("firewall-cmd --get-active-zones"),
+            Run("firewall-cmd --list-all-zones"),
+            Run("firewall-cmd --get-services"),
+            Run("firewall-cmd --direct --get-all-rules"),
+            Run("nmcli"),
+            Run("nmcli general status"),
+            Run("nmcli general permissions"),
+            Run("nmcli device show"),
+            Run("nmcli connection show"),
+            Run("nmcli device wifi list"),
+            Run("nfsstat"),
+            Run("showmount -a"),
+            Run("ip rule"),
+            Run("ip -all netns"),
+            Run("ip xfrm"),
+            Run("bridge fdb"),
+            Run("tc -s qdisc"),
+            Run("tc -s filter"),
+            Run("wg show"),
+            Run("resolvectl"),
+            File("/etc/resolv.conf"),
+            Run("conntrack -L"),
+        ],
+    ),
+    (
+        "V4",
+        &[
+            Own("kernel-state"),
+            Own("sessions"),
+            Run("lsmod"),
+            Run("modinfo"),
+            File("/proc/modules"),
+            File("/sys/module/x/parameters"),
+            File("/proc/sys/kernel/tainted"),
+            Run("dmesg"),
+            Run("sysctl -a"),
+            File("/proc/sys/fs/binfmt_misc/x"),
+            Run("bpftool prog list"),
+            Run("bpftool -j prog show"),
+            Run("bpftool prog dump xlated"),
+            Run("bpftool prog dump jited"),
+            File("/sys/fs/bpf/x"),
+            Run("auditctl -l"),
+            Run("auditctl -s"),
+            Run("coredumpctl list"),
+            Run("coredumpctl info"),
+            File("/proc/sys/kernel/core_pattern"),
+            Run("who -T"),
+            Run("last"),
+            Run("last -a -F"),
+            Run("last -i"),
+            Run("lastb"),
+            Run("lastb -a -F"),
+            Run("lastb -i"),
+            Run("lastlog"),
+            Run("utmpdump"),
+            Run("loginctl user-status"),
+            Run("systemctl list-units"),
+            Run("systemctl list-timers --all"),
+            Run("systemctl status"),
+            Run("systemctl list-unit-files"),
+            Run("service --status-all"),
+            Run("chkconfig --list"),
+            Run("runlevel"),
+            Run("getenforce"),
+            Run("sestatus -v"),
+            Run("free"),
+            Run("vmstat"),
+            Run("journalctl --list-boots"),
+            File("/var/db/sudo/lectured"),
+            Run("/opt/CrowdStrike/falconctl"),
+            Run("mdatp"),
+            File("/proc/kallsyms"),
+            File("/proc/keys"),
+            File("/sys/kernel/debug/kprobes/list"),
+            File("/sys/kernel/tracing/enabled_functions"),
+            Run("bpftool link"),
+            Run("bpftool map"),
+            File("/proc/sys/kernel/x"),
+            Run("atq"),
+            Run("crontab -l"),
+            File("/tmp/tmux-0"),
+            File("/run/screen"),
+            File("/tmp/ssh-x"),
+        ],
+    ),
+    (
+        "V5",
+        &[
+            Own("containers"),
+            Own("container-changes"),
+            Run("docker container ls --all --size"),
+            Run("docker image ls"),
+            Run("docker info"),
+            Run("docker version"),
+            Run("docker stats"),
+            Run("docker container logs"),
+            Run("docker container inspect"),
+            Run("docker container top"),
+            Run("docker container diff"),
+            Run("docker network ls"),
+            Run("docker network inspect"),
+            Run("docker volume ls"),
+            Run("docker volume inspect"),
+            Run("podman container ls --all --size"),
+            Run("podman image ls"),
+            Run("podman info"),
+            Run("podman version"),
+            Run("podman stats"),
+            Run("podman container logs"),
+            Run("podman container inspect"),
+            Run("podman container top"),
+            Run("podman container diff"),
+            Run("podman network ls"),
+            Run("podman network inspect"),
+            Run("podman volume ls"),
+            Run("podman volume inspect"),
+            Run("lxc list"),
+            Run("lxc info"),
+            Run("lxc image list"),
+            Run("lxc network list"),
+            Run("lxc storage list"),
+            Run("lxc profile list"),
+            Run("lxc config show"),
+            Run("pct list"),
+            Run("pct config"),
+            Run("containerd config dump"),
+            Run("qm list"),
+            Run("virsh --readonly list --all"),
+            Run("virsh --readonly dumpxml"),
+            Run("virt-top"),
+            Run("VBoxManage list vms"),
+            File("/var/lib/docker/containers/x/x-json.log"),
+            File("/var/lib/docker/containers/x/config.v2.json"),
+            File("/var/lib/docker/containers/x/hostname"),
+            File("/etc/docker/daemon.json"),
+            File("/var/lib/docker/image/overlay2/repositories.json"),
+            Run("crictl pods"),
+            Run("crictl ps"),
+            Run("crictl images"),
+            Run("crictl logs"),
+            Run("ctr"),
+            File("/var/log/pods"),
+            File("/var/log/containers"),
+            File("/etc/kubernetes/manifests"),
+            File("/var/lib/kubelet/config.yaml"),
+            File("/var/lib/kubelet/pki/x.crt"),
+            File("/var/lib/kubelet/checkpoints"),
+        ],
+    ),
+    (
+        "V6",
+        &[
+            File("/dev/shm/x"),
+            File("/run/shm/x"),
+            File("/tmp/x"),
+            File("/var/tmp/x"),
+            File("/run/log/x"),
+            File("/run/systemd/sessions/1"),
+            File("/run/systemd/system/x"),
+            File("/run/systemd/transient/x.service"),
+            File("/run/user/0/systemd/transient"),
+            File("/run/udev/rules.d"),
+            File("/var/run/utmp"),
+            File("/var/run/x"),
+        ],
+    ),
+    ("V7", &[Own("file-metadata"), Run("getcap -r /"), Run("debugfs -R cat <8>")]),
+    (
+        "V8",
+        &[
+            File("/var/log/syslog"),
+            File("/var/log/journal/x/system.journal"),
+            Anywhere("x.journal"),
+            Anywhere("x.journal~"),
+            File("/var/log/apache2"),
+            File("/etc/httpd/logs"),
+            File("/opt/nginx/logs"),
+            File("/opt/tomcat9/logs"),
+            File("/var/adm"),
+            File("/run/log"),
+            Anywhere("x.log"),
+            Anywhere("log"),
+            Anywhere("logs"),
+            File("/var/log/dpkg.log"),
+            File("/var/audit"),
+            File("/opt/teamviewer/logfiles"),
+            File("/var/log/anydesk.trace"),
+            File("~/.local/share/logs/RustDesk"),
+            File("/usr/local/cpanel/logs"),
+        ],
+    ),
+    (
+        "V9",
+        &[
+            File("/etc/x"),
+            File("/usr/local/etc"),
+            File("/etc/systemd"),
+            File("/lib/systemd/system"),
+            File("/usr/lib/systemd/system"),
+            File("/usr/local/lib/systemd/system"),
+            File("/usr/local/lib/systemd/user"),
+            File("/usr/share/systemd/user"),
+            File("~/.config/systemd"),
+            File("~/.local/share/systemd"),
+            File("/var/cron"),
+            File("/var/adm/cron"),
+            File("/var/spool/cron"),
+            File("/var/spool/anacron"),
+            File("/var/spool/at"),
+            File("/var/at/tabs"),
+            File("/var/spool/x"),
+            File("/etc/udev/rules.d"),
+            File("/usr/lib/udev/rules.d"),
+            File("/etc/dbus-1"),
+            File("/usr/share/dbus-1/services"),
+            File("/etc/polkit-1"),
+            File("/usr/share/polkit-1"),
+            File("/usr/lib/dracut/modules.d"),
+            File("/etc/init"),
+            File("/etc/xdg/autostart"),
+            File("~/.config/autostart"),
+            Run("debugfs -R cat /etc/ld.so.preload"),
+            Run("xfs_db -r"),
+            File("/boot/config-6"),
+            File("/boot/initramfs-6"),
+            File("/boot/initrd.img"),
+            File("/boot/symvers-6"),
+            File("/boot/System.map-6"),
+            File("/boot/grub/grub.cfg"),
+            File("/etc/default/grub"),
+            File("/etc/grub.d"),
+            File("/boot/efi"),
+            File("/boot/pve"),
+            File("/etc/apt/apt.conf.d"),
+            File("/etc/dnf/plugins"),
+            File("/etc/yum/pluginconf.d"),
+            File("/usr/lib/yum-plugins"),
+            Anywhere(".git/hooks/post-commit"),
+            File("/etc/NetworkManager"),
+            File("/opt/vyatta/etc"),
+            File("/etc/ssh/sshd_config"),
+            File("/var/lib/pve-cluster"),
+            File("/etc/systemd/network"),
+            File("/etc/NetworkManager/system-connections"),
+        ],
+    ),
+    (
+        "V10",
+        &[
+            File("~/.ash_history"),
+            File("~/.bash_history"),
+            File("~/.bashrc"),
+            File("~/.bash_profile"),
+            File("~/.bash_logout"),
+            File("~/.dash_history"),
+            File("~/.elvish"),
+            File("~/.local/share/fish/fish_history"),
+            File("~/.config/fish"),
+            File("~/.local/share/ion"),
+            File("~/.ksh_history"),
+            File("~/.kshrc"),
+            File("~/.mksh_history"),
+            File("~/.mkshrc"),
+            File("~/.local/share/osh"),
+            File("~/.local/share/powershell/PSReadLine"),
+            File("~/.tcsh_history"),
+            File("~/.tcshrc"),
+            File("~/.cshrc"),
+            File("~/.local/share/xonsh"),
+            File("~/.zsh_history"),
+            File("~/.zshrc"),
+            File("~/.zshenv"),
+            File("~/.zprofile"),
+            File("~/.profile"),
+            File("~/.ssh/authorized_keys2"),
+            File("~/.ssh/known_hosts"),
+            File("~/.ssh/x.pub"),
+            File("~/.ssh/rc"),
+            File("~/.ssh/id_rsa"),
+            Run("ssh-keygen -y"),
+            File("~/.lesshst"),
+            File("~/.viminfo"),
+            File("~/.nano_history"),
+            File("~/.python_history"),
+            File("~/.php_history"),
+            File("~/.sqlite_history"),
+            File("~/.calc_history"),
+            File("~/.wget-hsts"),
+            File("~/.mailrc"),
+            File("~/.screenrc"),
+            File("~/.rhosts"),
+            File("~/.xsession-errors"),
+            File("~/.gitconfig"),
+            File("~/Desktop/x.desktop"),
+            File("~/.local/share/applications/x.desktop"),
+            File("~/.local/share/recently-used.xbel"),
+            File("~/.local/share/Trash/info"),
+            File("~/.local/share/gvfs-metadata"),
+            File("~/.local/share/tracker3"),
+            File("~/.local/share/kactivitymanagerd"),
+            File("~/.config/x"),
+        ],
+    ),
+    (
+        "V11",
+        &[
+            File("~/.config/google-chrome"),
+            File("~/.config/chromium"),
+            File("~/.config/BraveSoftware"),
+            File("~/.config/microsoft-edge"),
+            File("~/.config/opera"),
+            File("~/.config/vivaldi"),
+            File("~/.mozilla/firefox"),
+            File("~/.librewolf"),
+            File("~/.local/share/epiphany"),
+            File("~/.local/share/falkon"),
+            File("~/.anydesk"),
+            File("/etc/teamviewer"),
+            File("~/.config/rustdesk"),
+            File("/opt/splashtop-streamer/config"),
+            File("/opt/thinlinc/etc"),
+            File("~/.config/rclone"),
+            File("~/.config/filezilla"),
+            File("~/.config/Slack"),
+            File("~/.config/Microsoft"),
+            File("~/.config/discord"),
+            File("~/.config/Signal"),
+            File("~/.local/share/TelegramDesktop"),
+            File("~/.thunderbird"),
+            File("/var/lib/jenkins/config.xml"),
+            File("~/.dropbox/info.json"),
+            File("~/.config/libreoffice/4/user/registrymodifications.xcu"),
+            File("~/.config/Kingsoft"),
+            File("~/.local/share/okular"),
+            File("~/.local/share/gedit"),
+            File("/var/www/html"),
+            File("/var/lib/mysql/x.err"),
+            File("/var/lib/cloud"),
+            Own("instance-metadata"),
+            File("/opt/aws/amazon-cloudwatch-agent/etc"),
+        ],
+    ),
+    (
+        "V12",
+        &[
+            Run("rpm -q -a"),
+            Run("dpkg -l"),
+            Run("apk info"),
+            Run("pacman -Q"),
+            Run("zypper"),
+            Run("snap list"),
+            Run("flatpak list"),
+            Run("pip list"),
+            Run("npm list"),
+            Run("rpm -V -a"),
+            Run("dpkg -V"),
+            Run("dnf history list"),
+            File("/var/lib/dpkg/info/x.list"),
+            Own("executables"),
+            Run("chkrootkit"),
+            Run("osqueryi"),
+            File("/etc/apt/sources.list"),
+            File("/etc/apt/keyrings"),
+            File("/etc/pki/rpm-gpg"),
+        ],
+    ),
+    (
+        "V13",
+        &[
+            Run("dmidecode"),
+            Run("lshw"),
+            Run("hwinfo"),
+            Run("lscpu"),
+            Run("lspci"),
+            Run("lspci -v"),
+            Run("lspci -vvnn"),
+            Run("lsscsi"),
+            Run("lsusb"),
+            File("/proc/cpuinfo"),
+            Run("blkid"),
+            Run("lsblk"),
+            Run("lsblk -J"),
+            Run("fdisk -l"),
+            Run("findmnt"),
+            Run("mount"),
+            Run("df"),
+            Run("mdadm"),
+            Run("lvs"),
+            Run("pvs"),
+            Run("vgs"),
+            Run("lvdisplay"),
+            Run("pvdisplay"),
+            Run("vgdisplay"),
+            Run("btrfs subvolume"),
+            Run("zfs list"),
+            Run("zpool status"),
+            Run("zpool history"),
+            Run("iscsiadm"),
+            File("/dev/disk/by-id"),
+            File("/etc/amazon/ssm"),
+            File("/var/log/amazon/ssm/x.log"),
+            File("/var/log/azure"),
+            File("/var/lib/waagent/x.xml"),
+            Run("dmsetup table"),
+            Run("cryptsetup luksDump"),
+            Run("smartctl"),
+            Run("dd"),
+        ],
+    ),
+];
+
+fn runs(artefact: &Artefact, words: &str) -> bool {
+    let How::Commands(commands) = &artefact.how else { return false };
+    let listed = commands.each.as_ref().and_then(|each| match &each.from {
+        EachFrom::Command(argv) => Some(argv),
+        _ => None,
+    });
+    commands.run.iter().chain(listed).any(|argv| {
+        let line = argv.join(" ");
+        line == words || line.strip_prefix(words).is_some_and(|rest| rest.starts_with(' '))
+    })
+}
+
+/// Whether a pattern names the path or a folder above it.
+fn takes(artefact: &Artefact, path: &str) -> bool {
+    let How::Files(files) = &artefact.how else { return false };
+    let place = path.replacen('~', "/HOME", 1);
+    files.patterns.iter().any(|pattern| {
+        let whole = Pattern::either(&pattern.text().replacen('~', "/HOME", 1)).unwrap();
+        let is_under = Path::new(&place).ancestors().any(|above| whole.matches(above));
+        // "/var/lib/docker" as an item is there if a pattern goes below it.
+        is_under || pattern.text().starts_with(&format!("{path}/"))
+    })
+}
+
+fn finds(artefact: &Artefact, name: &str) -> bool {
+    let How::Files(files) = &artefact.how else { return false };
+    files.anywhere.iter().any(|pattern| pattern.matches(Path::new(name)))
+}
+
+#[test]
+fn everything_that_a_responder_takes_from_linux_is_in_the_table_at_its_level_or_before() {
+    let table = ArtefactTable::embedded().unwrap();
+    let mut lost = Vec::new();
+    for (level, items) in LIST {
+        let level = acquire::triage::Volatility::parse(level).unwrap();
+        for item in items {
+            let is_there =
+                table.in_order().into_iter().filter(|artefact| artefact.level <= level).any(|artefact| {
+                    match item {
+                        Run(words) => runs(artefact, words),
+                        File(path) => takes(artefact, path),
+                        Anywhere(name) => finds(artefact, name),
+                        Own(name) => matches!(&artefact.how, How::Collector(own) if own == name),
+                    }
+                });
+            if !is_there {
+                lost.push(format!("{level} {item:?}"));
+            }
+        }
+    }
+    assert!(lost.is_empty(), "not in the table:\n{}", lost.join("\n"));
+}
+
+#[test]
+fn the_list_is_long_enough_to_mean_something() {
+    assert!(LIST.iter().map(|(_, items)| items.len()).sum::<usize>() > 350);
+}
+
+#[test]
+fn no_command_of_the_table_goes_through_a_shell_or_changes_the_host() {
+    const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "busybox", "env -S", "xargs"];
+    const CHANGES: [&str; 12] =
+        ["rm", "mv", "cp", "tee", "touch", "kill", "umount", "modprobe", "insmod", "rmmod", "chmod", "chown"];
+    let table = ArtefactTable::embedded().unwrap();
+    for artefact in table.in_order() {
+        let How::Commands(commands) = &artefact.how else { continue };
+        for argv in &commands.run {
+            let program = argv[0].as_str();
+            assert!(!SHELLS.contains(&program) && !CHANGES.contains(&program), "{argv:?}");
+            assert!(program != "mount" || argv.len() == 1, "{argv:?}");
+            assert!(program != "dd" || !argv.iter().any(|part| part.starts_with("of=")), "{argv:?}");
+            assert!(
+                program != "sysctl" || !argv.iter().any(|part| part.contains('=') || part == "-w"),
+                "{argv:?}"
+            );
+            assert!(
+                program != "find" || !argv.iter().any(|part| part.starts_with("-exec") || part == "-delete")
+            );
+        }
+    }
+}
