@@ -236,8 +236,9 @@ fn sockets_are_those_that_the_guest_had_and_belong_to_the_same_processes() {
         .iter()
         .map(|row| {
             let text = |key| row.attrs.get(key).unwrap().as_str().unwrap().to_owned();
-            let local = (row.src_ip.clone().unwrap(), row.src_port.unwrap());
-            let remote = row.dst_ip.clone().zip(row.dst_port);
+            let (from, to) = (row.src_ip.clone().zip(row.src_port), row.dst_ip.clone().zip(row.dst_port));
+            let is_outbound = from.is_some() && row.attrs.get("inbound").is_none();
+            let (local, remote) = if is_outbound { (from.unwrap(), to) } else { (to.unwrap(), from) };
             (text("protocol"), local, remote, text("state"), row.inode.unwrap(), row.pid.unwrap())
         })
         .collect();

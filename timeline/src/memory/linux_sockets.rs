@@ -1,12 +1,13 @@
 //! Open internet sockets of processes: from task to open files to the socket behind them.
 //!
 //! - Times: the kernel notes none. A row has the time at which memory was read, when the socket was open.
-//! - Addresses: `src` is the local end, `dst` the remote one, whoever opened the connection.
+//! - Addresses: of a socket without a peer, `dst` is the local end. Of a connection to a port that some process listens
+//!   on, `src` is the remote end, for it came in; of any other the local one.
 //! - Limits: one row a socket and process; sockets that no process holds (TIME_WAIT, the kernel's own) are not read;
 //!   1,048,576 descriptors a process.
 //! - Reference: Linux `include/net/sock.h`, `include/linux/fdtable.h`, `net/socket.c`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address_space::le;
@@ -118,6 +119,42 @@ impl SocketReader {
         socket: &mut dyn FnMut(Vec<Part>),
         broken: &mut dyn FnMut(Span, &'static str),
     ) {
+        let mut listeners: HashMap<u64, Part> = HashMap::new();
+        let mut note = |parts: Vec<Part>| {
+            if let Some(sock) = parts.into_iter().next()
+                && let (port, true) = self.port(&sock)
+            {
+                listeners.entry(port).or_insert(sock);
+            }
+        };
+        self.each(kernel, tasks, clock, &mut note, &mut |_, _| {});
+        let mut give = |mut parts: Vec<Part>| {
+            let listener = parts.first().and_then(|sock| match self.port(sock) {
+                (port, false) => listeners.get(&port).cloned(),
+                (_, true) => None,
+            });
+            parts.push(listener.unwrap_or_default());
+            socket(parts);
+        };
+        self.each(kernel, tasks, clock, &mut give, broken);
+    }
+
+    /// A socket's own port, and whether it listens there for TCP.
+    fn port(&self, sock: &Part) -> (u64, bool) {
+        let view = self.extract.of(&sock.bytes);
+        let is_tcp = self.protocol.as_ref().is_none_or(|field| view.number(field) == Some(TCP));
+        let listens = is_tcp && view.number(&self.state) == Some(LISTEN);
+        (view.number(&self.local_port).unwrap_or(0), listens)
+    }
+
+    fn each(
+        &self,
+        kernel: &Kernel,
+        tasks: &TaskReader,
+        clock: &Part,
+        socket: &mut dyn FnMut(Vec<Part>),
+        broken: &mut dyn FnMut(Span, &'static str),
+    ) {
         let mut left = MOST_IN_ALL;
         let mut troubles: Vec<(Span, &'static str)> = Vec::new();
         tasks.for_each(
@@ -215,7 +252,7 @@ impl SocketReader {
         clock: Option<&ClockReader>,
         context: &Context,
     ) -> Vec<Event> {
-        let [sock, task, owner, time, _, inode, namespace] = parts else { return Vec::new() };
+        let [sock, task, owner, time, _, inode, namespace, listener] = parts else { return Vec::new() };
         let view = self.extract.of(&sock.bytes);
         let number = |field: &Field| view.number(field).unwrap_or(0);
         let (Some(identity), Some((local, remote))) = (tasks.identity(task, owner), self.addresses(view))
@@ -229,31 +266,43 @@ impl SocketReader {
         let name = protocol_name(protocol, kind);
         let state = state_word(protocol, number(&self.state), remote_port != 0);
         let is_connected = remote_port != 0 || !remote.is_unspecified();
+        let is_inbound =
+            is_connected && protocol.is_none_or(|number| number == TCP) && !listener.bytes.is_empty();
 
         let who = format!("{} ({})", identity.name, identity.pid);
         let here = end(local, local_port);
-        let message = if is_connected {
-            format!("{name} socket of {who}: {here} with {}, {state}", end(remote, remote_port))
-        } else {
-            format!("{name} socket of {who}: {here}, {state}")
+        let there = end(remote, remote_port);
+        let message = match (is_connected, is_inbound) {
+            (false, _) => format!("{name} socket of {who}: {here}, {state}"),
+            (true, false) => format!("{name} socket of {who}: {here} to {there}, {state}"),
+            (true, true) => format!("{name} socket of {who}: {here} from {there}, {state}"),
         };
         let event = Event::new("memory:socket", "Recorded Time", Span::default(), message);
         let mut event = Clock::date(clock.and_then(|clock| clock.clock(time)), event);
         event.category = Some("network".into());
-        event.action = Some("socket-open".into());
+        event.action = Some(match (is_connected, state) {
+            (true, _) => "connected".into(),
+            (false, "listening") => "listening".into(),
+            (false, _) => "socket-open".into(),
+        });
         event.pid = Some(identity.pid);
         event.process = Some(identity.name);
         event.user_name = identity.uid.and_then(|uid| context.user(uid)).map(str::to_owned);
-        event.src_ip = Some(local.to_string());
-        event.src_port = Some(local_port.into());
-        if is_connected {
-            event.dst_ip = Some(remote.to_string());
-            event.dst_port = Some(remote_port.into());
+        let (local, remote) = ((local.to_string(), local_port), (remote.to_string(), remote_port));
+        let (from, to) = match (is_connected, is_inbound) {
+            (false, _) => (None, local),
+            (true, false) => (Some(local), remote),
+            (true, true) => (Some(remote), local),
+        };
+        if let Some((ip, port)) = from {
+            (event.src_ip, event.src_port) = (Some(ip), Some(port.into()));
         }
+        (event.dst_ip, event.dst_port) = (Some(to.0), Some(to.1.into()));
         let number_in = |part: &Part| (!part.bytes.is_empty()).then(|| le(&part.bytes));
         event.inode = number_in(inode).and_then(|inode| i64::try_from(inode).ok());
         let attrs = &mut event.attrs;
         attrs.put("protocol", name);
+        attrs.put_some("inbound", is_inbound.then_some(true));
         attrs.put("state", state);
         attrs.put("family", if number(&self.family) == INET { "inet" } else { "inet6" });
         attrs.put_some("uid", identity.uid);
@@ -315,7 +364,6 @@ fn state_word(protocol: Option<u64>, state: u64, has_peer: bool) -> &'static str
         "closing",
         "new syn received",
     ];
-    debug_assert_eq!(STATES.get(LISTEN as usize - 1).copied(), Some("listening"));
     if protocol != Some(TCP) && state == 7 {
         return if has_peer { "connected" } else { "unconnected" };
     }

@@ -39,6 +39,7 @@ pub(super) fn machine() -> MadeKernel {
         evil,
         &[
             sock4(([192, 0, 2, 5], 51000), ([198, 51, 100, 9], 443), 1, 6),
+            sock4(([192, 0, 2, 5], 80), ([203, 0, 113, 7], 40000), 1, 6),
             sock4(([127, 0, 0, 1], 53), ([0; 4], 0), 7, 17),
         ],
     );
@@ -90,7 +91,8 @@ fn processes_modules_sockets_and_boot_are_read_by_the_kernels_own_types() {
         [
             "2026-11-20T10:01:40Z TCP socket of nginx (100): *:80, listening",
             "2026-11-20T10:01:40Z TCP socket of nginx (100): [::]:443, listening",
-            "2026-11-20T10:01:40Z TCP socket of kworkerd (200): 192.0.2.5:51000 with 198.51.100.9:443, established",
+            "2026-11-20T10:01:40Z TCP socket of kworkerd (200): 192.0.2.5:51000 to 198.51.100.9:443, established",
+            "2026-11-20T10:01:40Z TCP socket of kworkerd (200): 192.0.2.5:80 from 203.0.113.7:40000, established",
             "2026-11-20T10:01:40Z UDP socket of kworkerd (200): 127.0.0.1:53, unconnected",
         ]
     );
@@ -121,6 +123,8 @@ fn processes_modules_sockets_and_boot_are_read_by_the_kernels_own_types() {
     let sockets = read(&image, Artefact::Sockets).0;
     assert_eq!((sockets[2].inode, sockets[2].pid), (Some(7000), Some(200)));
     assert_eq!((sockets[2].dst_ip.as_deref(), sockets[2].dst_port), (Some("198.51.100.9"), Some(443)));
+    assert_eq!((sockets[3].src_ip.as_deref(), sockets[3].dst_port), (Some("203.0.113.7"), Some(80)));
+    assert_eq!((&sockets[0].src_ip, sockets[0].dst_port), (&None, Some(80)));
     assert_eq!(sockets[0].attrs.get("network_namespace").unwrap(), 4_026_531_840u64);
 }
 

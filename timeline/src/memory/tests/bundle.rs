@@ -142,7 +142,7 @@ fn a_bundle_gives_the_same_rows_for_any_number_of_threads_and_each_is_proved() {
     make(folder.path(), &image, &MadeKernel::pack());
     let (rows, report) = rows_of(folder.path(), 1);
     let memory_rows = rows.iter().filter(|(locator, ..)| locator == "memory/lime").count();
-    assert_eq!(memory_rows, 2 + 3 + 2 + 4 + 1 + 1, "{report}");
+    assert_eq!(memory_rows, 2 + 3 + 2 + 5 + 1 + 1, "{report}");
     for threads in [2, 5] {
         let again = rows_of(folder.path(), threads);
         assert!(again == (rows.clone(), report.clone()));
