@@ -24,6 +24,8 @@ mod export;
 mod faulty_disk;
 #[path = "acquire/files.rs"]
 mod files;
+#[path = "acquire/imaging.rs"]
+mod imaging;
 #[path = "acquire/import.rs"]
 mod import;
 #[path = "acquire/memory.rs"]

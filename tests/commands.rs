@@ -16,6 +16,10 @@ mod debian_incident;
 mod encrypted_case;
 #[path = "support/exhibit.rs"]
 mod exhibit;
+#[path = "export_import.rs"]
+mod export_import;
+#[path = "imaging_commands.rs"]
+mod imaging_commands;
 #[path = "proofs.rs"]
 mod proofs;
 #[path = "syscalls.rs"]

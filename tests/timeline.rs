@@ -35,8 +35,15 @@ use timeline::parser::{Collected, Parser};
 use timeline::parsers::ALL;
 
 /// Parsers that read no file, so that there is nothing to keep as a sample.
-const READ_NO_FILE: [&str; 6] =
-    ["file_times", "memory_host", "memory_processes", "memory_modules", "memory_sockets", "memory_lines"];
+const READ_NO_FILE: [&str; 7] = [
+    "file_times",
+    "memory_host",
+    "memory_processes",
+    "memory_modules",
+    "memory_sockets",
+    "memory_commands",
+    "memory_lines",
+];
 /// Folders of `samples/` that are whole hosts or collections, not files of one parser.
 const HOSTS: [&str; 3] = ["web01", "web01_story", "collections"];
 /// How many bytes a sample may cost in each test of damage: 1 MiB, which is every length of a small one. For every length

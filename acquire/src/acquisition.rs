@@ -14,6 +14,7 @@ use custody::strict_json::escape_text;
 use custody::{Case, CustodyLog, Digest, EntryType, Moment, NewEntry, Writer, uuid_v7};
 use serde_json::{Map, Value};
 
+use crate::buffers::SPARING_BUFFER_BYTES;
 use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
 use crate::pipeline::{Flow, PipelineOptions};
@@ -27,6 +28,9 @@ const NAMED_ISSUES: usize = 20;
 
 /// The option that lists whom the data is encrypted to.
 const ENCRYPTED_TO: &str = "encrypted_to";
+/// Bytes that a fact may take in the log's entry, which is 64 KiB at most; a longer one stands in the manifest alone,
+/// which the log seals.
+const LONGEST_FACT: usize = 8 << 10;
 
 /// Where a bundle is made, and what it is called. The folder must be there, without a log in it.
 #[derive(Debug, Clone)]
@@ -162,7 +166,7 @@ impl<'a> Acquisition<'a> {
     /// Encrypts data, tables and catalogue to age recipients; to none, it encrypts nothing.
     ///
     /// Manifest and log stay readable: they tell the source, the options and every hash, and of what went wrong only how
-    /// often. Such an acquisition cannot be resumed.
+    /// often.
     #[must_use]
     pub fn encrypted_to(mut self, recipients: Recipients) -> Self {
         self.protection = (!recipients.is_empty()).then(|| Arc::new(recipients));
@@ -231,13 +235,7 @@ impl<'a> Acquisition<'a> {
         let started = writer.clock().now();
         let (folder, facts) = (&self.destination.folder, self.source_facts());
         let open = OpenAcquisition::expect(folder, &self.destination.exhibit, &facts)?;
-        if self.protection.is_some() || open.options.contains_key(ENCRYPTED_TO) {
-            return Err(Error::NotResumable {
-                exhibit: self.destination.exhibit.clone(),
-                reason: "nothing can be put behind ciphertext, whose key is gone; acquire it again as a new exhibit"
-                    .to_owned(),
-            });
-        }
+        self.protection = self.same_recipients(&open)?;
         let chunk_size = open.options.get("chunk_size").and_then(Value::as_u64);
         if let Some(chunk_size) = chunk_size.and_then(|size| u32::try_from(size).ok()) {
             self.options.cut.chunk_size = chunk_size;
@@ -255,6 +253,21 @@ impl<'a> Acquisition<'a> {
         let OpenAcquisition { created, options, start, .. } = open;
         let begun = Start { log, start, created, options, facts, resumes: true, store, _lock: lock };
         self.go_on(begun, &writer, started)
+    }
+
+    /// Whom the acquisition was encrypted to when it was begun. Others cannot be given now.
+    fn same_recipients(&self, open: &OpenAcquisition) -> Result<Option<Arc<Recipients>>> {
+        let names = open.options.get(ENCRYPTED_TO).and_then(Value::as_array);
+        let names: Vec<&str> = names.into_iter().flatten().filter_map(Value::as_str).collect();
+        let mut recipients = Recipients::default();
+        names.iter().try_for_each(|name| recipients.add(name))?;
+        match &self.protection {
+            Some(given) if given.names() != recipients.names() => Err(Error::NotResumable {
+                exhibit: self.destination.exhibit.clone(),
+                reason: format!("it was begun encrypted to {names:?}, which cannot be changed now"),
+            }),
+            _ => Ok((!recipients.is_empty()).then(|| Arc::new(recipients))),
+        }
     }
 
     fn bundle_store(&self) -> Arc<dyn BundleStore> {
@@ -280,6 +293,9 @@ impl<'a> Acquisition<'a> {
     fn go_on(mut self, begun: Start, writer: &Writer<'_>, started: Moment) -> Result<Report> {
         let Start { log, start, created, options, mut facts, resumes, store, _lock } = begun;
         let folder = self.destination.folder.clone();
+        if self.what.reads_own_memory() {
+            self.options.buffer_bytes = SPARING_BUFFER_BYTES;
+        }
         let mut streams = Streams {
             store: &store,
             folder: &folder,
@@ -318,7 +334,8 @@ impl<'a> Acquisition<'a> {
             log.append(&issues_entry(&issues, &finished, start, self.protection.is_none()), writer)?;
         }
         let end = end_entry(&finished, &issues, files, start);
-        let end = after.iter().fold(end, |end, (name, fact)| end.result(name, fact.clone()));
+        let short = after.iter().filter(|(_, fact)| fact.to_string().len() <= LONGEST_FACT);
+        let end = short.fold(end, |end, (name, fact)| end.result(name, fact.clone()));
         log.append(&end, writer)?;
         let identity = writer.identity();
         let escape = |text: &str| escape_text(text.as_bytes());

@@ -4,7 +4,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 /// Bytes of all buffers together. Deep enough that hashing goes on while data is hard to compress, and compressing while
 /// the disk is slow: with 6 MiB instead, an image of zeros and data took 1.6 times as long on two cores.
-const BUFFER_BYTES: usize = 48 << 20;
+pub(crate) const BUFFER_BYTES: usize = 48 << 20;
+
+/// The same where the memory that they take is the evidence.
+pub(crate) const SPARING_BUFFER_BYTES: usize = 8 << 20;
 
 /// With fewer, a slow disk or a slow core would hold up the others.
 const FEWEST: usize = 4;
@@ -19,9 +22,10 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    pub(crate) fn new(size: usize) -> Self {
+    /// Buffers of one size, of so many bytes together.
+    pub(crate) fn new(size: usize, bytes: usize) -> Self {
         let (home, idle) = unbounded();
-        let unmade = (BUFFER_BYTES / size.max(1)).max(FEWEST);
+        let unmade = (bytes / size.max(1)).max(FEWEST);
         Self { home, idle, unmade, size }
     }
 
@@ -88,7 +92,7 @@ mod tests {
 
     #[test]
     fn no_more_buffers_are_made_than_the_bound_allows() {
-        let mut buffers = Buffers::new(16 << 20);
+        let mut buffers = Buffers::new(16 << 20, BUFFER_BYTES);
         let out: Vec<_> = (0..4).map(|_| buffers.take()).collect();
         assert_eq!(buffers.unmade, 0);
         let waiting = std::thread::spawn(move || buffers.take().len());

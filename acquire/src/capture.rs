@@ -13,7 +13,7 @@ use custody::clock::Clock;
 use custody::{CustodyLog, NewEntry, Writer, sha256};
 use serde_json::{Map, Value};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pipeline::{Begun, Feed, Flow, PipelineOptions, store_stream};
 use crate::reading::read_source;
 use crate::source::{Issue, Issues, Source};
@@ -109,8 +109,15 @@ impl<'a> Streams<'a> {
         self.flow.progress.started(name, source.size());
         let path = source.facts().path.unwrap_or_default();
         let options = self.flow.options;
+        if self.resumes && !source.is_seekable() {
+            return Err(Error::NotResumable {
+                exhibit: self.writer.identity().exhibit.clone().unwrap_or_default(),
+                reason: "its source gives each byte once".to_owned(),
+            });
+        }
         let begun = if self.resumes {
-            let resume = Resume { name, kind, cut: options.cut, mark_every: options.mark_every };
+            let protection = self.flow.protection.clone();
+            let resume = Resume { name, kind, cut: options.cut, protection, mark_every: options.mark_every };
             let progress = self.flow.progress;
             let resumed =
                 StreamWriter::resume(Arc::clone(self.store), resume, &mut |bytes| progress.advanced(bytes))?;

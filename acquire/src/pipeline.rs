@@ -12,11 +12,12 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use custody::bundle::{
-    BundleStore, Cut, EncodedChunk, Encoder, Gap, MARK_EVERY, Recipients, Resumed, State, StreamWriter,
+    BundleStore, Cut, EncodedChunk, Encoder, Gap, HashState, MARK_EVERY, Recipients, Resumed, State,
+    StreamHashes, StreamWriter,
 };
-use custody::{Digest, Hasher};
+use custody::{Digest, Hash256};
 
-use crate::buffers::{Buffer, Buffers};
+use crate::buffers::{BUFFER_BYTES, Buffer, Buffers};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -32,11 +33,13 @@ pub struct PipelineOptions {
     pub workers: usize,
     /// Bytes of a stream between two marks of its journal, which is as much as an interruption may cost.
     pub mark_every: u64,
+    /// Bytes of chunks that are on their way at a time; there are four of them at least.
+    pub buffer_bytes: usize,
 }
 
 impl Default for PipelineOptions {
     fn default() -> Self {
-        Self { cut: Cut::default(), level: 1, workers: 0, mark_every: MARK_EVERY }
+        Self { cut: Cut::default(), level: 1, workers: 0, mark_every: MARK_EVERY, buffer_bytes: BUFFER_BYTES }
     }
 }
 
@@ -55,12 +58,11 @@ pub(crate) struct Flow<'a> {
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) writer: StreamWriter,
-    sha256: Hasher,
-    sha256_data: Option<Hasher>,
+    hashes: StreamHashes,
 }
 
 impl Begun {
-    /// A stream from its first byte. With a journal, it can be taken up again, unless it is encrypted.
+    /// A stream from its first byte. With a journal, it can be taken up again.
     pub(crate) fn anew(
         store: &Arc<dyn BundleStore>,
         name: &str,
@@ -68,19 +70,22 @@ impl Begun {
         flow: &Flow<'_>,
         journal: bool,
     ) -> Result<Self> {
-        let (cut, protection) = (flow.options.cut, flow.protection.clone());
-        let mut writer = StreamWriter::begin_with(Arc::clone(store), name, kind, cut, protection)?;
-        if journal {
-            writer = writer.keep_journal(flow.options.mark_every)?;
-        }
-        Ok(Self { writer, sha256: Hasher::new(), sha256_data: None })
+        let (cut, protection, store) = (flow.options.cut, flow.protection.clone(), Arc::clone(store));
+        let keeps_hashes = journal && protection.is_some();
+        let writer = if journal {
+            let every = flow.options.mark_every;
+            StreamWriter::begin_with_journal(store, name, kind, cut, protection, every)?
+        } else {
+            StreamWriter::begin_with(store, name, kind, cut, protection)?
+        };
+        Ok(Self { writer, hashes: StreamHashes::new(keeps_hashes) })
     }
 }
 
 impl From<Resumed> for Begun {
     fn from(resumed: Resumed) -> Self {
-        let Resumed { writer, sha256, sha256_data, .. } = resumed;
-        Self { writer, sha256, sha256_data }
+        let Resumed { writer, hashes, .. } = resumed;
+        Self { writer, hashes }
     }
 }
 
@@ -119,7 +124,7 @@ pub(crate) fn store_stream<T>(
     flow: &Flow<'_>,
     produce: impl FnOnce(&mut Feed) -> Result<T>,
 ) -> Result<(T, Written)> {
-    let Begun { writer, sha256, sha256_data } = begun;
+    let Begun { writer, hashes } = begun;
     let Flow { options, progress, .. } = *flow;
     let (size, index) = (writer.size(), writer.chunks());
     let workers = match options.workers {
@@ -129,7 +134,9 @@ pub(crate) fn store_stream<T>(
     let (to_hash, hash_queue) = unbounded::<Chunk>();
     let (to_work, work_queue) = unbounded::<Chunk>();
     let (to_write, write_queue) = unbounded::<(u64, Result<Encoded>)>();
-    let buffers = Buffers::new(options.cut.chunk_size as usize);
+    let (hashes_so_far, hashes_queue) = unbounded();
+    let each_segment = options.cut.segment_size / u64::from(options.cut.chunk_size).max(1);
+    let buffers = Buffers::new(options.cut.chunk_size as usize, options.buffer_bytes);
     let mut encoders = Vec::new();
     for _ in 0..workers {
         encoders.push(Encoder::new(options.level).map_err(Error::Compress)?);
@@ -137,7 +144,15 @@ pub(crate) fn store_stream<T>(
     thread::scope(|scope| {
         let spawn = |name: &str| thread::Builder::new().name(name.to_owned());
         let hashing = spawn("hash")
-            .spawn_scoped(scope, move || hash(&hash_queue, sha256, sha256_data))
+            .spawn_scoped(scope, move || match hashes {
+                StreamHashes::Fast(whole, data) => hash(&hash_queue, whole, data, |_, _, _| {}),
+                StreamHashes::Kept(whole, data) => hash(&hash_queue, whole, data, |index, whole, data| {
+                    if index.saturating_add(1).is_multiple_of(each_segment) {
+                        // The writer may be gone, for a reason of its own.
+                        let _ = hashes_so_far.send(HashState::of(whole, data));
+                    }
+                }),
+            })
             .map_err(Error::Thread)?;
         for encoder in encoders {
             let (queue, out) = (work_queue.clone(), to_write.clone());
@@ -147,7 +162,7 @@ pub(crate) fn store_stream<T>(
         }
         drop((work_queue, to_write));
         let writing = spawn("write")
-            .spawn_scoped(scope, move || write(writer, &write_queue, progress))
+            .spawn_scoped(scope, move || write(writer, &write_queue, &hashes_queue, progress))
             .map_err(Error::Thread)?;
         let stop = Arc::clone(&flow.stop);
         let mut feed = Feed { buffers, current: None, gaps: Vec::new(), index, size, to_hash, to_work, stop };
@@ -175,23 +190,30 @@ pub(crate) fn store_stream<T>(
 }
 
 /// Hashes the whole stream, and only once the two differ what of it was read.
-fn hash(queue: &Receiver<Chunk>, mut whole: Hasher, mut data: Option<Hasher>) -> (Digest, Digest) {
+fn hash<H: Hash256 + Clone>(
+    queue: &Receiver<Chunk>,
+    mut whole: H,
+    mut data: Option<H>,
+    mut after: impl FnMut(u64, &H, Option<&H>),
+) -> (Digest, Digest) {
     for chunk in queue {
         let bytes = chunk.buffer.bytes();
         if !chunk.gaps.is_empty() && data.is_none() {
             data = Some(whole.clone());
         }
         whole.update(bytes);
-        let Some(data) = data.as_mut() else { continue };
-        let mut at = 0usize;
-        for gap in chunk.gaps.iter() {
-            data.update(bytes.get(at..gap.start as usize).unwrap_or_default());
-            at = (gap.start as usize).saturating_add(gap.length as usize);
+        if let Some(data) = data.as_mut() {
+            let mut at = 0usize;
+            for gap in chunk.gaps.iter() {
+                data.update(bytes.get(at..gap.start as usize).unwrap_or_default());
+                at = (gap.start as usize).saturating_add(gap.length as usize);
+            }
+            data.update(bytes.get(at..).unwrap_or_default());
         }
-        data.update(bytes.get(at..).unwrap_or_default());
+        after(chunk.index, &whole, data.as_ref());
     }
     let sha256 = whole.finish();
-    (sha256, data.map_or(sha256, Hasher::finish))
+    (sha256, data.map_or(sha256, H::finish))
 }
 
 fn encode(mut encoder: Encoder, queue: &Receiver<Chunk>, out: &Sender<(u64, Result<Encoded>)>) {
@@ -209,6 +231,7 @@ fn encode(mut encoder: Encoder, queue: &Receiver<Chunk>, out: &Sender<(u64, Resu
 fn write(
     mut writer: StreamWriter,
     queue: &Receiver<(u64, Result<Encoded>)>,
+    hashes: &Receiver<HashState>,
     progress: &dyn Progress,
 ) -> Result<StreamWriter> {
     let mut early = BTreeMap::new();
@@ -218,6 +241,9 @@ fn write(
         while let Some(encoded) = early.remove(&next) {
             let Encoded { chunk, gaps, .. } = encoded?;
             writer.push(&chunk, &gaps)?;
+            if writer.awaits_hashes() {
+                writer.mark_sealed(hashes.recv().map_err(|_| Error::Stopped)?)?;
+            }
             progress.advanced(u64::from(chunk.length));
             next += 1;
         }
@@ -343,6 +369,7 @@ pub(crate) fn store_alone<T>(
     options: PipelineOptions,
     produce: impl FnOnce(&mut Feed) -> Result<T>,
 ) -> Result<(T, Written)> {
-    let flow = Flow { options, progress: &crate::progress::NoProgress, stop: Arc::default() };
-    store_stream(Begun::anew(&store, name, name, options, false)?, &flow, produce)
+    let (progress, stop) = (&crate::progress::NoProgress, Arc::default());
+    let flow = Flow { options, progress, stop, protection: None };
+    store_stream(Begun::anew(&store, name, name, &flow, false)?, &flow, produce)
 }

@@ -22,6 +22,11 @@ pub(crate) fn place(text: &str) -> Result<u64, String> {
     })
 }
 
+/// The size of a part: `2GiB`, `650MB`.
+pub(crate) fn part(text: &str) -> Result<u64, String> {
+    bytes_of(text).filter(|bytes| *bytes > 0).ok_or_else(|| "write it like 2GiB or 650MB".to_owned())
+}
+
 /// A span of time: `90s`, `20min`, `2h`.
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -65,6 +70,14 @@ fn bytes_of(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_has_a_size_above_zero() {
+        assert_eq!((part("2GiB"), part("650MB"), part("7")), (Ok(2 << 30), Ok(650_000_000), Ok(7)));
+        for bad in ["", "0", "GiB", "-1", "2 parsecs", "99999999999T"] {
+            assert!(part(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn rates_have_decimal_and_binary_units() {

@@ -4,9 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-#[cfg(feature = "timeline")]
-use custody::bundle::Bundle;
-use custody::bundle::Identities;
+use custody::bundle::{Bundle, Identities};
 use custody::clock::SystemClock;
 use custody::keys::SigningKey;
 use custody::{Case, Logged, NewEntry, Writer};
@@ -46,7 +44,6 @@ impl Session {
     }
 
     /// Opens a bundle to read its streams. One that is encrypted is opened only with a key that fits.
-    #[cfg(feature = "timeline")]
     pub(crate) fn open_bundle(&self, folder: &Path) -> Result<Bundle, Failure> {
         let bundle = Bundle::open_with_identities(folder, self.identities()?)?;
         // So that a missing key is told before any work is done.

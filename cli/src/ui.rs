@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 
+/// Tables are not squeezed into fewer columns than this.
+const NARROWEST: u16 = 40;
+
 /// What the person asked for in the way of output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ui {
@@ -84,7 +87,8 @@ impl Ui {
     pub(crate) fn table(self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
         let mut table = Table::new();
         table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        if !io::stdout().is_terminal() {
+        // A serial console is a terminal that says it is 0 columns wide.
+        if !io::stdout().is_terminal() || table.width().is_none_or(|width| width < NARROWEST) {
             table.set_content_arrangement(ContentArrangement::Disabled);
         }
         table.set_header(header.iter().map(|h| h.to_uppercase()));

@@ -35,8 +35,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut encoder = Encoder::new(1)?;
     let data: Vec<u8> = (0..DEFAULT_CHUNK).map(|at| (at / 4096) as u8 | 1).collect();
     let kinds = [encoder.encode(&data)?, encoder.encode(&vec![0; DEFAULT_CHUNK as usize])?];
-    let mut writer =
-        StreamWriter::begin(Arc::clone(&store), "disk", "disk", Cut::default())?.keep_journal(MARK_EVERY)?;
+    let mut writer = StreamWriter::begin_with_journal(
+        Arc::clone(&store),
+        "disk",
+        "disk",
+        Cut::default(),
+        None,
+        MARK_EVERY,
+    )?;
     for chunk in kinds.iter().cycle().zip(0..chunks).map(|(chunk, _)| chunk) {
         writer.push(chunk, &[])?;
     }

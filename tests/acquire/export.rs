@@ -5,8 +5,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use acquire::Error;
 use acquire::export::{Export, Exported, Format, SMALLEST_PART};
+use acquire::memory::{Host, MemoryCapture, MemorySource};
+use acquire::{Acquisition, Error};
 use custody::bundle::Bundle;
 use custody::sha256;
 
@@ -111,6 +112,31 @@ fn a_tar_of_files_is_read_by_tar() {
             "{refused:?}"
         );
     }
+}
+
+#[test]
+fn a_memory_is_written_as_lime_and_padded_by_address() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name);
+    fs::write(path("iomem"), "00001000-0009fbff : System RAM\n00100000-0017ffff : System RAM\n").unwrap();
+    let mut raw = vec![0; 0x18_0000];
+    raw[0x1000..0x9_fc00].copy_from_slice(&content(0x9_ec00));
+    raw[0x10_0000..].copy_from_slice(&content(0x8_0000));
+    fs::write(path("raw"), &raw).unwrap();
+    let source = MemorySource::File { path: path("raw"), iomem: Some(path("iomem")) };
+    let capture = MemoryCapture::plan(&Host::below(&path("no-such-machine")), &source).unwrap();
+    let to = destination(&path("bundle"));
+    with_writer(|writer| Acquisition::new(capture, to).options(options()).run(writer)).unwrap();
+    let bundle = Bundle::open(&path("bundle")).unwrap();
+    export(&bundle, Format::Lime, &path("memory.lime")).unwrap();
+    assert!(fs::read(path("memory.lime")).unwrap() == read_all(&bundle, "memory"));
+    let exported = export(&bundle, Format::Raw, &path("memory.raw")).unwrap();
+    assert!(fs::read(path("memory.raw")).unwrap() == raw);
+    assert_eq!((exported.files[0].size, exported.files[0].sha256), (raw.len() as u64, sha256(&raw)));
+    assert!(exported.notes[0].contains("2 ranges"), "{:?}", exported.notes);
+    let split = Export::new(&bundle, Format::Raw, None).unwrap().split(SMALLEST_PART);
+    assert!(matches!(split, Err(Error::NotExportable { .. })));
+    assert!(Export::new(&bundle, Format::Raw, None).unwrap().to_stream(&mut Vec::new()).is_err());
 }
 
 #[test]

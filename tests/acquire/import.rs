@@ -43,6 +43,11 @@ fn make_e01(place: &Path, data: &[u8], split: bool) -> PathBuf {
     place.join("disk.E01")
 }
 
+/// The digits that `md5sum` and its kin print.
+fn first_word(output: std::process::Output) -> String {
+    String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut data = vec![0; length];
@@ -82,6 +87,9 @@ fn a_set_of_segments_is_found_from_any_of_them_and_a_missing_one_is_named() {
     let place = tempfile::tempdir().unwrap();
     let first = make_e01(place.path(), &noise(3 << 20), true);
     let parts: Vec<PathBuf> = (1..=4).map(|number| place.path().join(format!("disk.E{number:02}"))).collect();
+    for beside in ["disk.log", "disk.LOG", "disk.RAW", "disk.txt"] {
+        fs::write(place.path().join(beside), "no segment").unwrap();
+    }
     let whole: Vec<u8> = parts.iter().flat_map(|part| fs::read(part).unwrap()).collect();
     for (number, given) in
         [vec![&first], vec![&parts[2]], vec![&parts[3], &parts[0], &parts[2], &parts[1]]].iter().enumerate()
@@ -98,7 +106,7 @@ fn a_set_of_segments_is_found_from_any_of_them_and_a_missing_one_is_named() {
         assert_eq!(bundle.manifest().options["parts"].as_array().unwrap().len(), 4);
     }
     fs::rename(&parts[1], place.path().join("elsewhere")).unwrap();
-    match import_as(&[first.clone()], None, &place.path().join("x")) {
+    match import_as(std::slice::from_ref(&first), None, &place.path().join("x")) {
         Err(Error::NotImportable { path, .. }) => assert_eq!(path, parts[1]),
         other => panic!("{other:?}"),
     }
@@ -142,7 +150,7 @@ fn an_e01_damaged_or_cut_anywhere_is_stored_and_never_passes() {
         for (is_cut, bytes) in [(false, damaged), (true, good[..at].to_vec())] {
             fs::write(&file, &bytes).unwrap();
             let folder = tempfile::tempdir().unwrap();
-            let Ok(report) = import_as(&[file.clone()], Some(Format::E01), folder.path()) else {
+            let Ok(report) = import_as(std::slice::from_ref(&file), Some(Format::E01), folder.path()) else {
                 assert!(at < 13, "only a file that is no E01 at all is refused: {at}");
                 continue;
             };
@@ -213,7 +221,7 @@ fn hashes_beside_a_raw_image_are_checked() {
             .spawn();
         let mut child = output.unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), data).unwrap();
-        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()[..32].to_owned()
+        first_word(child.wait_with_output().unwrap())
     };
     let data = content(SEGMENT);
     for (note, text, check) in [
@@ -262,10 +270,24 @@ fn parts_of_a_raw_image_are_one_stream_and_a_missing_part_is_named() {
     let plan = Export::new(&bundle, ExportFormat::E01, None).unwrap();
     plan.to_file(&place.path().join("again.E01")).unwrap();
     fs::remove_file(&parts[0]).unwrap();
-    match import_as(&[parts[2].clone()], None, &place.path().join("x")) {
+    match import_as(std::slice::from_ref(&parts[2]), None, &place.path().join("x")) {
         Err(Error::NotImportable { path, .. }) => assert_eq!(path, parts[0]),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_set_of_thousands_of_parts_comes_in_with_all_of_them_in_the_manifest() {
+    let place = tempfile::tempdir().unwrap();
+    for number in 0..2000 {
+        fs::write(place.path().join(format!("disk.{number:04}")), number.to_string()).unwrap();
+    }
+    let folder = place.path().join("bundle");
+    let (report, _, _) = import(&[&place.path().join("disk.0777")], &folder);
+    let expected: String = (0..2000).map(|number| number.to_string()).collect();
+    assert_eq!(report.streams[0].sha256, sha256(expected.as_bytes()));
+    let bundle = Bundle::open(&folder).unwrap();
+    assert_eq!(bundle.manifest().source.more["parts"].as_array().unwrap().len(), 2000);
 }
 
 fn lime_header(magic: &[u8; 4], version: u32, start: u64, last: u64) -> Vec<u8> {
@@ -362,7 +384,7 @@ fn an_archive_of_uac_is_known_and_the_hash_in_its_log_is_checked() {
         .status();
     assert!(tar.unwrap().success());
     let sum = Command::new("md5sum").arg(&file).output().unwrap();
-    let md5 = String::from_utf8(sum.stdout).unwrap()[..32].to_owned();
+    let md5 = first_word(sum);
     let log = place.path().join("uac-web01-linux-20261121.log");
     let text = |md5: &str| {
         format!(
@@ -421,7 +443,8 @@ with zipfile.ZipFile("Collection-web01.zip", "w", zipfile.ZIP_DEFLATED) as z:
         bad[at] = !bad[at];
         fs::write(&file, &bad).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let report = import_as(&[file.clone()], Some(Format::VelociraptorZip), folder.path()).unwrap();
+        let report =
+            import_as(std::slice::from_ref(&file), Some(Format::VelociraptorZip), folder.path()).unwrap();
         assert_eq!(report.streams[0].sha256, sha256(&bad));
     }
 }
@@ -435,7 +458,7 @@ fn a_folder_of_kape_is_taken_whole_and_its_copy_log_is_checked() {
     fs::write(root.join("C/a,b.txt"), "x").unwrap();
     let sha1 = |path: &str| {
         let output = Command::new("sha1sum").arg(root.join(path)).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()[..40].to_uppercase()
+        first_word(output).to_uppercase()
     };
     let log = root.join("2026-11-21T013000_CopyLog.csv");
     let header =
@@ -467,7 +490,7 @@ fn a_folder_of_kape_is_taken_whole_and_its_copy_log_is_checked() {
     );
     fs::remove_file(&log).unwrap();
     assert!(matches!(
-        import_as(&[root.clone()], None, &place.path().join("c")),
+        import_as(std::slice::from_ref(&root), None, &place.path().join("c")),
         Err(Error::NotImportable { .. })
     ));
     import_as(&[root], Some(Format::Kape), &place.path().join("d")).unwrap();
@@ -491,7 +514,7 @@ fn what_cannot_be_imported_is_refused_with_the_way_out() {
     fs::write(&file, "x").unwrap();
     for format in [Format::E01, Format::Kape] {
         assert!(matches!(
-            import_as(&[file.clone()], Some(format), &place.path().join("x")),
+            import_as(std::slice::from_ref(&file), Some(format), &place.path().join("x")),
             Err(Error::NotImportable { .. })
         ));
     }

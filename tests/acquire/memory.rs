@@ -258,3 +258,54 @@ fn a_machine_that_lets_nobody_read_its_memory_is_refused_with_the_table_of_ways(
     assert!(refused.to_string().contains("by /dev/mem"), "{refused}");
     assert!(refused.to_string().contains("/proc/kcore  yes"), "{refused}");
 }
+
+const CHILD_ROOT: &str = "EXHIBIT_TEST_MACHINE";
+
+/// Acquires when it is started by the test below, as a process of its own; nothing is asked of it otherwise.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the way to hand a path to a test that runs as a process of its own"
+)]
+fn child_reads_memory() {
+    let Some(root) = std::env::var_os(CHILD_ROOT) else { return };
+    let root = Path::new(&root);
+    acquire(&Host::below(root), &MemorySource::Auto, &root.with_extension("bundle")).unwrap();
+}
+
+#[test]
+fn nothing_of_the_machine_is_opened_for_writing() {
+    if !has_tool("strace") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("machine");
+    make_machine(&root);
+    write(&root, "dev/mem", vec![0; 1 << 20]);
+    let trace = place.path().join("trace");
+    let ran = std::process::Command::new("strace")
+        .args(["-f", "-e", "trace=open,openat,openat2,creat", "-o"])
+        .args([trace.as_os_str(), std::env::current_exe().unwrap().as_os_str()])
+        .args(["--exact", "memory::child_reads_memory"])
+        .env(CHILD_ROOT, &root)
+        .output()
+        .unwrap();
+    if !ran.status.success() && !trace.exists() {
+        eprintln!("skipped: strace may not watch here");
+        return;
+    }
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+    let trace = fs::read_to_string(&trace).unwrap();
+    let below = format!("\"{}/", root.display());
+    let opens: Vec<&str> = trace.lines().filter(|line| line.contains(&below)).collect();
+    for path in ["proc/kcore", "proc/iomem", "proc/kpageflags", "proc/kallsyms", "dev/mem", "dev/crash"] {
+        assert!(
+            opens.iter().any(|line| line.contains(&format!("{below}{path}\""))),
+            "the opening of {path} was not seen"
+        );
+    }
+    for line in opens {
+        let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND", "O_TMPFILE"];
+        assert!(line.contains("O_RDONLY") && !writes.iter().any(|flag| line.contains(flag)), "{line}");
+    }
+}

@@ -14,33 +14,6 @@ use custody::{CustodyLog, EntryType, sha256};
 
 use crate::support::*;
 
-/// A source that asks for a stop once so much of it was read.
-struct StopsAt<S> {
-    inner: S,
-    at: u64,
-    stop: Arc<AtomicBool>,
-    reads: Arc<AtomicU64>,
-}
-
-impl<S: Source> Source for StopsAt<S> {
-    fn facts(&self) -> bundle::Source {
-        self.inner.facts()
-    }
-    fn size(&self) -> Option<u64> {
-        self.inner.size()
-    }
-    fn sector_size(&self) -> u32 {
-        self.inner.sector_size()
-    }
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.reads.fetch_add(buf.len() as u64, Ordering::Relaxed);
-        if offset >= self.at {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-        self.inner.read_at(offset, buf)
-    }
-}
-
 fn pause_at(at: u64, source: impl Source + 'static, folder: &Path) -> acquire::Result<Report> {
     let stop = Arc::new(AtomicBool::new(false));
     let source = StopsAt { inner: source, at, stop: Arc::clone(&stop), reads: Arc::default() };

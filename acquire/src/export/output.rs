@@ -38,7 +38,7 @@ impl NewFile {
         name.push(".part");
         let part = PathBuf::from(name);
         let file =
-            OpenOptions::new().write(true).create_new(true).open(&part).map_err(|source| {
+            OpenOptions::new().read(true).write(true).create_new(true).open(&part).map_err(|source| {
                 match source.kind() {
                     io::ErrorKind::AlreadyExists => Error::WouldOverwrite { path: part.clone() },
                     _ => Error::Write { path: part.clone(), source },
@@ -50,6 +50,31 @@ impl NewFile {
 
     pub(super) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The file itself, for who does not write from its start to its end.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Says how long it is now, and hashes it as it lies there.
+    pub(super) fn hash_whole(&mut self, size: u64) -> Result<()> {
+        let mut hasher = Hasher::new();
+        let mut room = vec![0; 1 << 20];
+        let mut at = 0u64;
+        while at < size {
+            match self.file.read_at(&mut room, at) {
+                Ok(0) => return Err(self.failed(io::ErrorKind::UnexpectedEof.into())),
+                Ok(read) => {
+                    hasher.update(room.get(..read).unwrap_or_default());
+                    at = at.saturating_add(read as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(self.failed(source)),
+            }
+        }
+        (self.size, self.hasher) = (at, Some(hasher));
+        Ok(())
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -127,8 +152,15 @@ fn rename_new(from: &Path, to: &Path) -> Result<()> {
 
 /// Where the bytes of a stream go as they are: files of given lengths, one after the other, or a stream.
 pub(super) enum Output<'a> {
-    Files { current: Option<(NewFile, u64)>, coming: std::vec::IntoIter<(PathBuf, u64)>, whole: Vec<Whole> },
-    Stream { out: &'a mut dyn io::Write },
+    Files(Box<Files>),
+    Stream(&'a mut dyn io::Write),
+}
+
+/// The files of an output: the one that is being written, those that come, and those that are whole.
+pub(super) struct Files {
+    current: Option<(NewFile, u64)>,
+    coming: std::vec::IntoIter<(PathBuf, u64)>,
+    whole: Vec<Whole>,
 }
 
 impl<'a> Output<'a> {
@@ -137,32 +169,63 @@ impl<'a> Output<'a> {
         for (path, _) in &parts {
             refuse_existing(path)?;
         }
+        // The hash of an only file is that of the stream.
         let hashed = parts.len() > 1;
-        let mut coming = parts.into_iter();
-        let current = next_file(&mut coming, hashed)?;
-        Ok(Self::Files { current, coming, whole: Vec::new() })
+        let mut files = Files { current: None, coming: parts.into_iter(), whole: Vec::new() };
+        files.next(hashed)?;
+        Ok(Self::Files(Box::new(files)))
     }
 
     pub(super) fn stream(out: &'a mut dyn io::Write) -> Self {
-        Self::Stream { out }
+        Self::Stream(out)
     }
 
     /// Writes bytes, or leaves a hole where they are `zeros`.
-    pub(super) fn write(&mut self, mut bytes: &[u8], zeros: bool) -> Result<()> {
-        let (current, coming, whole) = match self {
-            Self::Stream { out } => {
-                let written = out.write_all(bytes);
-                return written.map_err(|source| Error::Write { path: PathBuf::from("-"), source });
+    pub(super) fn write(&mut self, bytes: &[u8], zeros: bool) -> Result<()> {
+        match self {
+            Self::Files(files) => files.write(bytes, zeros),
+            Self::Stream(out) => out.write_all(bytes).map_err(to_stream),
+        }
+    }
+
+    /// Syncs everything and gives the files their names. `sha256` is that of all bytes.
+    pub(super) fn end(self, sha256: Digest) -> Result<Vec<ExportedFile>> {
+        match self {
+            Self::Files(mut files) => {
+                files.next(true)?;
+                name_all(files.whole, sha256)
             }
-            Self::Files { current, coming, whole } => (current, coming, whole),
+            Self::Stream(out) => {
+                out.flush().map_err(to_stream)?;
+                Ok(Vec::new())
+            }
+        }
+    }
+}
+
+fn to_stream(source: io::Error) -> Error {
+    Error::Write { path: PathBuf::from("-"), source }
+}
+
+impl Files {
+    /// Ends the file that is being written, and begins the next one.
+    fn next(&mut self, hashed: bool) -> Result<()> {
+        let next = match self.coming.next() {
+            Some((path, length)) => Some((NewFile::begin(&path, hashed)?, length)),
+            None => None,
         };
+        if let Some((full, _)) = std::mem::replace(&mut self.current, next) {
+            self.whole.push(full.end()?);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, mut bytes: &[u8], zeros: bool) -> Result<()> {
         while !bytes.is_empty() {
-            if current.as_ref().is_some_and(|(file, length)| file.size() >= *length) {
-                if let Some((full, _)) = std::mem::replace(current, next_file(coming, true)?) {
-                    whole.push(full.end()?);
-                }
+            if self.current.as_ref().is_some_and(|(file, length)| file.size() >= *length) {
+                self.next(true)?;
             }
-            let (file, length) = current.as_mut().ok_or(Error::Stopped)?;
+            let (file, length) = self.current.as_mut().ok_or(Error::Stopped)?;
             let room = usize::try_from(length.saturating_sub(file.size())).unwrap_or(usize::MAX);
             let (now, rest) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
             if zeros {
@@ -174,28 +237,4 @@ impl<'a> Output<'a> {
         }
         Ok(())
     }
-
-    /// Syncs everything and gives the files their names.
-    pub(super) fn end(self, sha256: Digest) -> Result<Vec<ExportedFile>> {
-        match self {
-            Self::Stream { out } => {
-                out.flush().map_err(|source| Error::Write { path: PathBuf::from("-"), source })?;
-                Ok(Vec::new())
-            }
-            Self::Files { current, mut whole, .. } => {
-                if let Some((last, _)) = current {
-                    whole.push(last.end()?);
-                }
-                name_all(whole, sha256)
-            }
-        }
-    }
-}
-
-fn next_file(
-    coming: &mut std::vec::IntoIter<(PathBuf, u64)>,
-    hashed: bool,
-) -> Result<Option<(NewFile, u64)>> {
-    let Some((path, length)) = coming.next() else { return Ok(None) };
-    Ok(Some((NewFile::begin(&path, hashed)?, length)))
 }

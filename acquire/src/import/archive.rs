@@ -64,9 +64,8 @@ struct From<'p> {
 
 impl Read for From<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        use std::os::unix::fs::FileExt as _;
         let room = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX).min(buf.len());
-        let read = self.part.file.read_at(buf.get_mut(..room).unwrap_or_default(), self.at)?;
+        let read = self.part.read_at(self.at, buf.get_mut(..room).unwrap_or_default())?;
         self.at = self.at.saturating_add(read as u64);
         Ok(read)
     }

@@ -216,8 +216,7 @@ struct At<'p> {
 
 impl Read for At<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        use std::os::unix::fs::FileExt as _;
-        let read = self.part.file.read_at(buf, self.at)?;
+        let read = self.part.read_at(self.at, buf)?;
         self.at = self.at.saturating_add(read as u64);
         Ok(read)
     }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use custody::strict_json::escape_text;
@@ -15,22 +15,27 @@ use crate::error::{Error, Result};
 use crate::ewf::{FILE_HEADER, SIGNATURE, segment_number, segment_path};
 use crate::sources::disk::open_read_only;
 
+/// A process may have 1024 files open where nobody said otherwise, so the files of a larger set are opened when they are
+/// read.
+const MOST_OPEN: usize = 200;
+
 /// One file of the set.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) path: PathBuf,
     /// Its name, escaped.
     pub(super) name: String,
-    pub(super) file: File,
+    /// Kept open, unless the set has many parts.
+    file: Option<File>,
     pub(super) size: u64,
     /// Where it begins in the set.
     pub(super) start: u64,
-    mtime: (i64, i64),
+    /// Inode, and when it was last written to.
+    identity: (u64, u64, i64, i64),
 }
 
 impl Part {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        use std::os::unix::fs::MetadataExt as _;
         let failed = |source| Error::OpenSource { path: path.to_owned(), source };
         // A pipe would hold us up for ever.
         let file = open_read_only(CWD, path, OFlags::NONBLOCK).map_err(failed)?;
@@ -39,22 +44,42 @@ impl Part {
             return Err(refused(path, "it is no plain file"));
         }
         let name = escape_text(path.file_name().unwrap_or(path.as_os_str()).as_bytes());
-        let mtime = (metadata.mtime(), metadata.mtime_nsec());
-        Ok(Self { path: path.to_owned(), name, file, size: metadata.len(), start: 0, mtime })
+        let (size, identity) = (metadata.len(), identity(&metadata));
+        Ok(Self { path: path.to_owned(), name, file: Some(file), size, start: 0, identity })
     }
 
-    /// Whether it was written to since it was opened.
+    /// Whether it was written to since it was opened, or is another file now.
     pub(super) fn has_changed(&self) -> bool {
-        use std::os::unix::fs::MetadataExt as _;
-        self.file
-            .metadata()
-            .is_ok_and(|now| (now.mtime(), now.mtime_nsec()) != self.mtime || now.len() != self.size)
+        let now = self.file.as_ref().map_or_else(|| fs::metadata(&self.path), File::metadata);
+        now.is_ok_and(|now| identity(&now) != self.identity || now.len() != self.size)
+    }
+
+    /// Reads at an offset; 0 bytes only at the end.
+    pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        match &self.file {
+            Some(file) => file.read_at(buf, offset),
+            None => self.opened_again()?.read_at(buf, offset),
+        }
     }
 
     /// Reads exactly so many bytes, unless the file ends before.
     pub(super) fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buf, offset)
+        match &self.file {
+            Some(file) => file.read_exact_at(buf, offset),
+            None => self.opened_again()?.read_exact_at(buf, offset),
+        }
     }
+
+    fn opened_again(&self) -> io::Result<File> {
+        let file = open_read_only(CWD, &self.path, OFlags::NONBLOCK)?;
+        let metadata = file.metadata()?;
+        let (now, then) = (identity(&metadata), self.identity);
+        if (now.0, now.1) == (then.0, then.1) { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+}
+
+fn identity(metadata: &fs::Metadata) -> (u64, u64, i64, i64) {
+    (metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
 }
 
 /// The files of a set in their order, read as one behind the other.
@@ -75,6 +100,9 @@ impl Parts {
                 .size
                 .checked_add(part.size)
                 .ok_or_else(|| refused(path, "the files are larger together than any can be"))?;
+            if paths.len() > MOST_OPEN {
+                part.file = None;
+            }
             parts.list.push(part);
         }
         Ok(parts)
@@ -100,7 +128,7 @@ impl Parts {
         let Some(part) = self.part_at(offset) else { return Ok(0) };
         let within = offset - part.start;
         let room = usize::try_from(part.size - within).unwrap_or(usize::MAX).min(buf.len());
-        let read = part.file.read_at(buf.get_mut(..room).unwrap_or_default(), within)?;
+        let read = part.read_at(within, buf.get_mut(..room).unwrap_or_default())?;
         let is_last = part.start.saturating_add(part.size) == self.size;
         if read == 0 && room > 0 && !is_last {
             // Behind a part that became shorter, nothing may move up.
@@ -159,11 +187,14 @@ pub(super) fn e01_set(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut set = BTreeMap::new();
     match given {
         [one] if ending_number(one).is_some() => {
+            header_number(one)?;
             let is_small = |end: &OsStr| {
                 end.to_str().is_some_and(|end| end.starts_with(|c: char| c.is_ascii_lowercase()))
             };
             let small = one.extension().is_some_and(is_small);
             set = siblings(one, |end| segment_number(end).filter(|_| is_small(end) == small).map(u32::from))?;
+            // `.log` and `.raw` are endings of segments too, as much as `.EAA`.
+            set.retain(|number, path| *number <= 99 || header_number(path).is_ok());
         }
         _ => {
             for path in given {
@@ -300,7 +331,7 @@ mod tests {
         let parts = Parts::open(&paths).unwrap();
         assert_eq!(parts.size(), 9);
         for offset in 0..10 {
-            let mut read = Vec::new();
+            let mut read: Vec<u8> = Vec::new();
             let mut buf = [0; 2];
             while let got @ 1.. = parts.read_at((offset + read.len()) as u64, &mut buf).unwrap() {
                 read.extend(&buf[..got]);

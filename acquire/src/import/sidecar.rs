@@ -7,6 +7,7 @@
 //! A log is read line by line: a line must name the algorithm, and a value of the right length. Hashes of pieces
 //! (`sectors 0 - 1023`) are left alone.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -92,9 +93,10 @@ pub(super) fn find(parts: &Parts) -> (Vec<Stated>, Vec<Sidecar>) {
 }
 
 fn candidates(parts: &Parts) -> Vec<PathBuf> {
+    let mut seen: HashSet<PathBuf> = HashSet::new();
     let mut paths: Vec<PathBuf> = Vec::new();
     let mut add = |path: PathBuf| {
-        if !paths.contains(&path) {
+        if seen.insert(path.clone()) {
             paths.push(path);
         }
     };

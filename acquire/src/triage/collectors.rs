@@ -11,6 +11,16 @@ pub(crate) enum Collector {
     FileMetadata,
     /// SHA-256 of every executable.
     Executables,
+    /// Every process, its files, and what lies in no folder any more.
+    Processes,
+    /// The sockets of every network namespace.
+    Sockets,
+    /// What the kernel says of itself.
+    KernelState,
+    /// Who is on the system.
+    Sessions,
+    /// Containers, and what they changed.
+    Containers,
 }
 
 impl Collector {
@@ -20,6 +30,11 @@ impl Collector {
             "self" => Self::OwnFacts,
             "file-metadata" => Self::FileMetadata,
             "executables" => Self::Executables,
+            "processes" => Self::Processes,
+            "sockets" => Self::Sockets,
+            "kernel-state" => Self::KernelState,
+            "sessions" => Self::Sessions,
+            "containers" => Self::Containers,
             _ => return None,
         })
     }
@@ -28,13 +43,18 @@ impl Collector {
     pub(crate) fn is_live(self) -> bool {
         match self {
             Self::OwnFacts | Self::FileMetadata | Self::Executables => false,
+            Self::Processes | Self::Sockets | Self::KernelState | Self::Sessions | Self::Containers => true,
         }
     }
 
     /// What it opens that is no file, for the footprint.
     pub(crate) fn sockets(self) -> Option<&'static str> {
         match self {
-            Self::OwnFacts | Self::FileMetadata | Self::Executables => None,
+            Self::Sockets => Some("the kernel's socket monitor (netlink), in every network namespace"),
+            Self::Containers => {
+                Some("Docker, Podman, containerd, CRI-O, cri-dockerd, where their sockets are")
+            }
+            _ => None,
         }
     }
 }

@@ -31,17 +31,26 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Names in one upper folder that are listed.
 const MOST_NAMES: usize = 500_000;
 
-/// Takes what the containers of the running system changed.
+/// Takes what the containers of the running system changed: the lists go to `out`, the folders to `files`.
 ///
 /// # Errors
 ///
 /// Those of [`TarPacker::made`]. What cannot be read is an issue.
-pub(crate) fn container_changes(out: &mut TarPacker<'_>, clock: &dyn Clock) -> Result<()> {
-    container_changes_at(Path::new("/"), out, clock)
+pub(crate) fn container_changes(
+    out: &mut TarPacker<'_>,
+    files: &mut TarPacker<'_>,
+    clock: &dyn Clock,
+) -> Result<()> {
+    container_changes_at(Path::new("/"), out, Some(files), clock)
 }
 
-/// Takes what the containers of the system below `root` changed.
-pub(crate) fn container_changes_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Clock) -> Result<()> {
+/// Takes what the containers of the system below `root` changed; all goes to `out` if there is nothing for files.
+pub(crate) fn container_changes_at(
+    root: &Path,
+    out: &mut TarPacker<'_>,
+    mut files: Option<&mut TarPacker<'_>>,
+    clock: &dyn Clock,
+) -> Result<()> {
     let mut patience = Patience::of(LIMIT);
     let proc = root.join("proc");
     let overlays = match patience.wait(move || overlays(&proc)) {
@@ -81,7 +90,10 @@ pub(crate) fn container_changes_at(root: &Path, out: &mut TarPacker<'_>, clock: 
         if size > LARGEST {
             out.note(&place, &format!("listed, not packed: its files hold {size} bytes"));
         } else {
-            out.once(&place)?;
+            match &mut files {
+                Some(files) => files.once(&place)?,
+                None => out.once(&place)?,
+            }
         }
     }
     Ok(())
@@ -309,7 +321,7 @@ mod tests {
             fs::write(of.join("mountinfo"), mounts).unwrap();
             fs::write(of.join("cgroup"), format!("0::/system.slice/docker-{id}.scope\n")).unwrap();
         }
-        let out = packed(|out, clock| container_changes_at(root.path(), out, clock));
+        let out = packed(|out, clock| container_changes_at(root.path(), out, None, clock));
         let rows = out.rows(&format!("V5/changes/{id}.jsonl"));
         let told: Vec<_> =
             rows.iter().map(|row| (row["path"].as_str().unwrap(), row.get("deleted").is_some())).collect();

@@ -25,8 +25,10 @@ use crate::tar_packer::TarPacker;
 
 const ANSWER: AnswerLimits = AnswerLimits { time: Duration::from_secs(15), body: 64 << 20 };
 const LIMIT: Duration = Duration::from_secs(20);
-/// Containers whose status is asked for, and namespaces.
+/// Containers whose status is asked for, and namespaces that are looked into.
 const MOST: usize = 2000;
+/// Unanswered calls after which a runtime is given up.
+const MOST_SILENT: u32 = 3;
 
 /// Runtime, socket.
 const SOCKETS: [(&str, &str); 5] = [
@@ -53,7 +55,7 @@ pub(super) fn runtimes(
         if !fs::metadata(&socket).is_ok_and(|facts| facts.file_type().is_socket()) {
             continue;
         }
-        let mut runtime = Runtime { name, socket, clock };
+        let mut runtime = Runtime { name, socket, clock, silent: 0 };
         runtime.cri(table, out)?;
         if name.starts_with("containerd") {
             runtime.namespaces(table, out)?;
@@ -66,6 +68,8 @@ struct Runtime<'a> {
     name: &'static str,
     socket: PathBuf,
     clock: &'a dyn Clock,
+    /// Calls that were not answered in time.
+    silent: u32,
 }
 
 impl Runtime<'_> {
@@ -82,13 +86,16 @@ impl Runtime<'_> {
 
     /// Asks, and keeps what came.
     fn keep(
-        &self,
+        &mut self,
         file: &str,
         method: &str,
         namespace: Option<&str>,
         message: Vec<u8>,
         out: &mut TarPacker<'_>,
     ) -> Result<Option<Vec<u8>>> {
+        if self.silent >= MOST_SILENT {
+            return Ok(None);
+        }
         let place = format!("V5/{}/{file}.pb", self.name);
         match self.ask(method, namespace, message) {
             Ok(answer) => {
@@ -98,6 +105,10 @@ impl Runtime<'_> {
                 Ok(Some(answer))
             }
             Err(error) => {
+                self.silent += u32::from(error.kind() == std::io::ErrorKind::TimedOut);
+                if self.silent == MOST_SILENT {
+                    out.note(&self.socket, "given up: it does not answer in time");
+                }
                 out.note(Path::new(&place), &format!("{method}: {error}"));
                 Ok(None)
             }
@@ -124,9 +135,18 @@ impl Runtime<'_> {
             let row = self.pod(pod);
             table.row(out, row.into_map())?;
         }
-        for container in messages(listed.as_deref().unwrap_or_default(), 1).take(MOST) {
+        for (at, container) in messages(listed.as_deref().unwrap_or_default(), 1).enumerate() {
             let row = self.container(container);
             table.row(out, row.into_map())?;
+            if at >= MOST {
+                if at == MOST {
+                    out.note(
+                        &self.socket,
+                        &format!("more than {MOST} containers: the status of the others was not asked"),
+                    );
+                }
+                continue;
+            }
             let id =
                 bytes(container, 1).and_then(|id| std::str::from_utf8(id).ok()).filter(|id| is_plain(id));
             let Some(id) = id else { continue };
@@ -190,7 +210,9 @@ impl Runtime<'_> {
             let method = "/containerd.services.tasks.v1.Tasks/List";
             let tasks = self.keep(&format!("{name}/tasks"), method, Some(name), Vec::new(), out)?;
             let tasks = tasks.unwrap_or_default();
-            for container in messages(containers.as_deref().unwrap_or_default(), 1).take(MOST) {
+            let listed = messages(containers.as_deref().unwrap_or_default(), 1);
+            let tasks: Vec<&[u8]> = messages(&tasks, 1).collect();
+            for container in listed {
                 let mut row = self.row("containerd");
                 row.put("namespace", name);
                 let id = bytes(container, 1);
@@ -200,8 +222,8 @@ impl Runtime<'_> {
                     .map(|time| (number(time, 1).unwrap_or(0), number(time, 2).unwrap_or(0)));
                 created(&mut row, seconds.and_then(|(s, ns)| s.checked_mul(1_000_000_000)?.checked_add(ns)));
                 // A task without an id of its own is named by its container.
-                let task = messages(&tasks, 1)
-                    .find(|task| id.is_some() && (bytes(task, 2) == id || bytes(task, 1) == id));
+                let is_its = |task: &&&[u8]| id.is_some() && (bytes(task, 2) == id || bytes(task, 1) == id);
+                let task = tasks.iter().find(is_its).copied();
                 row.number("pid", task.and_then(|task| number(task, 3)));
                 row.put(
                     "state",

@@ -19,6 +19,7 @@ use custody::clock::Clock;
 use rustix::fs::CWD;
 
 use super::bounded_reads::{Patience, Taken, open_below, read_below};
+use super::kernel_files::{PROC, SYS, TRACING};
 use super::live_table::{LiveTable, Row};
 use crate::error::Result;
 use crate::tar_packer::TarPacker;
@@ -30,123 +31,6 @@ const MOST: usize = 64 << 20;
 const SETTING: usize = 64 << 10;
 /// Settings, modules, parameters, pins: each at most.
 const MOST_NAMES: usize = 50_000;
-
-/// Files of `/proc`.
-const PROC: [&str; 58] = [
-    "modules",
-    "kallsyms",
-    "keys",
-    "key-users",
-    "interrupts",
-    "softirqs",
-    "vmallocinfo",
-    "locks",
-    "filesystems",
-    "self/mounts",
-    "self/mountinfo",
-    "partitions",
-    "swaps",
-    "cmdline",
-    "bootconfig",
-    "version",
-    "version_signature",
-    "cpuinfo",
-    "meminfo",
-    "vmstat",
-    "uptime",
-    "stat",
-    "loadavg",
-    "devices",
-    "misc",
-    "crypto",
-    "consoles",
-    "schedstat",
-    "sched_debug",
-    "slabinfo",
-    "buddyinfo",
-    "zoneinfo",
-    "pagetypeinfo",
-    "iomem",
-    "ioports",
-    "diskstats",
-    "mdstat",
-    "cgroups",
-    "dma",
-    "execdomains",
-    "fb",
-    "timer_list",
-    "mtrr",
-    "driver/rtc",
-    "sysvipc/msg",
-    "sysvipc/sem",
-    "sysvipc/shm",
-    "tty/drivers",
-    "tty/ldiscs",
-    "bus/pci/devices",
-    "bus/input/devices",
-    "dynamic_debug/control",
-    "pressure/cpu",
-    "pressure/io",
-    "pressure/memory",
-    "scsi/scsi",
-    "fs/nfsd/exports",
-    "latency_stats",
-];
-
-/// Files of `/sys`.
-const SYS: [&str; 31] = [
-    "kernel/notes",
-    "kernel/vmcoreinfo",
-    "kernel/kexec_loaded",
-    "kernel/kexec_crash_loaded",
-    "kernel/profiling",
-    "kernel/fscaps",
-    "kernel/uevent_helper",
-    "kernel/uevent_seqnum",
-    "kernel/security/lsm",
-    "kernel/security/lockdown",
-    "kernel/security/apparmor/profiles",
-    "kernel/security/integrity/ima/ascii_runtime_measurements",
-    "kernel/security/integrity/ima/policy",
-    "kernel/security/integrity/ima/violations",
-    "kernel/security/tpm0/binary_bios_measurements",
-    "kernel/debug/kprobes/list",
-    "kernel/debug/kprobes/enabled",
-    "kernel/debug/kprobes/blacklist",
-    "kernel/debug/sched/debug",
-    "kernel/debug/wakeup_sources",
-    "kernel/debug/usb/devices",
-    "fs/selinux/enforce",
-    "fs/selinux/policyvers",
-    "fs/selinux/mls",
-    "fs/selinux/deny_unknown",
-    "fs/cgroup/cgroup.controllers",
-    "devices/system/clocksource/clocksource0/current_clocksource",
-    "devices/system/cpu/online",
-    "firmware/efi/systab",
-    "power/state",
-    "hypervisor/type",
-];
-
-/// Files of the tracing file system. Reading any of them takes nothing away.
-const TRACING: [&str; 16] = [
-    "enabled_functions",
-    "touched_functions",
-    "kprobe_events",
-    "kprobe_profile",
-    "uprobe_events",
-    "uprobe_profile",
-    "dynamic_events",
-    "current_tracer",
-    "tracing_on",
-    "set_event",
-    "set_event_pid",
-    "set_ftrace_filter",
-    "set_ftrace_notrace",
-    "set_ftrace_pid",
-    "trace_options",
-    "trace_clock",
-];
 
 /// The bits of `/proc/sys/kernel/tainted`, from bit 0. Reference: `Documentation/admin-guide/tainted-kernels.rst`.
 const TAINTS: [&str; 19] = [

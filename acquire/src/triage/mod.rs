@@ -1,7 +1,5 @@
 //! Live response: what goes first is taken first, and nothing that hangs holds up the rest.
 
-#![allow(dead_code, reason = "the collectors are being joined to the engine")]
-
 mod artefact;
 mod bounded_reads;
 mod collectors;
@@ -15,6 +13,7 @@ mod footprint;
 mod grpc;
 mod host_content;
 mod host_files;
+mod kernel_files;
 mod kernel_state;
 mod live_table;
 mod login_records;

@@ -7,8 +7,7 @@ use custody::bundle::{BundleStore, HashedFile, LocalFolder};
 use custody::clock::{Clock, FixedClock};
 
 use crate::error::Result;
-use crate::pipeline::{PipelineOptions, store_stream};
-use crate::progress::NoProgress;
+use crate::pipeline::{PipelineOptions, store_alone};
 use crate::source::{Issue, Issues};
 use crate::tar_packer::TarPacker;
 
@@ -38,13 +37,12 @@ pub(super) fn packed(collect: impl FnOnce(&mut TarPacker<'_>, &dyn Clock) -> Res
     let mut issues = Issues::default();
     let clock = FixedClock::at(NOW);
     let options = PipelineOptions { workers: 1, ..PipelineOptions::default() };
-    let ((), written) =
-        store_stream(Arc::clone(&store), "commands", "commands", options, &NoProgress, |feed| {
-            let mut packer = TarPacker::new(feed, &mut catalog, &mut issues, &clock, None);
-            collect(&mut packer, &clock)?;
-            packer.finish().map(drop)
-        })
-        .unwrap();
+    let ((), written) = store_alone(Arc::clone(&store), "commands", options, |feed| {
+        let mut packer = TarPacker::new(feed, &mut catalog, &mut issues, &clock, None);
+        collect(&mut packer, &clock)?;
+        packer.finish().map(drop)
+    })
+    .unwrap();
     let catalog = catalog.finish().unwrap();
     written.writer.finish(written.sha256, written.sha256_data, Some(catalog)).unwrap();
     let mut segments: Vec<_> =

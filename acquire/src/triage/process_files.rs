@@ -168,7 +168,6 @@ impl ProcessFiles {
             self.executable(&mut kept, link, patience, out)?;
         }
         self.descriptors(&mut kept, patience, out)?;
-        let mut gone = false;
         let mount_key = || Some((links.get("mnt")?.clone(), links.get("root")?.clone()));
         let with_mounts = mount_key().is_none_or(|key| self.mounts.insert(key));
         let mounts = MOUNTS.iter().filter(|_| with_mounts);
@@ -187,15 +186,14 @@ impl ProcessFiles {
                         out.made(&place, &taken.bytes)?;
                     }
                 }
-                Err(error) if Some(rustix::io::Errno::SRCH) == rustix::io::Errno::from_io_error(&error) => {
-                    gone = true;
-                }
                 // Not every kernel has every file, and not every process an answer.
                 Err(error) if has_gone(&error) || error.raw_os_error() == Some(22) => {}
                 Err(error) => out.note(Path::new(&kept.place(name)), &format!("unreadable: {error}")),
             }
         }
-        kept.row.flag("ended_meanwhile", gone);
+        let to_read = Arc::clone(folder);
+        let still = patience.wait(move || read_below(&to_read, "stat", 1));
+        kept.row.flag("ended_meanwhile", still.is_err_and(|error| has_gone(&error)));
         if !kept.deleted.is_empty() {
             kept.row.put("deleted_files", kept.deleted);
         }

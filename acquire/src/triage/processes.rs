@@ -2,6 +2,7 @@
 //!
 //! - The quick pass takes what goes first: name, command line, parent, owner, start, links, namespaces.
 //! - Cross view: pids that `/proc` does not list, but that `kill(pid, 0)` or a control group knows, are hidden ones.
+//!   So are those whose folder is empty because something is mounted over it.
 //! - Start: the wall clock at the time of reading, less `/proc/uptime`, plus the start in clock ticks. Both are told to
 //!   a hundredth of a second, so a start is right to about 20 ms, as far as the wall clock is.
 //! - `/V2/processes.jsonl` is the table; `/V2/proc/PID/` keeps the raw files (see [`super::process_files`]).
@@ -60,15 +61,22 @@ pub(crate) fn processes_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Clo
         }
     };
     let boot = Boot::read(&proc, clock);
-    let mut found: Vec<Process> =
-        listed.iter().filter_map(|&pid| Process::open(&mut patience, &proc, pid, clock)).collect();
+    let mut found = Vec::new();
+    let mut empty = Vec::new();
+    for &pid in &listed {
+        match Process::open(&mut patience, &proc, pid, clock) {
+            Some(process) => found.push(process),
+            None => empty.push(pid),
+        }
+    }
+    masked(&mut patience, &proc, &mut found, &empty, clock, out);
     let unlisted = unlisted(root, &mut patience, &listed, out);
     for (pid, seen_by) in unlisted {
         let what = format!("process {pid} is not listed by /proc, but {seen_by} knows it: it is hidden");
         out.note(&proc.join(pid.to_string()), &what);
         let mut process = Process::open(&mut patience, &proc, pid, clock)
             .unwrap_or_else(|| Process::unknown(pid, clock.now().wall_ns));
-        process.hidden = Some(seen_by);
+        process.hidden = Some(format!("not listed by /proc, known to {seen_by}"));
         found.push(process);
     }
     let mut header = serde_json::Map::new();
@@ -147,7 +155,7 @@ pub(super) struct Process {
     command: Taken,
     pub(super) links: BTreeMap<&'static str, Vec<u8>>,
     small: BTreeMap<&'static str, Vec<u8>>,
-    hidden: Option<&'static str>,
+    hidden: Option<String>,
     errors: Vec<String>,
 }
 
@@ -279,8 +287,8 @@ impl Process {
                 row.text(key, text.strip_suffix(b"\0").unwrap_or(text));
             }
         }
-        if let Some(seen_by) = self.hidden {
-            row.put("hidden", format!("not listed by /proc, known to {seen_by}"));
+        if let Some(how) = &self.hidden {
+            row.put("hidden", how.clone());
         }
         if !self.errors.is_empty() {
             let errors: Vec<Value> = self
@@ -347,6 +355,49 @@ pub(super) fn namespace_inode(link: &[u8]) -> Option<String> {
     let (_, inode) = text.split_once(":[")?;
     let inode = inode.strip_suffix(']')?;
     inode.bytes().all(|byte| byte.is_ascii_digit()).then(|| inode.to_owned())
+}
+
+/// Marks processes over whose folder something is mounted, and adds those that are still listed though nothing of them
+/// can be read.
+fn masked(
+    patience: &mut Patience,
+    proc: &Path,
+    found: &mut Vec<Process>,
+    empty: &[u32],
+    clock: &dyn Clock,
+    out: &mut TarPacker<'_>,
+) {
+    let mounts =
+        open_folder(proc).and_then(|proc| read_below(&proc, "self/mountinfo", 8 << 20)).unwrap_or_default();
+    let masks: BTreeSet<u32> = mounted_over(&mounts.bytes).collect();
+    for &pid in &masks {
+        out.note(
+            &proc.join(pid.to_string()),
+            "something is mounted over this folder, which hides the process",
+        );
+    }
+    let still = if empty.is_empty() { BTreeSet::new() } else { pids(patience, proc).unwrap_or_default() };
+    for process in found.iter_mut().filter(|process| masks.contains(&process.pid)) {
+        let what =
+            "something is mounted over its folder in /proc: what is told here may be of another process";
+        process.hidden = Some(what.to_owned());
+    }
+    for &pid in empty.iter().filter(|pid| still.contains(pid)) {
+        // A number that has gone to another process meanwhile can be read after all.
+        found.push(Process::open(patience, proc, pid, clock).unwrap_or_else(|| {
+            let what = "its folder in /proc is empty, as if something were mounted over it";
+            out.note(&proc.join(pid.to_string()), &format!("process {pid} is hidden: {what}"));
+            Process { hidden: Some(what.to_owned()), ..Process::unknown(pid, clock.now().wall_ns) }
+        }));
+    }
+}
+
+/// The processes over whose folder something is mounted.
+fn mounted_over(mounts: &[u8]) -> impl Iterator<Item = u32> {
+    mounts.split(|&byte| byte == b'\n').filter_map(|line| {
+        let place = line.split(|&byte| byte == b' ').nth(4)?.strip_prefix(b"/proc/")?;
+        std::str::from_utf8(place).ok()?.split('/').next()?.parse().ok()
+    })
 }
 
 /// Processes that are there and that `/proc` does not list, and who knows them.

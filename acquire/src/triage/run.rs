@@ -19,12 +19,18 @@ use super::artefact::{Artefact, ArtefactTable, How, Profile};
 use super::bounded_reads::Patience;
 use super::collectors::{Collector, collector_of};
 use super::command_artefact::{CommandRunner, CommandTally, hash};
+use super::container_changes::container_changes;
+use super::containers::containers;
 use super::file_collection::{FileCollection, FileTally, Taken};
 use super::footprint::{Footprint, Moment};
 use super::host_files::HostFiles;
+use super::kernel_state::kernel_state;
 use super::live_table::{LiveTable, Row};
 use super::mounts::Mounts;
 use super::own_facts::own_facts;
+use super::processes::processes;
+use super::sessions::sessions;
+use super::sockets::sockets;
 use super::survey::{Owners, Survey};
 use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
@@ -356,7 +362,7 @@ impl<'a> Run<'a> {
                     live.note(Path::new(name), &result.what);
                 }
                 Some(collector) if collector.is_live() && !self.is_live => result.skip(skipped),
-                Some(collector) => self.collect(collector, identity, &mut result, live)?,
+                Some(collector) => self.collect(collector, identity, &mut result, live, files)?,
             },
         }
         Ok(result)
@@ -368,8 +374,10 @@ impl<'a> Run<'a> {
         identity: &custody::Identity,
         result: &mut ArtefactResult,
         live: &mut TarPacker<'_>,
+        files: &mut TarPacker<'_>,
     ) -> Result<()> {
         self.sockets.extend(collector.sockets());
+        let (before, counts) = (live.issues().count(), live.counts());
         match collector {
             Collector::OwnFacts => own_facts(&mut self.host, identity, self.bundle, self.clock, live)?,
             Collector::FileMetadata => {
@@ -379,6 +387,21 @@ impl<'a> Run<'a> {
                 result.went_wrong(self.survey.failed, self.survey.timed_out);
             }
             Collector::Executables => self.executables(result, live)?,
+            Collector::Processes => processes(live, self.clock)?,
+            Collector::Sockets => sockets(live, self.clock)?,
+            Collector::KernelState => kernel_state(live, self.clock)?,
+            Collector::Sessions => sessions(live, self.clock)?,
+            Collector::Containers => {
+                containers(live, self.clock)?;
+                container_changes(live, files, self.clock)?;
+            }
+        }
+        if collector.is_live() {
+            // What could not be read is listed one by one, and the rest is there.
+            let issues = live.issues().count().saturating_sub(before);
+            result.files = live.counts().files.saturating_sub(counts.files);
+            result.bytes = live.counts().bytes.saturating_sub(counts.bytes);
+            result.what = if issues > 0 { format!("{issues} issues") } else { String::new() };
         }
         Ok(())
     }

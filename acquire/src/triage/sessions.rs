@@ -2,7 +2,7 @@
 //!
 //! - `/V4/sessions.jsonl`: login records of `utmp`, sessions and users of systemd, terminals, tmux, screen and SSH agent
 //!   sockets, queued `at` jobs, `cron` tables. Each row says its `kind` and where it was read.
-//! - The files themselves are packed under their own paths: `/run/utmp`, `/run/systemd/sessions`, `/var/spool/cron` …
+//! - The files themselves (`/run/utmp`, `/run/systemd/sessions`, `/var/spool/cron` …) are taken as files, by other artefacts.
 //! - Sockets are listed, never connected to.
 
 use std::fs::{self, Metadata};
@@ -27,22 +27,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 const MOST: u64 = 16 << 20;
 /// Names in one folder.
 const MOST_NAMES: usize = 10_000;
-
-/// Files and folders that are packed as they are, where they are.
-const WHOLE: [&str; 12] = [
-    "run/utmp",
-    "run/utmpx",
-    "var/run/utmp",
-    "run/systemd/sessions",
-    "run/systemd/users",
-    "run/systemd/seats",
-    "run/systemd/inhibit",
-    "run/systemd/machines",
-    "run/nologin",
-    "var/spool/cron",
-    "var/spool/at",
-    "var/spool/anacron",
-];
 
 /// Finds rows below a root.
 type Collect = fn(&Path) -> Vec<Row>;
@@ -82,17 +66,7 @@ pub(crate) fn sessions_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Cloc
             Err(error) => out.note(&root.join(what), &format!("not looked at: {error}")),
         }
     }
-    table.end(out)?;
-    for name in WHOLE {
-        let path = root.join(name);
-        // `/var/run` is a link to `/run` on most systems, and what lies there is packed by its first name.
-        let is_other_name =
-            path.parent().is_some_and(|folder| folder.canonicalize().is_ok_and(|real| real != *folder));
-        if !is_other_name && path.symlink_metadata().is_ok() {
-            out.once(&path)?;
-        }
-    }
-    Ok(())
+    table.end(out)
 }
 
 fn row_of(kind: &'static str, path: &Path) -> Row {
@@ -319,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn logins_sessions_sockets_and_queues_become_rows_and_files() {
+    fn logins_sessions_sockets_and_queues_become_rows() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         write(
@@ -348,8 +322,6 @@ mod tests {
         let due: Vec<_> = rows.iter().filter_map(|row| row.get("due")).collect();
         assert_eq!(due, ["2026-11-29T02:40:00.000000000Z"], "the other name is no time");
         assert_eq!(rows[5]["user"], "bob");
-        let name = root.join("var/spool/cron/crontabs/bob");
-        assert_eq!(out.files[name.strip_prefix("/").unwrap().to_str().unwrap()], b"* * * * * /tmp/.x\n");
     }
 
     #[test]

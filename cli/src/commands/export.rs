@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use acquire::export::{Export, Exported, ExportedFile, Format};
-use custody::bundle::Bundle;
 use custody::clock::Clock as _;
 use custody::{EntryType, NewEntry, sha256};
 use serde_json::json;
 
+use crate::amounts;
 use crate::failure::{Failure, Outcome};
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
@@ -28,7 +28,8 @@ pub(crate) struct Args {
     /// A bundle's folder, or CASE:E001
     #[arg(value_name = "BUNDLE")]
     bundle: String,
-    /// What to write: raw (a disk, or an imported file as it was), lime (a memory), tar (files, commands), e01 (a disk)
+    /// What to write: raw (a disk, an imported file as it was, or a memory padded by address), lime (a memory), tar (files,
+    /// commands), e01 (a disk)
     #[arg(long, value_name = "FORMAT", value_parser = format_of)]
     format: Format,
     /// The file to write; `-` is standard output, for all but e01
@@ -38,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
     /// Cut raw and e01 into files of at most this size: FILE.001 …, FILE.E01 …
-    #[arg(long, value_name = "SIZE", value_parser = part_size)]
+    #[arg(long, value_name = "SIZE", value_parser = amounts::part)]
     split: Option<u64>,
 }
 
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     if to_stdout && session.ui.is_json() {
         return Err(Failure::usage("-o - and --json both want standard output"));
     }
-    let bundle = Bundle::open(folder)?;
+    let bundle = session.open_bundle(folder)?;
     let bars = Bars::new(session.ui, Unit::Bytes);
     let started = session.clock.now().mono_ns;
     let exported = Export::new(&bundle, args.format, args.stream.as_deref()).and_then(|export| {
@@ -177,41 +178,4 @@ fn show(exported: &Exported, args: &Args, seconds: f64, session: &Session) -> Re
 
 fn format_of(word: &str) -> Result<Format, String> {
     word.parse()
-}
-
-/// `2GiB`, `650MB` or a number of bytes.
-fn part_size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(at) => text.split_at(at),
-        None => (text, ""),
-    };
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        _ => return Err("write it like 2GiB or 650MiB".to_owned()),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "write it like 2GiB or 650MiB".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn part_sizes_are_numbers_with_a_unit() {
-        assert_eq!(
-            (part_size("2GiB"), part_size("650MB"), part_size("7")),
-            (Ok(2 << 30), Ok(650_000_000), Ok(7))
-        );
-        for bad in ["", "0", "GiB", "-1", "2 parsecs", "99999999999T"] {
-            assert!(part_size(bad).is_err(), "{bad}");
-        }
-    }
 }

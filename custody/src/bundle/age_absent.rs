@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::protection::Unopened;
 use super::store::BundleStore;
 
 const ABSENT: &str = "this build has no encryption (feature `age`)";
@@ -62,7 +63,7 @@ impl Decrypting {
     pub(super) fn open(_: &Arc<dyn BundleStore>, _: &str, keys: &[Identity]) -> io::Result<Self> {
         match keys.first() {
             Some(key) => match key.0 {},
-            None => Err(io::Error::new(io::ErrorKind::Unsupported, ABSENT)),
+            None => Err(Unopened::NoKey.into_io()),
         }
     }
 

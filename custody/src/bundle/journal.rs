@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,9 @@ use serde_json::Value;
 
 use super::error::{Error, Result};
 use super::extent::Extent;
+use super::manifest::StoredFile;
 use super::store::{BundleStore, StoreFile};
+use crate::digest::PortableHasher;
 use crate::strict_json;
 
 /// Its path in a bundle.
@@ -46,6 +49,46 @@ pub(crate) struct Mark {
     pub(crate) segments: u32,
     /// Bytes of the stored file of the segment behind them; 0 if it is not begun.
     pub(crate) segment_bytes: u64,
+    /// Of an encrypted stream, which cannot be read again: its newest segment and the hashes up to its end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) sealed: Option<SealedSegment>,
+}
+
+/// The end of an encrypted segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SealedSegment {
+    pub(crate) file: StoredFile,
+    #[serde(flatten)]
+    pub(crate) hashes: HashState,
+}
+
+/// Where the hashes of a stream stand, to go on from there without its bytes. In hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HashState {
+    /// Of the whole stream.
+    #[serde(rename = "sha256_state")]
+    pub whole: String,
+    /// Of its `data` and `zero` extents; `None` while that is the same.
+    #[serde(rename = "sha256_data_state", skip_serializing_if = "Option::is_none", default)]
+    pub data: Option<String>,
+}
+
+impl HashState {
+    /// Where two running hashes stand.
+    #[must_use]
+    pub fn of(whole: &PortableHasher, data: Option<&PortableHasher>) -> Self {
+        Self { whole: hex::encode(whole.state()), data: data.map(|data| hex::encode(data.state())) }
+    }
+
+    /// The hashes, ready to go on.
+    pub(crate) fn take_up(&self) -> Result<(PortableHasher, Option<PortableHasher>)> {
+        let refused = || Error::Refused { reason: "the journal holds no state of a hash".to_owned() };
+        let hasher = |state: &String| {
+            let state = hex::decode(state).map_err(|_| refused())?;
+            PortableHasher::from_state(&state).map_err(|_| refused())
+        };
+        Ok((hasher(&self.whole)?, self.data.as_ref().map(hasher).transpose()?))
+    }
 }
 
 /// An extent that may still grow.
@@ -75,13 +118,19 @@ impl Mark {
 }
 
 /// The last mark of a journal; none if there is no journal, or no whole line in it.
-pub(crate) fn last_mark(store: &std::sync::Arc<dyn BundleStore>) -> Result<Option<Mark>> {
+pub(crate) fn last_mark(store: &Arc<dyn BundleStore>) -> Result<Option<Mark>> {
+    let mut last = None;
+    each_mark(store, |mark| last = Some(mark))?;
+    Ok(last)
+}
+
+/// Gives every whole line of a journal, in order.
+pub(crate) fn each_mark(store: &Arc<dyn BundleStore>, mut take: impl FnMut(Mark)) -> Result<()> {
     match store.size_of(JOURNAL) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found.map_err(|source| Error::read(JOURNAL, source))?,
     };
-    let mut input = io::BufReader::new(StoreFile::new(std::sync::Arc::clone(store), JOURNAL));
-    let mut last = None;
+    let mut input = io::BufReader::new(StoreFile::new(Arc::clone(store), JOURNAL));
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -89,9 +138,9 @@ pub(crate) fn last_mark(store: &std::sync::Arc<dyn BundleStore>) -> Result<Optio
             .read_until(b'\n', &mut line)
             .map_err(|source| Error::read(JOURNAL, source))?;
         if read == 0 {
-            return Ok(last);
+            return Ok(());
         }
-        last = Mark::parse(&line).or(last);
+        Mark::parse(&line).into_iter().for_each(&mut take);
     }
 }
 
@@ -157,6 +206,7 @@ mod tests {
             open_extent: Some(OpenExtent { length: size, state: "data".into(), detail: String::new() }),
             segments: 0,
             segment_bytes: 9,
+            sealed: None,
         }
     }
 

@@ -196,6 +196,7 @@ pub(crate) enum Unopened {
     NoKey,
     /// The ciphertext is not what was written.
     #[error("its ciphertext was altered or cut: {0}")]
+    #[cfg_attr(not(feature = "age"), expect(dead_code, reason = "nothing is decrypted without the feature"))]
     Damaged(String),
 }
 

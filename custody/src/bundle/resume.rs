@@ -8,13 +8,14 @@ use zstd::bulk::Decompressor;
 use super::error::{Error, Result};
 use super::extent::{Extent, ExtentJoiner, State, StateBytes};
 use super::frame::{SeekTable, decode};
-use super::journal::{JOURNAL, Journal, Mark, last_mark};
+use super::journal::{JOURNAL, Journal, Mark, each_mark, last_mark};
 use super::manifest::StoredFile;
+use super::protection::{ENDING, Recipients};
 use super::reader::Hashing;
 use super::store::{BundleStore, StoreFile, Unfinished};
 use super::tables::{ChunkTable, read_extents, segment_name};
 use super::writer::{Cut, HashedFile, Segment, StreamWriter};
-use crate::digest::{Digest, Hasher, sha256};
+use crate::digest::{Digest, Hasher, PortableHasher, sha256};
 use crate::merkle::Frontier;
 
 /// Files that an interrupted seal may have left, and that the next one writes again.
@@ -26,14 +27,30 @@ const OF_THE_SEAL: [&str; 5] =
 pub struct Resumed {
     /// Goes on behind the last byte that was trusted.
     pub writer: StreamWriter,
-    /// Hash of the whole stream so far.
-    pub sha256: Hasher,
-    /// Hash of its `data` and `zero` extents so far; `None` while that is the same.
-    pub sha256_data: Option<Hasher>,
+    /// Hashes of the stream so far.
+    pub hashes: StreamHashes,
     /// Its extents so far.
     pub extents: Vec<Extent>,
     /// Some of its chunks that were read whole, the last among them.
     pub samples: Vec<Sample>,
+}
+
+/// The hash of a whole stream so far, and that of its `data` and `zero` extents; `None` while that is the same.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one a stream")]
+pub enum StreamHashes {
+    /// By the fast implementation, which cannot tell where it stands.
+    Fast(Hasher, Option<Hasher>),
+    /// By the one whose state can be kept: of encrypted streams, which cannot be hashed again.
+    Kept(PortableHasher, Option<PortableHasher>),
+}
+
+impl StreamHashes {
+    /// Of nothing yet. `kept` are the hashes of a stream that is encrypted and keeps a journal.
+    #[must_use]
+    pub fn new(kept: bool) -> Self {
+        if kept { Self::Kept(PortableHasher::new(), None) } else { Self::Fast(Hasher::new(), None) }
+    }
 }
 
 /// A stored chunk, to be compared with the source.
@@ -51,7 +68,7 @@ pub struct Sample {
 const SAMPLES: u64 = 16;
 
 /// How a stream is taken up that was cut short.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Resume<'a> {
     /// Name of the stream.
     pub name: &'a str,
@@ -59,6 +76,8 @@ pub struct Resume<'a> {
     pub kind: &'a str,
     /// How it is cut: as it was before.
     pub cut: Cut,
+    /// Whom it is encrypted to: the same as before.
+    pub protection: Option<Arc<Recipients>>,
     /// Bytes between two marks of the journal.
     pub mark_every: u64,
 }
@@ -95,28 +114,40 @@ impl StreamWriter {
         for path in OF_THE_SEAL {
             discard(unfinished, path)?;
         }
+        let is_encrypted = resume.protection.is_some();
+        if is_encrypted {
+            for ending in ["chunks.tsv", "extents.tsv"] {
+                discard(unfinished, &format!("data/{}.{ending}{ENDING}", resume.name))?;
+            }
+        }
         let Some(mark) = mark else {
-            discard_segments(unfinished, resume.name, 0)?;
+            discard_segments(unfinished, &resume, 0)?;
             for ending in ["chunks.tsv", "extents.tsv"] {
                 discard(unfinished, &format!("data/{}.{ending}", resume.name))?;
             }
-            let writer = StreamWriter::begin(Arc::clone(&store), resume.name, resume.kind, resume.cut)?
-                .keep_journal(resume.mark_every)?;
-            return Ok(Resumed {
-                writer,
-                sha256: Hasher::new(),
-                sha256_data: None,
-                extents: Vec::new(),
-                samples: Vec::new(),
-            });
+            let Resume { name, kind, cut, protection, mark_every } = resume;
+            let writer = StreamWriter::begin_with_journal(
+                Arc::clone(&store),
+                name,
+                kind,
+                cut,
+                protection,
+                mark_every,
+            )?;
+            let hashes = StreamHashes::new(is_encrypted);
+            return Ok(Resumed { writer, hashes, extents: Vec::new(), samples: Vec::new() });
         };
         let fits = mark.stream == resume.name
             && mark.kind == resume.kind
             && mark.chunk_size == resume.cut.chunk_size
-            && mark.segment_size == resume.cut.segment_size;
+            && mark.segment_size == resume.cut.segment_size
+            && (mark.size == 0 || mark.sealed.is_some() == is_encrypted);
         if !fits {
             return Err(Error::Refused {
-                reason: format!("the journal is of stream {:?} in other chunks or segments", mark.stream),
+                reason: format!(
+                    "the journal is of stream {:?}, in other chunks or segments, or encrypted otherwise",
+                    mark.stream
+                ),
             });
         }
         Stored { store: &store, unfinished, mark, resume }.take_up(progress)
@@ -135,31 +166,19 @@ impl Stored<'_> {
     fn take_up(&self, progress: &mut dyn FnMut(u64)) -> Result<Resumed> {
         let (mark, name) = (&self.mark, self.resume.name);
         let begun = u32::from(mark.segment_bytes > 0);
-        discard_segments(self.unfinished, name, mark.segments.saturating_add(begun))?;
+        discard_segments(self.unfinished, &self.resume, mark.segments.saturating_add(begun))?;
         let (chunks, extents) = (self.table_path("chunks.tsv"), self.table_path("extents.tsv"));
         let (rows, chunks_hash) = self.table(&chunks, mark.chunks_bytes, |input| self.rows(input))?;
         let ((extents_so_far, joiner), extents_hash) =
             self.table(&extents, mark.extents_bytes, |input| self.extents(input))?;
-        let mut rehash = Rehash {
-            whole: Hasher::new(),
-            data: None,
-            root: Frontier::default(),
-            extents: &extents_so_far,
-            next_extent: 0,
-            decompressor: Decompressor::new().map_err(|source| Error::write(JOURNAL, source))?,
+        let (segments, segment, root, hashes) = if self.resume.protection.is_some() {
+            let (segments, hashes) = self.sealed_segments(progress)?;
+            let mut root = Frontier::default();
+            (0..rows.count()).filter_map(|at| rows.row(at)).for_each(|row| root.push(row.sha256.as_bytes()));
+            (segments, None, root, hashes)
+        } else {
+            self.hash_again(&rows, &extents_so_far, begun, progress)?
         };
-        let mut segments = Vec::new();
-        let mut segment = None;
-        let mut index = 0u64;
-        for number in 0..mark.segments.saturating_add(begun) {
-            let again = self.segment(number, &rows, &mut index, &mut rehash, progress)?;
-            if number < mark.segments {
-                segments.push(again.finished(self)?);
-            } else {
-                segment = Some(again.reopened(self)?);
-            }
-        }
-        let Rehash { whole, data, root, .. } = rehash;
         let samples = samples(&rows, &extents_so_far);
         let mut states = StateBytes::default();
         for extent in &extents_so_far {
@@ -167,7 +186,7 @@ impl Stored<'_> {
         }
         let writer = StreamWriter {
             store: Arc::clone(self.store),
-            protection: None,
+            protection: self.resume.protection.clone(),
             name: name.to_owned(),
             kind: mark.kind.clone(),
             cut: self.resume.cut,
@@ -188,7 +207,75 @@ impl Stored<'_> {
             mark_every: self.resume.mark_every,
             marked: mark.size,
         };
-        Ok(Resumed { writer, sha256: whole, sha256_data: data, extents: extents_so_far, samples })
+        Ok(Resumed { writer, hashes, extents: extents_so_far, samples })
+    }
+
+    /// Decompresses every segment, and hashes everything in it again.
+    fn hash_again(
+        &self,
+        rows: &ChunkTable,
+        extents: &[Extent],
+        begun: u32,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(Vec<StoredFile>, Option<Segment>, Frontier, StreamHashes)> {
+        let mut rehash = Rehash {
+            whole: Hasher::new(),
+            data: None,
+            root: Frontier::default(),
+            extents,
+            next_extent: 0,
+            decompressor: Decompressor::new().map_err(|source| Error::write(JOURNAL, source))?,
+        };
+        let mut segments = Vec::new();
+        let mut segment = None;
+        let mut index = 0u64;
+        for number in 0..self.mark.segments.saturating_add(begun) {
+            let again = self.segment(number, rows, &mut index, &mut rehash, progress)?;
+            if number < self.mark.segments {
+                segments.push(again.finished(self)?);
+            } else {
+                segment = Some(again.reopened(self)?);
+            }
+        }
+        let Rehash { whole, data, root, .. } = rehash;
+        Ok((segments, segment, root, StreamHashes::Fast(whole, data)))
+    }
+
+    /// Compares every encrypted segment with its hash in the journal; what is inside cannot be read again.
+    fn sealed_segments(&self, progress: &mut dyn FnMut(u64)) -> Result<(Vec<StoredFile>, StreamHashes)> {
+        let mut sealed = Vec::new();
+        each_mark(self.store, |mark| sealed.extend(mark.sealed))?;
+        let wrong = |reason: &str| Error::Refused { reason: format!("the journal {reason}") };
+        let hashes = match sealed.last() {
+            None => StreamHashes::new(true),
+            Some(last) => {
+                let (whole, data) = last.hashes.take_up()?;
+                StreamHashes::Kept(whole, data)
+            }
+        };
+        let files: Vec<_> = sealed.into_iter().map(|sealed| sealed.file).collect();
+        if files.len() != self.mark.segments as usize {
+            return Err(wrong("does not name every segment"));
+        }
+        for (number, file) in (0u32..).zip(&files) {
+            if file.path != format!("{}{ENDING}", self.segment_path(number)) {
+                return Err(wrong("names a segment that cannot be"));
+            }
+            let read = |source| Error::read(&file.path, source);
+            let mut input = Hashing::new(StoreFile::new(Arc::clone(self.store), &file.path));
+            io::copy(&mut input, &mut io::sink()).map_err(read)?;
+            let (hasher, size) = input.into_parts();
+            let found = hasher.finish();
+            if (size, found) != (file.size, file.sha256) {
+                return Err(Error::Altered {
+                    path: file.path.clone(),
+                    expected: format!("{} bytes, SHA-256 {}", file.size, file.sha256),
+                    found: format!("{size} bytes, SHA-256 {found}"),
+                });
+            }
+            progress(self.resume.cut.segment_size);
+        }
+        Ok((files, hashes))
     }
 
     fn table_path(&self, ending: &str) -> String {
@@ -217,10 +304,16 @@ impl Stored<'_> {
     fn rows(&self, input: &mut dyn BufRead) -> Result<ChunkTable> {
         let mark = &self.mark;
         let mut sizes = Vec::new();
-        for number in 0..mark.segments {
-            let path = self.segment_path(number);
-            let place = self.unfinished.path_of(&path).map_err(|source| Error::read(&path, source))?;
-            sizes.push(self.store.size_of(&place).map_err(|source| Error::read(&path, source))?);
+        if self.resume.protection.is_some() {
+            each_mark(self.store, |mark| {
+                sizes.extend(mark.sealed.and_then(|sealed| sealed.file.plain).map(|plain| plain.size));
+            })?;
+        } else {
+            for number in 0..mark.segments {
+                let path = self.segment_path(number);
+                let place = self.unfinished.path_of(&path).map_err(|source| Error::read(&path, source))?;
+                sizes.push(self.store.size_of(&place).map_err(|source| Error::read(&path, source))?);
+            }
         }
         sizes.extend((mark.segment_bytes > 0).then_some(mark.segment_bytes));
         ChunkTable::read(&self.table_path("chunks.tsv"), input, mark.chunk_size, mark.size, &sizes)
@@ -427,9 +520,10 @@ fn discard(unfinished: &dyn Unfinished, path: &str) -> Result<bool> {
 }
 
 /// Removes the segments from `first` on; they follow each other without a hole.
-fn discard_segments(unfinished: &dyn Unfinished, name: &str, first: u32) -> Result<()> {
+fn discard_segments(unfinished: &dyn Unfinished, resume: &Resume<'_>, first: u32) -> Result<()> {
+    let ending = if resume.protection.is_some() { ENDING } else { "" };
     for number in first..=u32::MAX {
-        if !discard(unfinished, &format!("data/{name}/{}", segment_name(number)))? {
+        if !discard(unfinished, &format!("data/{}/{}{ending}", resume.name, segment_name(number)))? {
             break;
         }
     }

@@ -1,16 +1,17 @@
 //! Writes a bundle: segments and tables as the stream comes, then everything that seals it.
 
 use std::fs::File;
+use std::io::Read;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use super::error::{Error, Result};
 use super::extent::{ExtentJoiner, Gap, State, StateBytes};
 use super::frame::{EncodedChunk, LARGEST_CHUNK, SMALLEST_CHUNK, SeekTable};
-use super::journal::{Journal, Mark, OpenExtent};
+use super::journal::{HashState, Journal, Mark, OpenExtent, SealedSegment};
 use super::manifest::{StoredFile, Stream, is_stream_name};
 use super::protection::{ENDING, Output, Recipients};
-use super::store::{BundleStore, Unfinished};
+use super::store::{BundleStore, StoreFile, Unfinished};
 use super::tables::{CHUNKS_HEADER, ChunkRow, EXTENTS_HEADER, is_detail, segment_name};
 use crate::digest::{Digest, Hasher};
 use crate::merkle::Frontier;
@@ -110,6 +111,10 @@ impl HashedFile {
     pub(crate) fn resume(store: &dyn Unfinished, path: &str, length: u64, hasher: Hasher) -> Result<Self> {
         let file = store.reopen(path, length).map_err(|source| Error::write(path, source))?;
         Ok(Self { path: path.to_owned(), out: Output::resumed(file, length, hasher), buffer: Vec::new() })
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.path.ends_with(ENDING)
     }
 
     /// Brings everything to the file, and gives a descriptor that syncs it.
@@ -273,26 +278,61 @@ impl StreamWriter {
         })
     }
 
-    /// Keeps a journal from now on, so that the stream can be taken up again should this writer be cut short.
+    /// Begins a stream with a journal, so that it can be taken up again should this writer be cut short.
     ///
     /// A mark is made after every `every` bytes of the stream, [`MARK_EVERY`] as a rule. Stores that cannot take up an
-    /// unfinished file keep none, and no journal is kept of an encrypted stream: nothing can be put behind ciphertext
-    /// whose key is gone.
+    /// unfinished file keep none. Nothing can be put behind ciphertext whose key is gone, so the marks of an encrypted
+    /// stream are [`StreamWriter::mark_sealed`]; its tables are encrypted when it is finished, and lie in the clear
+    /// until then: they tell hashes and states, no content.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamWriter::begin`].
+    pub fn begin_with_journal(
+        store: Arc<dyn BundleStore>,
+        name: &str,
+        kind: &str,
+        cut: Cut,
+        protection: Option<Arc<Recipients>>,
+        every: u64,
+    ) -> Result<Self> {
+        if store.unfinished().is_none() {
+            return Self::begin_with(store, name, kind, cut, protection);
+        }
+        let mut writer = Self::begin(store, name, kind, cut)?;
+        writer.protection = protection;
+        writer.journal = Journal::open(&*writer.store)?;
+        writer.mark_every = every;
+        writer.mark()?;
+        Ok(writer)
+    }
+
+    /// Whether a segment of an encrypted stream has just ended, and its journal waits for the hashes so far.
+    #[must_use]
+    pub fn awaits_hashes(&self) -> bool {
+        self.journal.is_some() && self.protection.is_some() && self.segment.is_none() && self.index > 0
+    }
+
+    /// Notes that an encrypted segment is on the disk, with the hashes up to its end.
     ///
     /// # Errors
     ///
     /// [`Error::Write`].
-    pub fn keep_journal(mut self, every: u64) -> Result<Self> {
-        if self.protection.is_none() {
-            self.journal = Journal::open(&*self.store)?;
-            self.mark_every = every;
-            self.mark()?;
+    pub fn mark_sealed(&mut self, hashes: HashState) -> Result<()> {
+        self.settle()?;
+        let sealed = self.segments.last().map(|file| SealedSegment { file: file.clone(), hashes });
+        self.mark_with(sealed)
+    }
+
+    fn mark(&mut self) -> Result<()> {
+        if self.protection.is_some() && self.index > 0 {
+            return Ok(());
         }
-        Ok(self)
+        self.mark_with(None)
     }
 
     /// Notes up to where everything is on the disk.
-    fn mark(&mut self) -> Result<()> {
+    fn mark_with(&mut self, sealed: Option<SealedSegment>) -> Result<()> {
         let Some(mut journal) = self.journal.take() else { return Ok(()) };
         // A segment counts as complete only once it has its name.
         self.settle()?;
@@ -314,6 +354,7 @@ impl StreamWriter {
             open_extent: self.joiner.open().map(OpenExtent::from),
             segments: self.segment_number,
             segment_bytes: self.segment.as_ref().map_or(0, |segment| segment.stored),
+            sealed,
         };
         journal.mark(&mark, files)?;
         self.journal = Some(journal);
@@ -498,12 +539,19 @@ impl StreamWriter {
         }
         let last = self.joiner.finish();
         self.write_extent(last)?;
+        let has_plain_tables = self.protection.is_some() && !self.chunks.is_encrypted();
+        let (chunks, extents) = if has_plain_tables {
+            let encrypt = |table| encrypt_table(&self.store, self.protection.as_deref(), table);
+            (encrypt(self.chunks)?, encrypt(self.extents)?)
+        } else {
+            (self.chunks.finish()?, self.extents.finish()?)
+        };
         Ok(Stream {
             catalog,
             chunk_root: self.root.root(),
             chunk_size: self.cut.chunk_size,
-            chunks: self.chunks.finish()?,
-            extents: self.extents.finish()?,
+            chunks,
+            extents,
             kind: self.kind,
             name: self.name,
             ranges: None,
@@ -514,4 +562,31 @@ impl StreamWriter {
             states: self.states,
         })
     }
+}
+
+/// Encrypts a table that lay in the clear until its stream was finished, and removes what lay there.
+fn encrypt_table(
+    store: &Arc<dyn BundleStore>,
+    protection: Option<&Recipients>,
+    mut table: HashedFile,
+) -> Result<StoredFile> {
+    table.flush()?;
+    let path = table.path.clone();
+    drop(table);
+    let unfinished =
+        store.unfinished().ok_or_else(|| Error::write(&path, std::io::ErrorKind::Unsupported.into()))?;
+    let place = unfinished.path_of(&path).map_err(|source| Error::read(&path, source))?;
+    let mut plain = StoreFile::new(Arc::clone(store), &place);
+    let mut encrypted = HashedFile::begin_with(&**store, &path, protection)?;
+    let mut buffer = vec![0; TABLE_BUFFER];
+    loop {
+        let read = plain.read(&mut buffer).map_err(|source| Error::read(&path, source))?;
+        if read == 0 {
+            break;
+        }
+        encrypted.append(buffer.get(..read).unwrap_or_default())?;
+    }
+    let stored = encrypted.finish()?;
+    unfinished.discard(&path).map_err(|source| Error::write(&path, source))?;
+    Ok(stored)
 }

@@ -68,7 +68,7 @@ impl Opening {
             }
             "e01" => self.e01(stream, imported, source),
             "lime" | "avml" => {
-                match MemoryImage::open(stream, source) {
+                match MemoryImage::open(stream, source, &[]) {
                     Ok(memory) => self.memory.push(memory),
                     Err(error) => self.issues.push(Issue::new(stream, error)),
                 }

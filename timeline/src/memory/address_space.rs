@@ -85,22 +85,23 @@ pub(crate) struct AddressSpace {
 }
 
 impl AddressSpace {
-    /// Finds the ranges of an image. What is wrong with it is in [`AddressSpace::issues`].
+    /// Finds the ranges of an image. What is wrong with it is in [`AddressSpace::issues`]. `missing` are ranges of the
+    /// stream that were not acquired: they read as zeros, which would be taken for memory.
     ///
     /// # Errors
     ///
     /// [`ReadError`] when the stream cannot be read.
-    pub(crate) fn open(stream: Arc<dyn ByteSource>) -> Result<AddressSpace, ReadError> {
+    pub(crate) fn open(stream: Arc<dyn ByteSource>, missing: &[Span]) -> Result<AddressSpace, ReadError> {
         let mut issues = BTreeSet::new();
         let first = Header::parse(&read_vec(&*stream, 0, HEADER as usize)?);
         let (form, source, mut blocks) = match first.map(|header| (header.magic, header.version)) {
             Some((LIME_MAGIC, 1)) => {
-                let (headers, blocks) = lime_blocks(&*stream, &mut issues)?;
+                let (headers, blocks) = lime_blocks(&*stream, &mut issues);
                 let image: Arc<dyn ByteSource> = Arc::new(LimeBytes { stream, headers });
                 ("lime", image, blocks)
             }
             Some((AVML_MAGIC, 2)) => {
-                let (image, blocks) = AvmlBytes::open(stream, &mut issues)?;
+                let (image, blocks) = AvmlBytes::open(stream, &mut issues);
                 ("avml", Arc::new(image) as Arc<dyn ByteSource>, blocks)
             }
             _ => {
@@ -112,6 +113,10 @@ impl AddressSpace {
                 ("raw", stream, vec![Block { physical: 0, length, offset: 0 }])
             }
         };
+        // Of a packed image a piece with a gap does not unpack, which is an error where it is read.
+        if form != "avml" {
+            blocks = without(&blocks, missing);
+        }
         blocks.sort_by_key(|block| (block.physical, block.offset));
         let mut end = 0;
         let mut apart: Vec<Block> = Vec::new();
@@ -250,8 +255,10 @@ impl AddressSpace {
     /// Adds an issue; no more than a hundred are kept.
     pub(crate) fn note(&self, issue: String) {
         let mut issues = lock(&self.issues);
-        if issues.len() < 100 {
-            issues.insert(issue);
+        issues.insert(issue);
+        // Whatever the order in which threads find them, the same ones are kept.
+        if issues.len() > 100 {
+            issues.pop_last();
         }
     }
 }
@@ -286,12 +293,18 @@ impl ByteSource for LimeBytes {
 
 type Found = (Vec<u64>, Vec<Block>);
 
-fn lime_blocks(stream: &dyn ByteSource, issues: &mut BTreeSet<String>) -> Result<Found, ReadError> {
+fn lime_blocks(stream: &dyn ByteSource, issues: &mut BTreeSet<String>) -> Found {
     let (mut headers, mut blocks) = (Vec::new(), Vec::new());
     let mut offset = 0u64;
     while offset < stream.len() {
-        let bytes = read_vec(stream, offset, HEADER as usize)?;
         let rest = stream.len().saturating_sub(offset);
+        let bytes = match read_vec(stream, offset, HEADER as usize) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                issues.insert(format!("the last {rest} bytes are not read, for want of a header: {error}"));
+                break;
+            }
+        };
         let header = Header::parse(&bytes).filter(|h| (h.magic, h.version) == (LIME_MAGIC, 1));
         let Some((header, length)) = header.and_then(|header| Some((header, header.length()?))) else {
             issues.insert(format!(
@@ -317,7 +330,36 @@ fn lime_blocks(stream: &dyn ByteSource, issues: &mut BTreeSet<String>) -> Result
         blocks.push(Block { physical: header.first, length: length.min(there), offset: payload });
         offset = payload.saturating_add(length);
     }
-    Ok((headers, blocks))
+    (headers, blocks)
+}
+
+/// The ranges without what is missing of them; both are in the order of the stream.
+fn without(blocks: &[Block], missing: &[Span]) -> Vec<Block> {
+    let mut left = Vec::new();
+    let mut gaps = missing.iter().filter(|gap| gap.length > 0).peekable();
+    for block in blocks {
+        let end = block.offset.saturating_add(block.length);
+        let mut at = block.offset;
+        let mut keep = |from: u64, to: u64| {
+            if from < to {
+                let physical = block.physical.saturating_add(from.saturating_sub(block.offset));
+                left.push(Block { physical, length: to.saturating_sub(from), offset: from });
+            }
+        };
+        while let Some(gap) = gaps.next_if(|gap| gap.end() <= at) {
+            debug_assert!(gap.length > 0);
+        }
+        while let Some(gap) = gaps.peek().filter(|gap| gap.offset < end) {
+            keep(at, gap.offset);
+            at = gap.end().max(at);
+            if gap.end() > end {
+                break;
+            }
+            gaps.next();
+        }
+        keep(at, end);
+    }
+    left
 }
 
 /// AVML up to 0.20 took the last address of a range for the one behind it, and lost a byte of each.
@@ -360,7 +402,7 @@ mod tests {
     }
 
     fn open(bytes: Vec<u8>) -> AddressSpace {
-        AddressSpace::open(Arc::new(bytes)).unwrap()
+        AddressSpace::open(Arc::new(bytes), &[]).unwrap()
     }
 
     #[test]
@@ -416,6 +458,27 @@ mod tests {
         );
         let mut byte = [0];
         assert!(twice.read(63, &mut byte) && byte == [1] && twice.read(64, &mut byte) && byte == [2]);
+    }
+
+    #[test]
+    fn what_was_not_acquired_is_no_memory() {
+        let bytes = image(&[(0x1000, vec![1; 0x3000]), (0x10_0000, vec![2; 0x2000])]);
+        let second = 32 + 0x3000 + 32;
+        // A page of the first range; and from the last page of it to the first of the second.
+        let missing = [
+            Span::new(32, 0x1000),
+            Span::new(32 + 0x2000, second + 0x1000 - 32 - 0x2000),
+            Span::new(1 << 40, 5),
+        ];
+        let space = AddressSpace::open(Arc::new(bytes), &missing).unwrap();
+        let whole =
+            |physical, length| Block { physical, length, offset: space.locate(physical, 1).unwrap().offset };
+        assert_eq!(space.blocks(), [whole(0x2000, 0x1000), whole(0x10_1000, 0x1000)]);
+        assert_eq!(space.locate(0x2000, 5), Some(Span::new(32 + 0x1000, 5)));
+        assert_eq!(space.locate(0x10_1000, 5), Some(Span::new(second + 0x1000, 5)));
+        assert!(
+            !space.read(0x1000, &mut [0]) && space.read(0x2fff, &mut [0]) && !space.read(0x3000, &mut [0])
+        );
     }
 
     #[test]

@@ -42,18 +42,22 @@ pub(crate) struct AvmlBytes {
 }
 
 impl AvmlBytes {
-    /// Finds all pieces without unpacking them.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError`] when the stream cannot be read.
+    /// Finds all pieces without unpacking them. What cannot be read ends them, and is an issue.
     pub(crate) fn open(
         stream: Arc<dyn ByteSource>,
         issues: &mut BTreeSet<String>,
-    ) -> Result<(AvmlBytes, Vec<Block>), ReadError> {
+    ) -> (AvmlBytes, Vec<Block>) {
         let mut image =
             AvmlBytes { stream, chunks: Vec::new(), headers: Vec::new(), length: 0, held: Mutex::default() };
         let mut blocks = Vec::new();
+        if let Err(error) = image.ranges(&mut blocks, issues) {
+            issues.insert(format!("the image is not read any further: {error}"));
+        }
+        (image, blocks)
+    }
+
+    fn ranges(&mut self, blocks: &mut Vec<Block>, issues: &mut BTreeSet<String>) -> Result<(), ReadError> {
+        let image = self;
         let mut offset = 0u64;
         while offset < image.stream.len() {
             let header =
@@ -84,7 +88,7 @@ impl AvmlBytes {
             }
             offset = end.saturating_add(8);
         }
-        Ok((image, blocks))
+        Ok(())
     }
 
     /// Lists the frames of one range until they hold `length` bytes; gives the offset behind them.
@@ -240,7 +244,7 @@ mod tests {
     fn packed_ranges_are_read_at_any_address_and_stand_on_their_stored_pieces() {
         let (zeros, noise) = (vec![0; 200_000], noise(200_000));
         let bytes = [range(0x1000, &zeros), range(0x100_0000, &noise)].concat();
-        let space = AddressSpace::open(Arc::new(bytes)).unwrap();
+        let space = AddressSpace::open(Arc::new(bytes), &[]).unwrap();
         assert_eq!((space.form(), space.issues()), ("avml", vec![]));
         let mut read = vec![0; 150_000];
         assert!(space.read(0x100_0000 + 40_000, &mut read));
@@ -257,13 +261,13 @@ mod tests {
     fn cut_and_damaged_images_give_issues_and_never_more_than_they_hold() {
         let whole = range(0, &noise(100_000));
         for length in (0..whole.len()).step_by(997) {
-            let space = AddressSpace::open(Arc::new(whole[..length].to_vec())).unwrap();
+            let space = AddressSpace::open(Arc::new(whole[..length].to_vec()), &[]).unwrap();
             assert!(!space.issues().is_empty(), "{length}");
         }
         for at in (32..whole.len()).step_by(991) {
             let mut bytes = whole.clone();
             bytes[at] ^= 0xff;
-            let space = AddressSpace::open(Arc::new(bytes)).unwrap();
+            let space = AddressSpace::open(Arc::new(bytes), &[]).unwrap();
             space.read(0, &mut vec![0; 100_000]);
         }
     }

@@ -157,6 +157,11 @@ impl Btf {
         found
     }
 
+    /// The size of a structure.
+    pub(crate) fn size_of(&self, structure: &str) -> Option<u64> {
+        self.size(*self.named.get(structure.as_bytes())?, DEEPEST_TYPE)
+    }
+
     /// Where any structure, named or not, has a member of that name that is the structure `of`.
     pub(crate) fn offset_in_any(&self, member: &str, of: &str) -> Option<u64> {
         let of = *self.named.get(of.as_bytes())?;

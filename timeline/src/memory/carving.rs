@@ -222,7 +222,7 @@ mod tests {
             memory.resize(memory.len().next_multiple_of(4096), 0);
         }
         let image = [lime_header(0x10_0000, memory.len() as u64), memory].concat();
-        let space = AddressSpace::open(Arc::new(image)).unwrap();
+        let space = AddressSpace::open(Arc::new(image), &[]).unwrap();
         let context = Context::default();
         let mut events = Vec::new();
         let mut keep = |event| events.push(event);

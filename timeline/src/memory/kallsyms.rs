@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::address_space::le;
 
 /// The symbols that are kept.
-const WANTED: [&str; 11] = [
+const WANTED: [&str; 9] = [
     "_stext",
     "init_task",
     "init_top_pgt",
@@ -17,10 +17,8 @@ const WANTED: [&str; 11] = [
     "modules",
     "socket_file_ops",
     "swapper_pg_dir",
-    "tcp_hashinfo",
     "timekeeper_data",
     "tk_core",
-    "init_net",
 ];
 
 /// More symbols than this no kernel has; they are at most this many that are looked at.

@@ -16,6 +16,8 @@ use crate::text::clean;
 
 /// No kernel has as many.
 const MOST_MODULES: usize = 1 << 16;
+/// Sorts of memory that a module has: text, data, read-only data and so on.
+const MOST_SORTS: u64 = 16;
 /// Letters of the bits of `taints`, as `/proc/modules` shows them.
 const TAINTS: &[u8; 19] = b"PFSRMBUDAWCIOELKXTN";
 
@@ -27,7 +29,8 @@ pub(crate) struct ModuleReader {
     name: Field,
     state: Option<Field>,
     base: Option<Field>,
-    size: Option<Field>,
+    /// One size, or since Linux 6.4 one for each sort of memory.
+    sizes: Vec<Field>,
     taints: Option<Field>,
 }
 
@@ -44,16 +47,23 @@ impl ModuleReader {
         let name = needed(types, "module", "name")?;
         let state = types.field("module", "state");
         // Since Linux 6.4 an array, whose first element is the code.
-        let inner = |way: &str| {
+        let inner = |way: &str, n: u64| {
             let (array, member) = (types.field("module", "mem")?, types.field("module_memory", way)?);
-            Some(Field { offset: array.offset.checked_add(member.offset)?, ..member })
+            let start = n.checked_mul(types.size_of("module_memory")?)?;
+            let offset = array.offset.checked_add(start)?.checked_add(member.offset)?;
+            (offset.checked_add(member.size)? <= array.end()).then_some(Field { offset, ..member })
         };
-        let base = either(types, "module", &["core_layout.base", "module_core"]).or_else(|| inner("base"));
-        let size = either(types, "module", &["core_layout.size", "core_size"]).or_else(|| inner("size"));
+        let base = either(types, "module", &["core_layout.base", "module_core"]).or_else(|| inner("base", 0));
+        let size = either(types, "module", &["core_layout.size", "core_size"]);
+        let sizes = match size {
+            Some(size) => vec![size],
+            None => (0..MOST_SORTS).map_while(|n| inner("size", n)).collect(),
+        };
         let taints = types.field("module", "taints");
-        let fields: Vec<Field> = [Some(name), state, base, size, taints].into_iter().flatten().collect();
+        let fields: Vec<Field> =
+            [Some(name), state, base, taints].into_iter().flatten().chain(sizes.iter().copied()).collect();
         let extract = Extract::over(&fields).ok_or("struct module is impossibly large")?;
-        Ok(ModuleReader { head, list, extract, name, state, base, size, taints })
+        Ok(ModuleReader { head, list, extract, name, state, base, sizes, taints })
     }
 
     /// Gives what each row stands on.
@@ -109,7 +119,8 @@ impl ModuleReader {
             3 => "being set up",
             _ => "of an unknown state",
         });
-        let size = number(&self.size);
+        let sizes = self.sizes.iter().filter_map(|field| view.number(field));
+        let size = sizes.reduce(u64::saturating_add);
         let base = number(&self.base);
         let mut message = format!("kernel module {name} is {}", state.unwrap_or("loaded"));
         if let Some(base) = base {

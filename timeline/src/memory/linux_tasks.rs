@@ -16,8 +16,8 @@ use crate::event::{Event, Precision, Span, TzBasis};
 use crate::parser::Context;
 use crate::text::clean;
 
-/// `PID_MAX_LIMIT`.
-const MOST_TASKS: usize = 4 << 20;
+/// More processes than this no machine has.
+const MOST_TASKS: usize = 1 << 20;
 /// How much of a command line is read.
 const LONGEST_COMMAND: u64 = 32 << 10;
 /// `PF_KTHREAD`.
@@ -89,8 +89,9 @@ pub(crate) struct Task {
     pub(crate) owner: Part,
     /// Its open files (`struct files_struct`).
     pub(crate) files: Option<u64>,
+    /// Its memory (`struct mm_struct`); kernel threads have none.
+    pub(crate) mm: Option<u64>,
     parent: Option<u64>,
-    mm: Option<u64>,
 }
 
 /// What a task's own bytes say of it.
@@ -161,6 +162,8 @@ impl TaskReader {
         broken: &mut dyn FnMut(Span, &'static str),
     ) {
         let mut seen = HashSet::from([self.first]);
+        // The same bytes may be mapped at many addresses: they are still one process.
+        let mut places = HashSet::new();
         let mut last = Span::default();
         // Next pointers first, then the pointers back.
         for link in [self.list, self.list.saturating_add(8)] {
@@ -189,6 +192,10 @@ impl TaskReader {
                     break;
                 };
                 last = found.part.spans.first().copied().unwrap_or(last);
+                if !places.insert(last) {
+                    broken(last, "the list of processes comes to this one by two addresses");
+                    break;
+                }
                 task(found);
                 at = next;
             }
@@ -233,6 +240,21 @@ impl TaskReader {
         }
         let [names, hashed] = exe;
         vec![task.part, task.owner, parent.unwrap_or_default(), clock.clone(), command, names, hashed]
+    }
+
+    /// Whether a task is named `name`, or runs a program of that name.
+    pub(crate) fn is_program(&self, kernel: &Kernel, task: &Task, name: &str) -> bool {
+        let view = self.extract.of(&task.part.bytes);
+        if view.text(&self.comm) == Some(name.as_bytes()) {
+            return true;
+        }
+        let path = || {
+            let memory = self.memory.as_ref()?;
+            let file = kernel.u64(task.mm?.checked_add(memory.exe_file.as_ref()?.offset)?)?;
+            let [names, _] = self.paths.as_ref()?.parts(kernel, file)?;
+            Some(names.bytes.split(|b| *b == 0).next()? == name.as_bytes())
+        };
+        path().unwrap_or(false)
     }
 
     /// What a task's bytes, and those of its credentials, say of it.

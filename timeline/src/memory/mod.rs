@@ -10,11 +10,16 @@ mod landmarks;
 mod linux_clock;
 mod linux_modules;
 mod linux_paths;
+mod linux_shells;
 mod linux_sockets;
 mod linux_tasks;
+#[cfg(test)]
+mod made_kernel;
 mod page_table;
 mod record_parts;
 mod structure;
+#[cfg(test)]
+mod tests;
 mod vmcoreinfo;
 
 use std::sync::{Arc, OnceLock};
@@ -29,6 +34,7 @@ use address_space::{AddressSpace, PAGE};
 use kernel::{Kernel, SymbolsPack};
 use linux_clock::ClockReader;
 use linux_modules::ModuleReader;
+use linux_shells::ShellReader;
 use linux_sockets::SocketReader;
 use linux_tasks::TaskReader;
 use record_parts::{Part, parts_of, place};
@@ -44,6 +50,8 @@ pub enum Artefact {
     Modules,
     /// Open sockets.
     Sockets,
+    /// Commands that running shells remember.
+    Commands,
     /// Lines of logs and histories.
     Lines,
 }
@@ -103,16 +111,17 @@ struct Linux {
     tasks: Result<TaskReader, String>,
     modules: Result<ModuleReader, String>,
     sockets: Result<SocketReader, String>,
+    shells: Result<ShellReader, String>,
 }
 
 impl MemoryImage {
-    /// Opens the stream `name` of a bundle.
+    /// Opens the stream `name` of a bundle. `missing` are its ranges that were not acquired.
     ///
     /// # Errors
     ///
     /// [`ReadError`] when the stream cannot be read. A damaged image is in [`MemoryImage::issues`].
-    pub fn open(name: &str, stream: Arc<dyn ByteSource>) -> Result<MemoryImage, ReadError> {
-        let space = Arc::new(AddressSpace::open(stream)?);
+    pub fn open(name: &str, stream: Arc<dyn ByteSource>, missing: &[Span]) -> Result<MemoryImage, ReadError> {
+        let space = Arc::new(AddressSpace::open(stream, missing)?);
         let locator = format!("{name}/{}", space.form());
         Ok(MemoryImage { locator, space, pack: SymbolsPack::default(), linux: OnceLock::new() })
     }
@@ -162,6 +171,7 @@ impl MemoryImage {
                     linux.tasks.as_ref().err(),
                     linux.modules.as_ref().err(),
                     linux.sockets.as_ref().err(),
+                    linux.shells.as_ref().err(),
                 ];
                 issues.extend(missing.into_iter().flatten().cloned());
             }
@@ -202,13 +212,13 @@ impl MemoryImage {
         };
         let mut account = out.into_account();
         // The rest of memory is not this parser's to account for: its records are the whole of it.
-        account.bytes = account.bytes_used;
+        account.bytes = if account.events > 0 { account.bytes_used } else { self.source().len() };
         account.stopped = stopped.err();
         account
     }
 
     /// Makes the rows of a record again, from its bytes and pieces and what the kernel's types say of them.
-    pub(crate) fn rows_of_record(
+    pub fn rows_of_record(
         &self,
         artefact: Artefact,
         bytes: &[u8],
@@ -236,6 +246,7 @@ impl Linux {
             tasks: TaskReader::new(&kernel),
             modules: ModuleReader::new(&kernel),
             sockets: SocketReader::new(&kernel),
+            shells: ShellReader::new(&kernel),
             kernel,
         }
     }
@@ -266,6 +277,10 @@ impl Linux {
                 let sockets = self.sockets.as_ref().map_err(String::clone)?;
                 sockets.for_each(kernel, tasks?, &time, &mut give, &mut broken);
             }
+            Artefact::Commands => {
+                let shells = self.shells.as_ref().map_err(String::clone)?;
+                shells.for_each(kernel, tasks?, &mut give, &mut broken);
+            }
             Artefact::Lines => {}
         }
         troubles.into_iter().for_each(|(span, why)| out.reject(span, why.into()));
@@ -280,6 +295,10 @@ impl Linux {
             (Artefact::Processes, Ok(tasks), ..) => tasks.rows(parts, clock, context),
             (Artefact::Modules, _, Ok(modules), _) => modules.rows(parts, clock),
             (Artefact::Sockets, Ok(tasks), _, Ok(sockets)) => sockets.rows(parts, tasks, clock, context),
+            (Artefact::Commands, Ok(tasks), ..) => {
+                let shells = self.shells.as_ref();
+                shells.map(|shells| shells.rows(parts, tasks, context)).unwrap_or_default()
+            }
             _ => Vec::new(),
         };
         rows.iter_mut().for_each(|row| place(row, parts));

@@ -94,7 +94,7 @@ mod tests {
         for (at, number) in numbers {
             bytes[*at as usize..*at as usize + 8].copy_from_slice(&number.to_le_bytes());
         }
-        AddressSpace::open(Arc::new([lime_header(0, 0x10_000), bytes].concat())).unwrap()
+        AddressSpace::open(Arc::new([lime_header(0, 0x10_000), bytes].concat()), &[]).unwrap()
     }
 
     #[test]

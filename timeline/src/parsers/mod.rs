@@ -34,6 +34,7 @@ parsers! {
     memory_processes,
     memory_modules,
     memory_sockets,
+    memory_commands,
     memory_lines,
 }
 
@@ -51,11 +52,12 @@ pub fn by_name(name: &str) -> Option<&'static dyn Parser> {
 }
 
 /// The parsers that read memory, each with what it reads there.
-const OF_MEMORY: [&MemoryParser; 5] = [
+const OF_MEMORY: [&MemoryParser; 6] = [
     &memory_host::PARSER,
     &memory_processes::PARSER,
     &memory_modules::PARSER,
     &memory_sockets::PARSER,
+    &memory_commands::PARSER,
     &memory_lines::PARSER,
 ];
 

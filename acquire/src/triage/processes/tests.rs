@@ -66,6 +66,21 @@ fn a_process_that_only_a_control_group_knows_is_named_as_hidden() {
 }
 
 #[test]
+fn a_process_whose_folder_is_masked_by_a_mount_is_named_as_hidden() {
+    let root = made_root();
+    fs::create_dir_all(root.path().join("proc/55")).unwrap();
+    fs::create_dir_all(root.path().join("proc/self")).unwrap();
+    let mounts = "1 2 0:4 / /proc rw - proc proc rw\n3 1 0:5 / /proc/55 rw - tmpfs tmpfs rw\n";
+    fs::write(root.path().join("proc/self/mountinfo"), mounts).unwrap();
+    let out = packed(|out, clock| processes_at(root.path(), out, clock));
+    let rows = out.rows("V2/processes.jsonl");
+    let hidden: Vec<_> =
+        rows.iter().filter(|row| row.get("hidden").is_some()).map(|row| &row["pid"]).collect();
+    assert_eq!(hidden, [55, 777]);
+    assert!(out.issues.iter().any(|issue| issue.what.starts_with("something is mounted over this folder")));
+}
+
+#[test]
 fn a_root_without_proc_is_an_issue() {
     let root = tempfile::tempdir().unwrap();
     let out = packed(|out, clock| processes_at(root.path(), out, clock));

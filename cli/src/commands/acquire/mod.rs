@@ -339,6 +339,9 @@ pub(crate) fn say(report: &Report, ui: Ui) {
     if !states.is_empty() {
         ui.say(&format!("every byte is accounted for: {}", states.join(", ")));
     }
+    if report.streams.iter().any(|stream| stream.is_encrypted()) {
+        ui.say("the data is encrypted: it can be read only with a key of its recipients");
+    }
     match report.streams.as_slice() {
         [stream] => ui.say(&format!("SHA-256 {}", stream.sha256)),
         streams => {
