@@ -91,7 +91,7 @@ fn ranges_hold_stored_chunks_themselves_and_deflated_chunks_whole() {
         match packing {
             Packing::Stored => assert_eq!((bytes, is_stored_as), (vec![&one[4094..], &two[..3]], false)),
             Packing::Deflated => {
-                assert_eq!((bytes.len(), bytes[1], is_stored_as), (2, &*deflated(two), true))
+                assert_eq!((bytes.len(), bytes[1], is_stored_as), (2, &*deflated(two), true));
             }
             Packing::Mixed => assert_eq!((bytes, is_stored_as), (vec![&*deflated(one), &two[..3]], true)),
         }
