@@ -184,7 +184,10 @@ fn run_in(
     drop(bars);
     let report = report.map_err(|error| {
         let kept = format!("what was read is kept in {}, which stays OPEN", exhibit.folder.display());
-        let can_resume = matches!(error, acquire::Error::Paused) && exhibit.folder.join("journal").is_file();
+        let open = OpenAcquisition::in_folder(&exhibit.folder).ok().flatten();
+        let is_disk = open.is_some_and(|open| open.source.get("kind").is_some_and(|kind| kind == "disk"));
+        let can_resume =
+            matches!(error, acquire::Error::Paused) && is_disk && exhibit.folder.join("journal").is_file();
         let failure = Failure::new(error).hint(kept);
         if can_resume { failure.hint("the same command with --resume goes on from there") } else { failure }
     })?;
