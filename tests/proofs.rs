@@ -65,7 +65,8 @@ fn rows_of_every_kind(desk: &Desk) -> BTreeMap<String, BTreeSet<String>> {
             chosen.entry(text(row, "exhibit").into()).or_default().insert(text(row, "event_id").into());
         }
     };
-    for parser in parsers(desk) {
+    // Memory needs a machine's: its rows are proved where the timeline's own tests make one.
+    for parser in parsers(desk).into_iter().filter(|name| !name.starts_with("memory_")) {
         choose(&parser, &|row| text(row, "parser").split('@').next() == Some(&parser));
     }
     for end in [">gzip", ">xz", ">bzip2", ">zstd", "/lz4.journal", "/xz.journal", "zstd.journal.zst>zstd"] {
