@@ -250,6 +250,9 @@ fn document(event: Map<String, Value>, evidence: Option<&Evidence>, args: &Args)
                 "ranges".into(),
                 json!(record.ranges.iter().map(|r| [r.start, r.end]).collect::<Vec<_>>()),
             );
+            if let Some(stored_as) = record.stored_as {
+                fields.insert("stored_as".into(), stored_as.into());
+            }
             fields.insert("chunks".into(), evidence.chunks.iter().map(chunk).collect());
             fields.insert("map_chunks".into(), evidence.map_chunks.iter().map(chunk).collect());
             fields.insert("chunk_root".into(), json!(root));
@@ -300,6 +303,9 @@ fn print(
     }
     if args.proof {
         say("")?;
+        if let Some(stored_as) = evidence.record.stored_as {
+            say(&format!("the chunks hold {stored_as}, out of which these bytes were decoded"))?;
+        }
         for proof in &evidence.chunks {
             say(&format!("chunk {:<8} sha256 {}", proof.index, proof.sha256))?;
             for (level, hash) in proof.path.iter().enumerate() {
