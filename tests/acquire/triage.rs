@@ -277,9 +277,11 @@ fn each_command_says_how_it_ended_and_a_missing_program_is_no_fault() {
 
 #[test]
 fn the_kernels_own_files_are_read_to_their_end_though_they_tell_no_size() {
-    let text = "[[artefact]]\nname = \"kernel\"\nlevel = \"V0\"\ndescription = \"d\"\nfiles = [\"/proc/version\", \"/proc/self/mountinfo\"]\n";
+    let text = "[[artefact]]\nname = \"kernel\"\nlevel = \"V0\"\ndescription = \"d\"\nfiles = [\"/proc/version\", \"/proc/self/mountinfo\", \"/sys/devices/system/cpu/online\"]\n";
     let taken = triage(&table(text), TriageOptions::default());
-    assert_eq!(taken.content("files", "/proc/version"), fs::read("/proc/version").unwrap());
+    for path in ["/proc/version", "/sys/devices/system/cpu/online"] {
+        assert_eq!(taken.content("files", path), fs::read(path).unwrap());
+    }
     let mounts = taken.catalog("files").into_iter().find(|entry| entry.path.ends_with("/mountinfo")).unwrap();
     assert!(mounts.size > 0);
 }

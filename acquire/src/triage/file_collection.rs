@@ -384,7 +384,8 @@ impl FileCollection<'_, '_> {
             return self.out.without_content(found.inode, path, kind, &found.target);
         };
         let whole = found.inode.size();
-        if whole == 0 && self.host.is_of_kernel(&found) {
+        // They tell no size, or that of a page.
+        if self.host.is_of_kernel(&found) {
             return self.kernel_file(path, found);
         }
         let mut size = whole.min(self.files.most_file);
