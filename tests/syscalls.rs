@@ -32,6 +32,9 @@ const HARMLESS: [&str; 16] = [
 /// Calls that take a path, and those that change a file through a descriptor opened for reading.
 const WATCHED: &str = "trace=%file,fchmod,fchown,fsetxattr,fremovexattr,ftruncate,fallocate";
 
+/// Flags of an opening that could change something.
+const WRITES: [&str; 6] = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND", "O_TMPFILE"];
+
 fn strace_works() -> bool {
     let status = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).status();
     let works = status.is_ok_and(|status| status.success());
@@ -55,7 +58,8 @@ fn calls(desk: &Desk, args: &[&str]) -> Vec<String> {
         };
     }
     let ran = ran(strace.output().unwrap());
-    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    // A source that has its issues, as every live system has, gives 1.
+    assert!(matches!(ran.code, 0 | 1), "{}", ran.stderr);
     let calls = fs::read_to_string(desk.path("calls")).unwrap();
     // Each line begins with the number of its thread.
     let calls = calls.lines().filter_map(|line| Some(line.split_once(' ')?.1.trim_start().to_owned()));
@@ -83,13 +87,14 @@ fn facts(source: &Path) -> BTreeMap<PathBuf, Vec<i64>> {
 }
 
 /// Acquires `source`, a part of `all`, and checks every call that names something in `all`.
-fn watch(kind: &str, source: &Path, all: &Path) {
+fn watch(how: &[&str], source: &Path, all: &Path) {
     let desk = Desk::new();
     desk.ok(&["init", "case", "--name", "n", "--examiner", "J. Doe"]);
     // Listing a folder may set its access time, so it is listed once before.
     facts(source);
     let before = facts(source);
-    let calls = calls(&desk, &["acquire", kind, source.to_str().unwrap(), "--case", "case"]);
+    let command = [&["acquire"], how, &[source.to_str().unwrap(), "--case", "case"]].concat();
+    let calls = calls(&desk, &command);
     let after = facts(source);
     assert!(before.keys().eq(after.keys()), "files came or went");
     for (path, facts) in &before {
@@ -100,8 +105,7 @@ fn watch(kind: &str, source: &Path, all: &Path) {
     for call in calls.iter().filter(|call| call.contains(all.to_str().unwrap())) {
         let name = call.split('(').next().unwrap();
         if name.starts_with("open") {
-            let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND", "O_TMPFILE"];
-            assert!(call.contains("O_RDONLY") && !writes.iter().any(|flag| call.contains(flag)), "{call}");
+            assert!(call.contains("O_RDONLY") && !WRITES.iter().any(|flag| call.contains(flag)), "{call}");
             opens.push(call);
         } else {
             assert!(HARMLESS.contains(&name), "{call}");
@@ -125,6 +129,30 @@ fn no_source_is_opened_for_writing_or_changed() {
     let desk = Desk::new();
     let all = desk.path("source");
     let web01 = Web01::unpack(&all);
-    watch("disk", &web01.disk, &all);
-    watch("logs", &web01.logs, &all);
+    watch(&["disk"], &web01.disk, &all);
+    watch(&["logs"], &web01.logs, &all);
+    watch(&["import", "--format", "raw"], &web01.disk, &all);
+}
+
+#[test]
+fn live_collectors_open_nothing_outside_the_case_for_writing() {
+    if !strace_works() {
+        return;
+    }
+    let desk = Desk::new();
+    desk.ok(&["init", "case", "--name", "n", "--examiner", "J. Doe"]);
+    let collectors = ["self", "processes", "sockets", "kernel-state", "sessions"];
+    let mut command = vec!["acquire", "triage", "--case", "case", "--artefact"];
+    command.extend(collectors);
+    let own = desk.path("").canonicalize().unwrap();
+    let mut reads = 0;
+    for call in calls(&desk, &command).iter().filter(|call| call.starts_with("open")) {
+        if !WRITES.iter().any(|flag| call.contains(flag)) {
+            reads += 1;
+            continue;
+        }
+        let is_own = call.contains(own.to_str().unwrap()) || call.contains("\"case/");
+        assert!(is_own || call.contains("= -1 "), "{call}");
+    }
+    assert!(reads > 100, "{reads} files were read");
 }

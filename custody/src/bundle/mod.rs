@@ -10,6 +10,7 @@ mod age_format;
 mod cache;
 mod catalog;
 mod decrypted_store;
+mod direct_write;
 mod error;
 mod extent;
 mod frame;

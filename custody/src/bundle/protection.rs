@@ -285,9 +285,9 @@ impl Output {
     }
 
     /// A descriptor that syncs the file, where there is one.
-    pub(super) fn to_sync(&self) -> io::Result<Option<File>> {
+    pub(super) fn flushed_file(&mut self) -> io::Result<Option<File>> {
         match self {
-            Self::Stored(stored, _) => stored.file.to_sync(),
+            Self::Stored(stored, _) => stored.file.flushed_file(),
             Self::Encrypted(..) | Self::Failed => Ok(None),
         }
     }

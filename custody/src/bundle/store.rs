@@ -11,6 +11,8 @@ use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Advice, CWD, Mode, OFlags, RenameFlags, fadvise, openat, renameat_with};
 
+use super::direct_write::DirectWrite;
+
 /// A place that holds the immutable files of one bundle.
 ///
 /// Paths are relative, with `/` between their parts. A store refuses every other path, so what a manifest names can
@@ -97,7 +99,7 @@ pub trait NewFile: Write + Send {
     /// # Errors
     ///
     /// What the system says.
-    fn to_sync(&self) -> io::Result<Option<File>> {
+    fn flushed_file(&mut self) -> io::Result<Option<File>> {
         Ok(None)
     }
 }
@@ -164,6 +166,19 @@ impl LocalFolder {
         Ok(place)
     }
 
+    /// A file that is appended to behind its first `length` bytes.
+    fn local_file(
+        &self,
+        file: File,
+        unfinished: PathBuf,
+        place: PathBuf,
+        length: u64,
+    ) -> io::Result<Box<dyn NewFile>> {
+        let file = DirectWrite::behind(file, &unfinished, length)?;
+        let (root, leaves_no_cache) = (self.root.clone(), self.leaves_no_cache);
+        Ok(Box::new(LocalFile { file, unfinished, place, root, leaves_no_cache, unsynced: 0, syncing: None }))
+    }
+
     /// Closes a file that is about to change, under both its names.
     fn forget(&self, path: &str) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,9 +242,7 @@ impl BundleStore for LocalFolder {
         }
         let unfinished = unfinished_name(&place);
         let file = File::options().write(true).create_new(true).open(&unfinished)?;
-        let root = self.root.clone();
-        let leaves_no_cache = self.leaves_no_cache;
-        Ok(Box::new(LocalFile { file, unfinished, place, root, leaves_no_cache, unsynced: 0, syncing: None }))
+        self.local_file(file, unfinished, place, 0)
     }
 
     fn unfinished(&self) -> Option<&dyn Unfinished> {
@@ -270,7 +283,7 @@ impl Unfinished for LocalFolder {
         }
         self.forget(path);
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mut file = File::from(openat(CWD, &unfinished, flags, Mode::empty())?);
+        let file = File::from(openat(CWD, &unfinished, flags, Mode::empty())?);
         let found = file.metadata()?;
         if !found.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
@@ -279,10 +292,7 @@ impl Unfinished for LocalFolder {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         file.set_len(length)?;
-        io::Seek::seek(&mut file, io::SeekFrom::Start(length))?;
-        let root = self.root.clone();
-        let leaves_no_cache = self.leaves_no_cache;
-        Ok(Box::new(LocalFile { file, unfinished, place, root, leaves_no_cache, unsynced: 0, syncing: None }))
+        self.local_file(file, unfinished, place, length)
     }
 
     fn sync_names(&self, path: &str) -> io::Result<()> {
@@ -305,7 +315,7 @@ impl Unfinished for LocalFolder {
 }
 
 struct LocalFile {
-    file: File,
+    file: DirectWrite,
     unfinished: PathBuf,
     place: PathBuf,
     root: PathBuf,
@@ -323,7 +333,7 @@ impl LocalFile {
         }
         self.end_syncing()?;
         self.unsynced = 0;
-        let file = self.file.try_clone()?;
+        let file = self.file.file().try_clone()?;
         let leaves_no_cache = self.leaves_no_cache;
         let sync = move || {
             file.sync_data()?;
@@ -348,10 +358,10 @@ impl LocalFile {
 
 impl Write for LocalFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(buf)?;
-        self.unsynced = self.unsynced.saturating_add(written);
+        self.file.append(buf)?;
+        self.unsynced = self.unsynced.saturating_add(buf.len());
         self.sync_behind()?;
-        Ok(written)
+        Ok(buf.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -360,16 +370,16 @@ impl Write for LocalFile {
 }
 
 impl NewFile for LocalFile {
-    fn to_sync(&self) -> io::Result<Option<File>> {
-        self.file.try_clone().map(Some)
+    fn flushed_file(&mut self) -> io::Result<Option<File>> {
+        self.file.flushed()?.try_clone().map(Some)
     }
 
     fn finish(mut self: Box<Self>) -> io::Result<()> {
         // An error of the file is told to one sync only, and that may have been the thread's.
         self.end_syncing()?;
-        self.file.sync_all()?;
+        self.file.flushed()?.sync_all()?;
         if self.leaves_no_cache {
-            drop_cache(&self.file);
+            drop_cache(self.file.file());
         }
         match renameat_with(CWD, &self.unfinished, CWD, &self.place, RenameFlags::NOREPLACE) {
             Ok(()) => {}

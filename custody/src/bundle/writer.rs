@@ -120,7 +120,7 @@ impl HashedFile {
     /// Brings everything to the file, and gives a descriptor that syncs it.
     fn flushed(&mut self) -> Result<Option<File>> {
         self.flush()?;
-        self.out.to_sync().map_err(|source| Error::write(&self.path, source))
+        self.out.flushed_file().map_err(|source| Error::write(&self.path, source))
     }
 
     /// Appends bytes; small ones are gathered.
