@@ -253,7 +253,7 @@ impl<'a> Streams<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Custody`](crate::Error::Custody).
+    /// [`Error::Custody`].
     pub fn log(&mut self, entry: &NewEntry) -> Result<()> {
         self.log.append(entry, self.writer)?;
         Ok(())

@@ -134,6 +134,7 @@ pub(crate) fn store_stream<T>(
     let (to_hash, hash_queue) = unbounded::<Chunk>();
     let (to_work, work_queue) = unbounded::<Chunk>();
     let (to_write, write_queue) = unbounded::<(u64, Result<Encoded>)>();
+    let (to_reuse, written_queue) = unbounded();
     let (hashes_so_far, hashes_queue) = unbounded();
     let each_segment = options.cut.segment_size / u64::from(options.cut.chunk_size).max(1);
     let buffers = Buffers::new(options.cut.chunk_size as usize, options.buffer_bytes);
@@ -155,14 +156,14 @@ pub(crate) fn store_stream<T>(
             })
             .map_err(Error::Thread)?;
         for encoder in encoders {
-            let (queue, out) = (work_queue.clone(), to_write.clone());
+            let (queue, out, written) = (work_queue.clone(), to_write.clone(), written_queue.clone());
             spawn("encode")
-                .spawn_scoped(scope, move || encode(encoder, &queue, &out))
+                .spawn_scoped(scope, move || encode(encoder, &queue, &out, &written))
                 .map_err(Error::Thread)?;
         }
         drop((work_queue, to_write));
         let writing = spawn("write")
-            .spawn_scoped(scope, move || write(writer, &write_queue, &hashes_queue, progress))
+            .spawn_scoped(scope, move || write(writer, &write_queue, &hashes_queue, &to_reuse, progress))
             .map_err(Error::Thread)?;
         let stop = Arc::clone(&flow.stop);
         let mut feed = Feed { buffers, current: None, gaps: Vec::new(), index, size, to_hash, to_work, stop };
@@ -216,8 +217,16 @@ fn hash<H: Hash256 + Clone>(
     (sha256, data.map_or(sha256, H::finish))
 }
 
-fn encode(mut encoder: Encoder, queue: &Receiver<Chunk>, out: &Sender<(u64, Result<Encoded>)>) {
+fn encode(
+    mut encoder: Encoder,
+    queue: &Receiver<Chunk>,
+    out: &Sender<(u64, Result<Encoded>)>,
+    written: &Receiver<EncodedChunk>,
+) {
     for Chunk { index, buffer, gaps } in queue {
+        if let Ok(chunk) = written.try_recv() {
+            encoder.reuse(chunk);
+        }
         let encoded = encoder
             .encode(buffer.bytes())
             .map(|chunk| Encoded { chunk, gaps, _buffer: buffer })
@@ -232,6 +241,7 @@ fn write(
     mut writer: StreamWriter,
     queue: &Receiver<(u64, Result<Encoded>)>,
     hashes: &Receiver<HashState>,
+    to_reuse: &Sender<EncodedChunk>,
     progress: &dyn Progress,
 ) -> Result<StreamWriter> {
     let mut early = BTreeMap::new();
@@ -246,6 +256,10 @@ fn write(
             }
             progress.advanced(u64::from(chunk.length));
             next += 1;
+            // Those of zeros share one frame. Who compresses may have ended.
+            if !chunk.is_zero {
+                let _ = to_reuse.send(chunk);
+            }
         }
     }
     Ok(writer)

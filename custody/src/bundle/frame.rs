@@ -55,6 +55,8 @@ impl AsRef<[u8]> for Frame {
 pub struct Encoder {
     compressor: Compressor<'static>,
     zeros: Option<EncodedChunk>,
+    /// Room of a frame that is written already.
+    spare: Vec<u8>,
 }
 
 impl std::fmt::Debug for Encoder {
@@ -73,7 +75,15 @@ impl Encoder {
         let mut compressor = Compressor::new(level)?;
         compressor.set_parameter(CParameter::ChecksumFlag(true))?;
         compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
-        Ok(Self { compressor, zeros: None })
+        Ok(Self { compressor, zeros: None, spare: Vec::new() })
+    }
+
+    /// Gives back the room of a frame that is written, for the next one: memory that is new costs the kernel more than a
+    /// copy would.
+    pub fn reuse(&mut self, chunk: EncodedChunk) {
+        if let Frame::Own(room) = chunk.frame {
+            self.spare = room;
+        }
     }
 
     /// Hashes and compresses one chunk. Chunks of zeros cost a comparison only.
@@ -87,7 +97,11 @@ impl Encoder {
             .filter(|&length| length <= LARGEST_CHUNK)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "chunk longer than 16 MiB"))?;
         if !is_zero(data) {
-            let frame = Frame::Own(self.compressor.compress(data)?);
+            let mut frame = std::mem::take(&mut self.spare);
+            frame.clear();
+            frame.reserve(zstd::zstd_safe::compress_bound(data.len()));
+            self.compressor.compress_to_buffer(data, &mut frame)?;
+            let frame = Frame::Own(frame);
             return Ok(EncodedChunk { length, sha256: sha256(data), is_zero: false, frame });
         }
         if let Some(zeros) = self.zeros.as_ref().filter(|zeros| zeros.length == length) {
