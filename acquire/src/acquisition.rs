@@ -413,8 +413,7 @@ struct Start {
 fn states(streams: &[Stream]) -> StateBytes {
     let mut all = StateBytes::default();
     for stream in streams {
-        for state in [State::Data, State::Zero, State::Absent, State::Unreadable, State::Skipped, State::Base]
-        {
+        for state in State::ALL {
             all.add(state, stream.states.of(state));
         }
     }

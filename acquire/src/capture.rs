@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::pipeline::{Begun, Feed, Flow, PipelineOptions, store_stream};
 use crate::reading::read_source;
-use crate::source::{Issue, Issues, Source};
+use crate::source::{Issue, Issues, Source, read_exactly};
 use crate::tar_packer::{FileCounts, TarPacker};
 
 /// What one bundle is made of: told before it runs, then run stream by stream.
@@ -294,7 +294,8 @@ fn list_gaps(path: &str, extents: &[Extent], issues: &mut Issues) {
 fn compare(source: &mut dyn Source, path: &str, samples: &[Sample], issues: &mut Issues) {
     for sample in samples {
         let mut now = vec![0; sample.length as usize];
-        let same = read_whole(source, sample.offset, &mut now).is_ok_and(|()| sha256(&now) == sample.sha256);
+        let same = read_exactly(sample.offset, &mut now, |offset, buf| source.read_at(offset, buf))
+            .is_ok_and(|()| sha256(&now) == sample.sha256);
         if !same {
             issues.add(Issue {
                 path: path.to_owned(),
@@ -306,17 +307,4 @@ fn compare(source: &mut dyn Source, path: &str, samples: &[Sample], issues: &mut
             });
         }
     }
-}
-
-fn read_whole(source: &mut dyn Source, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-    let mut done = 0usize;
-    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match source.read_at(offset.saturating_add(done as u64), rest) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => done += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

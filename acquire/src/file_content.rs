@@ -29,6 +29,41 @@ pub(crate) struct Problem {
     pub(crate) what: String,
 }
 
+/// What went wrong while one file was read: neighbours of one kind are joined, and the first are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Fills a block that lies at `at` in the file with zeros, and notes why.
+    pub(crate) fn missing(
+        &mut self,
+        at: u64,
+        block: &mut [u8],
+        marks: &mut Marks<'_>,
+        (state, detail): (State, &str),
+        what: &str,
+    ) {
+        block.fill(0);
+        marks.add(0, block.len(), state, detail);
+        let length = block.len() as u64;
+        if let Some(Problem { offset, length: Some(run), what: last }) = self.0.last_mut()
+            && offset.saturating_add(*run) == at
+            && last == what
+        {
+            *run = run.saturating_add(length);
+        } else if self.0.len() < MOST_PROBLEMS {
+            self.0.push(Problem { offset: at, length: Some(length), what: what.to_owned() });
+        }
+    }
+
+    /// Gives them away, with what was found of the file as a whole.
+    pub(crate) fn take_with(&mut self, whole: Option<(u64, String)>) -> Vec<Problem> {
+        let mut all = std::mem::take(&mut self.0);
+        all.extend(whole.map(|(offset, what)| Problem { offset, length: None, what }));
+        all
+    }
+}
+
 /// The content of one file on its way into a stream.
 pub(crate) trait Content {
     /// Whether all of it has been read.
@@ -51,31 +86,14 @@ pub(crate) struct FileContent<'a> {
     hasher: Hasher,
     /// Failed steps in a row.
     failed: u32,
-    problems: Vec<Problem>,
+    problems: Problems,
 }
 
 impl<'a> FileContent<'a> {
     /// Takes the first `size` bytes of an open file.
     pub(crate) fn new(file: &'a File, size: u64) -> Self {
-        let (written, hasher, problems) = (written(file), Hasher::new(), Vec::new());
+        let (written, hasher, problems) = (written(file), Hasher::new(), Problems::default());
         Self { file, size, written, offset: 0, hasher, failed: 0, problems }
-    }
-
-    fn missing(&mut self, block: &mut [u8], marks: &mut Marks<'_>, state: State, detail: &str, what: &str) {
-        block.fill(0);
-        marks.add(0, block.len(), state, detail);
-        let length = block.len() as u64;
-        if let Some(Problem { offset, length: Some(run), what: last }) = self.problems.last_mut()
-            && offset.saturating_add(*run) == self.offset
-            && last == what
-        {
-            *run = run.saturating_add(length);
-            return;
-        }
-        if self.problems.len() < MOST_PROBLEMS {
-            let what = what.to_owned();
-            self.problems.push(Problem { offset: self.offset, length: Some(length), what });
-        }
     }
 }
 
@@ -90,7 +108,13 @@ impl Content for FileContent<'_> {
         let Some(room) = room.get_mut(..want) else { return 0 };
         let filled = match self.file.read_at(room, self.offset) {
             Ok(0) => {
-                self.missing(room, marks, State::Absent, "source ended", "shorter than when it was opened");
+                self.problems.missing(
+                    self.offset,
+                    room,
+                    marks,
+                    (State::Absent, "source ended"),
+                    "shorter than when it was opened",
+                );
                 want
             }
             Ok(read) => {
@@ -105,7 +129,13 @@ impl Content for FileContent<'_> {
                 let step = if self.failed > MOST_FAILURES { want } else { want.min(STEP - past) };
                 let detail = format!("errno={errno} tries=1");
                 let block = room.get_mut(..step).unwrap_or_default();
-                self.missing(block, marks, State::Unreadable, &detail, &format!("unreadable: {error}"));
+                self.problems.missing(
+                    self.offset,
+                    block,
+                    marks,
+                    (State::Unreadable, &detail),
+                    &format!("unreadable: {error}"),
+                );
                 step
             }
         };
@@ -128,8 +158,7 @@ impl Content for FileContent<'_> {
         } else {
             None
         };
-        self.problems.extend(changed.map(|(offset, what)| Problem { offset, length: None, what }));
-        (std::mem::replace(&mut self.hasher, Hasher::new()).finish(), std::mem::take(&mut self.problems))
+        (std::mem::take(&mut self.hasher).finish(), self.problems.take_with(changed))
     }
 }
 

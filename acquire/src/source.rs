@@ -59,6 +59,28 @@ pub trait Source: Send {
     }
 }
 
+/// Fills a buffer from an offset by reads that may give less than they are asked for.
+///
+/// # Errors
+///
+/// What a read says, or [`io::ErrorKind::UnexpectedEof`] where the source ends before.
+pub(crate) fn read_exactly(
+    offset: u64,
+    buf: &mut [u8],
+    mut read_at: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
+) -> io::Result<()> {
+    let mut done = 0usize;
+    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match read_at(offset.saturating_add(done as u64), rest) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done = done.saturating_add(read),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Something that went wrong at one place and did not stop the acquisition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issue {

@@ -100,16 +100,9 @@ fn exactly_the_bad_sectors_are_listed_and_nothing_is_shifted() {
     for mut bad in cases {
         bad.sort_unstable();
         let place = tempfile::tempdir().unwrap();
-        let report = acquire_disk(Box::new(FaultSource::new(data.clone(), &bad)), place.path()).unwrap();
-        let mut expected = data.clone();
-        let mut read = Vec::new();
-        for (lba, sector) in expected.chunks_mut(512).enumerate() {
-            if bad.contains(&(lba as u64)) {
-                sector.fill(0);
-            } else {
-                read.extend_from_slice(sector);
-            }
-        }
+        let source = FaultSource::new(data.clone(), &bad);
+        let (expected, read) = source.expected();
+        let report = acquire_disk(Box::new(source), place.path()).unwrap();
         let bundle = Bundle::open(place.path()).unwrap();
         assert!(read_all(&bundle, "disk") == expected, "{bad:?}");
         assert_eq!(report.streams[0].sha256, sha256(&expected));

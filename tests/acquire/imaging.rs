@@ -285,16 +285,9 @@ fn what_the_log_and_the_manifest_say_is_what_was_there() {
     let place = tempfile::tempdir().unwrap();
     let data = content(6 * CHUNK + 300);
     let bad = [3u64, 4, 200];
-    let report = acquire_disk(Box::new(FaultSource::new(data.clone(), &bad)), place.path()).unwrap();
-    let mut expected = data.clone();
-    let mut read = Vec::new();
-    for (lba, sector) in expected.chunks_mut(512).enumerate() {
-        if bad.contains(&(lba as u64)) {
-            sector.fill(0);
-        } else {
-            read.extend_from_slice(sector);
-        }
-    }
+    let source = FaultSource::new(data.clone(), &bad);
+    let (expected, read) = source.expected();
+    let report = acquire_disk(Box::new(source), place.path()).unwrap();
     let (whole, of_data) = (sha256(&expected), sha256(&read));
     let bundle = Bundle::open(place.path()).unwrap();
     let manifest = bundle.manifest();

@@ -159,6 +159,19 @@ impl Source for FaultSource {
 }
 
 impl FaultSource {
+    /// What an acquisition must give: the whole with zeros for bad sectors, and what could be read.
+    pub(crate) fn expected(&self) -> (Vec<u8>, Vec<u8>) {
+        let (mut whole, mut read) = (self.data.clone(), Vec::new());
+        for (lba, sector) in whole.chunks_mut(512).enumerate() {
+            if self.bad.contains(&(lba as u64)) {
+                sector.fill(0);
+            } else {
+                read.extend_from_slice(sector);
+            }
+        }
+        (whole, read)
+    }
+
     fn give(&self, start: u64, end: u64, buf: &mut [u8]) -> io::Result<usize> {
         let part = &self.data[start as usize..end as usize];
         buf[..part.len()].copy_from_slice(part);

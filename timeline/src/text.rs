@@ -39,10 +39,15 @@ pub fn locator_name(bytes: &[u8]) -> String {
 
 /// The bytes behind a name of a locator.
 pub fn locator_bytes(name: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(name.len());
-    let mut rest = name.as_bytes();
+    unescaped(name.as_bytes(), b"\\x")
+}
+
+/// The bytes where `mark` and two hexadecimal digits stand for one.
+pub fn unescaped(text: &[u8], mark: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
     while let Some((first, tail)) = rest.split_first() {
-        if let (b'\\', [b'x', high, low, after @ ..]) = (first, tail)
+        if let Some([high, low, after @ ..]) = rest.strip_prefix(mark)
             && let (Some(high), Some(low)) = ((*high as char).to_digit(16), (*low as char).to_digit(16))
         {
             out.push((high * 16 + low) as u8);

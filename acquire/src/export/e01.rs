@@ -85,21 +85,14 @@ pub(super) fn write(export: &Export<'_>, path: &Path) -> Result<Exported> {
         ));
     }
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    Ok(Exported {
-        stream: stream.name.clone(),
-        size: stream.size,
-        sha256,
-        states: stream.states,
-        files,
-        media: Some(Media {
-            sector_size: plan.sector_size,
-            padding: plan.padding,
-            md5: hex(&md5),
-            sha1: hex(&sha1),
-            unreadable_runs: plan.errors.len() as u64,
-        }),
-        notes,
-    })
+    let media = Media {
+        sector_size: plan.sector_size,
+        padding: plan.padding,
+        md5: hex(&md5),
+        sha1: hex(&sha1),
+        unreadable_runs: plan.errors.len() as u64,
+    };
+    Ok(Exported { media: Some(media), ..export.exported(sha256, files, notes) })
 }
 
 /// What is known before the first byte is written.

@@ -236,6 +236,13 @@ impl<'a> Export<'a> {
         }
     }
 
+    /// What was written, of the whole stream.
+    fn exported(&self, sha256: Digest, files: Vec<ExportedFile>, notes: Vec<String>) -> Exported {
+        let stream = self.reader.stream();
+        let (stream, size, states) = (stream.name.clone(), stream.size, stream.states);
+        Exported { stream, size, sha256, states, files, media: None, notes }
+    }
+
     /// What the states of the stream mean for who reads the file.
     fn notes(&self) -> Vec<String> {
         let states = self.reader.stream().states;

@@ -53,15 +53,7 @@ pub(super) fn write(export: &Export<'_>, path: &Path) -> Result<Exported> {
         "{} bytes in {} ranges lie at their addresses; between them are zeros that nobody read",
         padded.bytes, padded.ranges
     ));
-    Ok(Exported {
-        stream: stream.name.clone(),
-        size: stream.size,
-        sha256,
-        states: stream.states,
-        files,
-        media: None,
-        notes,
-    })
+    Ok(export.exported(sha256, files, notes))
 }
 
 /// A file that is written through a shared handle.

@@ -63,15 +63,7 @@ pub(super) fn write(export: &Export<'_>, mut output: Output<'_>) -> Result<Expor
     check(export, sha256)?;
     let files = output.end(sha256)?;
     export.progress.finished();
-    Ok(Exported {
-        stream: stream.name.clone(),
-        size: stream.size,
-        sha256,
-        states: stream.states,
-        files,
-        media: None,
-        notes: export.notes(),
-    })
+    Ok(export.exported(sha256, files, export.notes()))
 }
 
 /// Fails if what was written is not the stream that the manifest names.

@@ -98,16 +98,7 @@ impl ReadAt for [u8] {
 ///
 /// What the source says, or that it ended.
 pub(crate) fn read_exact_at<R: ReadAt + ?Sized>(source: &R, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-    let mut done = 0usize;
-    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match source.read_at(offset.saturating_add(done as u64), rest) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => done = done.saturating_add(read),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    crate::source::read_exactly(offset, buf, |offset, buf| source.read_at(offset, buf))
 }
 
 /// One entry of the program header table.

@@ -7,7 +7,7 @@ use custody::bundle::State;
 use custody::{Digest, Hasher};
 
 use super::host_files::{HostFiles, Opened, Refusal};
-use crate::file_content::{Content, Problem};
+use crate::file_content::{Content, Problem, Problems};
 use crate::pipeline::Marks;
 
 /// After a failed read the rest is tried in steps of this.
@@ -15,9 +15,6 @@ const STEP: usize = 4096;
 
 /// So many failed steps in a row, and the rest of the file is given up.
 const MOST_FAILURES: u32 = 16;
-
-/// Problems kept of one file.
-const MOST_PROBLEMS: usize = 1000;
 
 /// The first `size` bytes of a file that is held open.
 pub(crate) struct HostContent<'a> {
@@ -36,7 +33,7 @@ pub(crate) struct HostContent<'a> {
     hasher: Hasher,
     failed: u32,
     given_up: Option<String>,
-    problems: Vec<Problem>,
+    problems: Problems,
 }
 
 impl<'a> HostContent<'a> {
@@ -62,22 +59,7 @@ impl<'a> HostContent<'a> {
             hasher: Hasher::new(),
             failed: 0,
             given_up: None,
-            problems: Vec::new(),
-        }
-    }
-
-    fn missing(&mut self, block: &mut [u8], marks: &mut Marks<'_>, state: State, detail: &str, what: &str) {
-        block.fill(0);
-        marks.add(0, block.len(), state, detail);
-        let length = block.len() as u64;
-        if let Some(Problem { offset, length: Some(run), what: last }) = self.problems.last_mut()
-            && offset.saturating_add(*run) == self.offset
-            && last == what
-        {
-            *run = run.saturating_add(length);
-        } else if self.problems.len() < MOST_PROBLEMS {
-            let what = what.to_owned();
-            self.problems.push(Problem { offset: self.offset, length: Some(length), what });
+            problems: Problems::default(),
         }
     }
 
@@ -93,11 +75,17 @@ impl<'a> HostContent<'a> {
         }
         let want = room.len();
         if self.ended {
-            self.missing(room, marks, State::Absent, "source ended", "shorter than when it was opened");
+            self.problems.missing(
+                self.offset,
+                room,
+                marks,
+                (State::Absent, "source ended"),
+                "shorter than when it was opened",
+            );
             return want;
         }
         if let Some(what) = self.given_up.clone() {
-            self.missing(room, marks, State::Unreadable, "no answer", &what);
+            self.problems.missing(self.offset, room, marks, (State::Unreadable, "no answer"), &what);
             return want;
         }
         match self.host.read_at(self.mount, &self.file, self.offset, want) {
@@ -118,7 +106,13 @@ impl<'a> HostContent<'a> {
                 let step = if self.failed > MOST_FAILURES { want } else { want.min(STEP - past) };
                 let detail = format!("errno={} tries=1", error.raw_os_error().unwrap_or(0));
                 let block = room.get_mut(..step).unwrap_or_default();
-                self.missing(block, marks, State::Unreadable, &detail, &format!("unreadable: {error}"));
+                self.problems.missing(
+                    self.offset,
+                    block,
+                    marks,
+                    (State::Unreadable, &detail),
+                    &format!("unreadable: {error}"),
+                );
                 step
             }
             Err(refusal) => {
@@ -167,8 +161,7 @@ impl Content for HostContent<'_> {
             Ok(_) | Err(Refusal::Rule(_)) => None,
             Err(refusal) => Some((0, format!("cannot be looked at after reading: {}", refusal.told()))),
         };
-        self.problems.extend(changed.map(|(offset, what)| Problem { offset, length: None, what }));
-        (std::mem::replace(&mut self.hasher, Hasher::new()).finish(), std::mem::take(&mut self.problems))
+        (std::mem::take(&mut self.hasher).finish(), self.problems.take_with(changed))
     }
 }
 

@@ -8,10 +8,11 @@ use zstd::bulk::Decompressor;
 use super::error::{Error, Result};
 use super::extent::{Extent, ExtentJoiner, State, StateBytes};
 use super::frame::{SeekTable, decode};
-use super::journal::{JOURNAL, Journal, Mark, each_mark, last_mark};
+use super::journal::{JOURNAL, Journal, Mark, SealedSegment, each_mark, last_mark};
 use super::manifest::StoredFile;
 use super::protection::{ENDING, Recipients};
 use super::reader::Hashing;
+use super::seal::hash;
 use super::store::{BundleStore, StoreFile, Unfinished};
 use super::tables::{ChunkTable, read_extents, segment_name};
 use super::writer::{Cut, HashedFile, Segment, StreamWriter};
@@ -107,7 +108,11 @@ impl StreamWriter {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Resumed> {
         resume.cut.check()?;
-        let mark = last_mark(&store)?;
+        let (mut mark, mut sealed) = (None, Vec::new());
+        each_mark(&store, |next| {
+            sealed.extend(next.sealed.clone());
+            mark = Some(next);
+        })?;
         let unfinished = store.unfinished().ok_or_else(|| Error::Refused {
             reason: "this store cannot take up a stream that was cut short".to_owned(),
         })?;
@@ -150,7 +155,7 @@ impl StreamWriter {
                 ),
             });
         }
-        Stored { store: &store, unfinished, mark, resume }.take_up(progress)
+        Stored { store: &store, unfinished, mark, sealed, resume }.take_up(progress)
     }
 }
 
@@ -159,6 +164,8 @@ struct Stored<'a> {
     store: &'a Arc<dyn BundleStore>,
     unfinished: &'a dyn Unfinished,
     mark: Mark,
+    /// Segments of an encrypted stream, as their marks name them.
+    sealed: Vec<SealedSegment>,
     resume: Resume<'a>,
 }
 
@@ -243,17 +250,15 @@ impl Stored<'_> {
 
     /// Compares every encrypted segment with its hash in the journal; what is inside cannot be read again.
     fn sealed_segments(&self, progress: &mut dyn FnMut(u64)) -> Result<(Vec<StoredFile>, StreamHashes)> {
-        let mut sealed = Vec::new();
-        each_mark(self.store, |mark| sealed.extend(mark.sealed))?;
         let wrong = |reason: &str| Error::Refused { reason: format!("the journal {reason}") };
-        let hashes = match sealed.last() {
+        let hashes = match self.sealed.last() {
             None => StreamHashes::new(true),
             Some(last) => {
                 let (whole, data) = last.hashes.take_up()?;
                 StreamHashes::Kept(whole, data)
             }
         };
-        let files: Vec<_> = sealed.into_iter().map(|sealed| sealed.file).collect();
+        let files: Vec<_> = self.sealed.iter().map(|sealed| sealed.file.clone()).collect();
         if files.len() != self.mark.segments as usize {
             return Err(wrong("does not name every segment"));
         }
@@ -261,16 +266,12 @@ impl Stored<'_> {
             if file.path != format!("{}{ENDING}", self.segment_path(number)) {
                 return Err(wrong("names a segment that cannot be"));
             }
-            let read = |source| Error::read(&file.path, source);
-            let mut input = Hashing::new(StoreFile::new(Arc::clone(self.store), &file.path));
-            io::copy(&mut input, &mut io::sink()).map_err(read)?;
-            let (hasher, size) = input.into_parts();
-            let found = hasher.finish();
-            if (size, found) != (file.size, file.sha256) {
+            let found = hash(self.store, &file.path)?;
+            if (found.size, found.sha256) != (file.size, file.sha256) {
                 return Err(Error::Altered {
                     path: file.path.clone(),
                     expected: format!("{} bytes, SHA-256 {}", file.size, file.sha256),
-                    found: format!("{size} bytes, SHA-256 {found}"),
+                    found: format!("{} bytes, SHA-256 {}", found.size, found.sha256),
                 });
             }
             progress(self.resume.cut.segment_size);
@@ -305,9 +306,7 @@ impl Stored<'_> {
         let mark = &self.mark;
         let mut sizes = Vec::new();
         if self.resume.protection.is_some() {
-            each_mark(self.store, |mark| {
-                sizes.extend(mark.sealed.and_then(|sealed| sealed.file.plain).map(|plain| plain.size));
-            })?;
+            sizes.extend(self.sealed.iter().filter_map(|sealed| Some(sealed.file.plain?.size)));
         } else {
             for number in 0..mark.segments {
                 let path = self.segment_path(number);

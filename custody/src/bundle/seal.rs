@@ -66,7 +66,8 @@ pub fn seal(store: &Arc<dyn BundleStore>, manifest: &Manifest, key: &SigningKey)
     Ok(SealFiles { manifest: manifest_file, signature, sums })
 }
 
-fn hash(store: &Arc<dyn BundleStore>, path: &str) -> Result<StoredFile> {
+/// Reads a stored file through: its bytes and their hash.
+pub(super) fn hash(store: &Arc<dyn BundleStore>, path: &str) -> Result<StoredFile> {
     let mut file = StoreFile::new(Arc::clone(store), path);
     let mut hasher = Hasher::new();
     let mut size = 0u64;

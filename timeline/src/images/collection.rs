@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bytes::{ByteSource, StreamRange, Window, read_vec};
 use crate::error::ReadError;
 use crate::event::Span;
-use crate::text::clean;
+use crate::text::{clean, unescaped};
 
 use super::inflated::{Inflated, InflatedBlocks};
 use super::{tar_members, zip_members};
@@ -55,7 +55,8 @@ impl Layout {
                 // A server's export puts the client's and the flow's folders before it.
                 let uploads = parts.iter().take(6).position(|part| *part == b"uploads")?;
                 let rest = parts.get(uploads + 2..).filter(|rest| !rest.is_empty())?;
-                let mut decoded: Vec<Vec<u8>> = rest.iter().map(|part| percent_decoded(part)).collect();
+                // RFC 3986, 2.1; what is no escape stays as it is.
+                let mut decoded: Vec<Vec<u8>> = rest.iter().map(|part| unescaped(part, b"%")).collect();
                 if let Some(first) = decoded.first_mut() {
                     *first = without_device(first);
                 }
@@ -82,25 +83,6 @@ fn without_device(part: &[u8]) -> Vec<u8> {
         [letter, b':'] if letter.is_ascii_alphabetic() => vec![letter.to_ascii_uppercase()],
         _ => part.to_vec(),
     }
-}
-
-/// RFC 3986, 2.1; what is no escape stays as it is.
-fn percent_decoded(part: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(part.len());
-    let mut rest = part;
-    while let Some((first, tail)) = rest.split_first() {
-        let digit = |byte: &u8| char::from(*byte).to_digit(16);
-        if let (b'%', [high, low, after @ ..]) = (first, tail)
-            && let (Some(high), Some(low)) = (digit(high), digit(low))
-        {
-            out.push((high * 16 + low) as u8);
-            rest = after;
-        } else {
-            out.push(*first);
-            rest = tail;
-        }
-    }
-    out
 }
 
 /// What a member is.

@@ -53,19 +53,11 @@ impl ShellReader {
         command: &mut dyn FnMut(Vec<Part>),
         broken: &mut dyn FnMut(Span, &'static str),
     ) {
-        let mut troubles: Vec<(Span, &'static str)> = Vec::new();
-        tasks.for_each(
-            kernel,
-            &mut |task| {
-                if tasks.is_program(kernel, &task, "bash")
-                    && let Err(why) = self.of_task(kernel, &task, command)
-                {
-                    troubles.push((task.part.spans.first().copied().unwrap_or_default(), why));
-                }
-            },
-            broken,
-        );
-        troubles.into_iter().for_each(|(span, why)| broken(span, why));
+        let mut each = |task: &Task| match tasks.is_program(kernel, task, "bash") {
+            true => self.of_task(kernel, task, command),
+            false => Ok(()),
+        };
+        tasks.try_each(kernel, &mut each, broken);
     }
 
     fn of_task(

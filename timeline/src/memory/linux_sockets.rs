@@ -156,17 +156,7 @@ impl SocketReader {
         broken: &mut dyn FnMut(Span, &'static str),
     ) {
         let mut left = MOST_IN_ALL;
-        let mut troubles: Vec<(Span, &'static str)> = Vec::new();
-        tasks.for_each(
-            kernel,
-            &mut |task| {
-                if let Err(why) = self.of_task(kernel, &task, clock, &mut left, socket) {
-                    troubles.push((task.part.spans.first().copied().unwrap_or_default(), why));
-                }
-            },
-            broken,
-        );
-        troubles.into_iter().for_each(|(span, why)| broken(span, why));
+        tasks.try_each(kernel, &mut |task| self.of_task(kernel, task, clock, &mut left, socket), broken);
     }
 
     fn of_task(

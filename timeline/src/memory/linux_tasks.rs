@@ -202,6 +202,23 @@ impl TaskReader {
         }
     }
 
+    /// Gives every task of the list to what may fail on it; where it does, the task's place is said behind all of them.
+    pub(crate) fn try_each(
+        &self,
+        kernel: &Kernel,
+        task: &mut dyn FnMut(&Task) -> Result<(), &'static str>,
+        broken: &mut dyn FnMut(Span, &'static str),
+    ) {
+        let mut troubles: Vec<(Span, &'static str)> = Vec::new();
+        let mut each = |found: Task| {
+            if let Err(why) = task(&found) {
+                troubles.push((found.part.spans.first().copied().unwrap_or_default(), why));
+            }
+        };
+        self.for_each(kernel, &mut each, broken);
+        troubles.into_iter().for_each(|(span, why)| broken(span, why));
+    }
+
     fn task(&self, kernel: &Kernel, address: u64) -> Option<Task> {
         let part = kernel.part(address.checked_add(self.extract.start)?, self.extract.length)?;
         let view = self.extract.of(&part.bytes);
