@@ -1,7 +1,8 @@
 //! Read → hash and compress → write: one pass over a stream, all cores at work, memory bounded.
 //!
-//! The caller feeds chunks. One thread hashes the whole stream in order, workers hash and compress chunks, and one
-//! thread writes the frames in order. Chunks in flight are bounded by the buffers that go round, so a slow store
+//! The caller feeds chunks. One thread hashes the whole stream in order, and each chunk with it where the processor can do
+//! both in one pass; workers compress chunks, and hash them where that was not done; one thread writes the frames in
+//! order. Chunks in flight are bounded by the buffers that go round, so a slow store
 //! holds up the source instead of filling the memory.
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use custody::bundle::{
     BundleStore, Cut, EncodedChunk, Encoder, Gap, HashState, MARK_EVERY, Recipients, Resumed, State,
-    StreamHashes, StreamWriter,
+    StreamHashes, StreamWriter, is_zero,
 };
 use custody::{Digest, Hash256};
 
@@ -102,15 +103,22 @@ pub(crate) struct Written {
 
 struct Chunk {
     index: u64,
-    buffer: Arc<Buffer>,
-    gaps: Arc<[Gap]>,
+    buffer: Buffer,
+    is_zero: bool,
+    gaps: Vec<Gap>,
+}
+
+/// A chunk on its way to be compressed.
+struct Task {
+    chunk: Arc<Chunk>,
+    /// Its hash, where that came with the stream's.
+    sha256: Option<Digest>,
 }
 
 struct Encoded {
     chunk: EncodedChunk,
-    gaps: Arc<[Gap]>,
     /// Kept until the frame is written, so that frames are bounded as well.
-    _buffer: Arc<Buffer>,
+    from: Arc<Chunk>,
 }
 
 /// Stores what `produce` feeds as one stream of a bundle, behind what is stored of it already.
@@ -132,7 +140,7 @@ pub(crate) fn store_stream<T>(
         workers => workers,
     };
     let (to_hash, hash_queue) = unbounded::<Chunk>();
-    let (to_work, work_queue) = unbounded::<Chunk>();
+    let (to_work, work_queue) = unbounded::<Task>();
     let (to_write, write_queue) = unbounded::<(u64, Result<Encoded>)>();
     let (to_reuse, written_queue) = unbounded();
     let (hashes_so_far, hashes_queue) = unbounded();
@@ -146,13 +154,15 @@ pub(crate) fn store_stream<T>(
         let spawn = |name: &str| thread::Builder::new().name(name.to_owned());
         let hashing = spawn("hash")
             .spawn_scoped(scope, move || match hashes {
-                StreamHashes::Fast(whole, data) => hash(&hash_queue, whole, data, |_, _, _| {}),
-                StreamHashes::Kept(whole, data) => hash(&hash_queue, whole, data, |index, whole, data| {
-                    if index.saturating_add(1).is_multiple_of(each_segment) {
-                        // The writer may be gone, for a reason of its own.
-                        let _ = hashes_so_far.send(HashState::of(whole, data));
-                    }
-                }),
+                StreamHashes::Fast(whole, data) => hash(&hash_queue, &to_work, whole, data, |_, _, _| {}),
+                StreamHashes::Kept(whole, data) => {
+                    hash(&hash_queue, &to_work, whole, data, |index, whole, data| {
+                        if index.saturating_add(1).is_multiple_of(each_segment) {
+                            // The writer may be gone, for a reason of its own.
+                            let _ = hashes_so_far.send(HashState::of(whole, data));
+                        }
+                    })
+                }
             })
             .map_err(Error::Thread)?;
         for encoder in encoders {
@@ -166,7 +176,7 @@ pub(crate) fn store_stream<T>(
             .spawn_scoped(scope, move || write(writer, &write_queue, &hashes_queue, &to_reuse, progress))
             .map_err(Error::Thread)?;
         let stop = Arc::clone(&flow.stop);
-        let mut feed = Feed { buffers, current: None, gaps: Vec::new(), index, size, to_hash, to_work, stop };
+        let mut feed = Feed { buffers, current: None, gaps: Vec::new(), index, size, to_hash, stop };
         let produced = produce(&mut feed).and_then(|made| feed.submit().map(|()| made));
         let fed = feed.size();
         drop(feed);
@@ -190,28 +200,43 @@ pub(crate) fn store_stream<T>(
     })
 }
 
-/// Hashes the whole stream, and only once the two differ what of it was read.
+/// Hashes the whole stream, and only once the two differ what of it was read; passes every chunk on.
 fn hash<H: Hash256 + Clone>(
     queue: &Receiver<Chunk>,
+    to_work: &Sender<Task>,
     mut whole: H,
     mut data: Option<H>,
     mut after: impl FnMut(u64, &H, Option<&H>),
 ) -> (Digest, Digest) {
     for chunk in queue {
+        let chunk = Arc::new(chunk);
         let bytes = chunk.buffer.bytes();
         if !chunk.gaps.is_empty() && data.is_none() {
             data = Some(whole.clone());
         }
-        whole.update(bytes);
+        let task = |sha256| Task { chunk: Arc::clone(&chunk), sha256 };
+        // The hash of zeros is known to who compresses.
+        let passed_on = if whole.gives_chunk_hashes() && !chunk.is_zero {
+            let own = whole.update_chunk(bytes);
+            to_work.send(task(own))
+        } else {
+            let passed_on = to_work.send(task(None));
+            whole.update(bytes);
+            passed_on
+        };
         if let Some(data) = data.as_mut() {
             let mut at = 0usize;
-            for gap in chunk.gaps.iter() {
+            for gap in &chunk.gaps {
                 data.update(bytes.get(at..gap.start as usize).unwrap_or_default());
                 at = (gap.start as usize).saturating_add(gap.length as usize);
             }
             data.update(bytes.get(at..).unwrap_or_default());
         }
         after(chunk.index, &whole, data.as_ref());
+        // Nobody is left to compress: the stream ends here, shorter than what was fed.
+        if passed_on.is_err() {
+            break;
+        }
     }
     let sha256 = whole.finish();
     (sha256, data.map_or(sha256, H::finish))
@@ -219,17 +244,18 @@ fn hash<H: Hash256 + Clone>(
 
 fn encode(
     mut encoder: Encoder,
-    queue: &Receiver<Chunk>,
+    queue: &Receiver<Task>,
     out: &Sender<(u64, Result<Encoded>)>,
     written: &Receiver<EncodedChunk>,
 ) {
-    for Chunk { index, buffer, gaps } in queue {
+    for Task { chunk: from, sha256 } in queue {
         if let Ok(chunk) = written.try_recv() {
             encoder.reuse(chunk);
         }
+        let index = from.index;
         let encoded = encoder
-            .encode(buffer.bytes())
-            .map(|chunk| Encoded { chunk, gaps, _buffer: buffer })
+            .encode_known(from.buffer.bytes(), from.is_zero, sha256)
+            .map(|chunk| Encoded { chunk, from })
             .map_err(Error::Compress);
         if out.send((index, encoded)).is_err() {
             return;
@@ -249,8 +275,8 @@ fn write(
     for (index, encoded) in queue {
         early.insert(index, encoded);
         while let Some(encoded) = early.remove(&next) {
-            let Encoded { chunk, gaps, .. } = encoded?;
-            writer.push(&chunk, &gaps)?;
+            let Encoded { chunk, from } = encoded?;
+            writer.push(&chunk, &from.gaps)?;
             if writer.awaits_hashes() {
                 writer.mark_sealed(hashes.recv().map_err(|_| Error::Stopped)?)?;
             }
@@ -274,7 +300,6 @@ pub struct Feed {
     index: u64,
     size: u64,
     to_hash: Sender<Chunk>,
-    to_work: Sender<Chunk>,
     stop: Arc<AtomicBool>,
 }
 
@@ -332,10 +357,8 @@ impl Feed {
 
     fn submit(&mut self) -> Result<()> {
         let Some(buffer) = self.current.take().filter(|buffer| buffer.len() > 0) else { return Ok(()) };
-        let (buffer, gaps) = (Arc::new(buffer), Arc::from(std::mem::take(&mut self.gaps)));
-        let chunk = || Chunk { index: self.index, buffer: Arc::clone(&buffer), gaps: Arc::clone(&gaps) };
-        self.to_hash.send(chunk()).map_err(|_| Error::Stopped)?;
-        self.to_work.send(chunk()).map_err(|_| Error::Stopped)?;
+        let (is_zero, gaps) = (is_zero(buffer.bytes()), std::mem::take(&mut self.gaps));
+        self.to_hash.send(Chunk { index: self.index, buffer, is_zero, gaps }).map_err(|_| Error::Stopped)?;
         self.index += 1;
         // Asked for between chunks, so that the last chunk of a pause is a whole one.
         if self.stop.load(Ordering::Relaxed) { Err(Error::Paused) } else { Ok(()) }

@@ -4,7 +4,7 @@
 //! the layout of a case, and the check of all of it from its files alone: no network, no clock, no settings.
 //! The format is written so that a stranger can check everything with `sha256sum`, `zstd`, `jq` and `openssl`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod bundle;
 mod case;
@@ -25,6 +25,7 @@ pub mod merkle;
 pub mod report;
 pub mod strict_json;
 mod timeline_check;
+mod twin_hash;
 pub mod verify;
 
 pub use case::{Case, CaseFile, Exhibit, Logged, NewCase};
@@ -41,3 +42,4 @@ pub use error::{Error, Result};
 pub use keys::{SigningKey, VerifyingKey};
 pub use log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY};
 pub use timeline_check::TimelineState;
+pub use twin_hash::TwinHasher;

@@ -92,17 +92,32 @@ impl Encoder {
     ///
     /// What zstd says; a chunk longer than [`LARGEST_CHUNK`] is refused.
     pub fn encode(&mut self, data: &[u8]) -> io::Result<EncodedChunk> {
+        self.encode_known(data, is_zero(data), None)
+    }
+
+    /// As [`Encoder::encode`], of which it is known already whether it is all zeros, and maybe its hash.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::encode`].
+    pub fn encode_known(
+        &mut self,
+        data: &[u8],
+        is_zero: bool,
+        hash: Option<Digest>,
+    ) -> io::Result<EncodedChunk> {
         let length = u32::try_from(data.len())
             .ok()
             .filter(|&length| length <= LARGEST_CHUNK)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "chunk longer than 16 MiB"))?;
-        if !is_zero(data) {
+        if !is_zero {
             let mut frame = std::mem::take(&mut self.spare);
             frame.clear();
             frame.reserve(zstd::zstd_safe::compress_bound(data.len()));
             self.compressor.compress_to_buffer(data, &mut frame)?;
             let frame = Frame::Own(frame);
-            return Ok(EncodedChunk { length, sha256: sha256(data), is_zero: false, frame });
+            let sha256 = hash.unwrap_or_else(|| sha256(data));
+            return Ok(EncodedChunk { length, sha256, is_zero: false, frame });
         }
         if let Some(zeros) = self.zeros.as_ref().filter(|zeros| zeros.length == length) {
             return Ok(zeros.clone());

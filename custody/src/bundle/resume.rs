@@ -18,6 +18,7 @@ use super::tables::{ChunkTable, read_extents, segment_name};
 use super::writer::{Cut, HashedFile, Segment, StreamWriter};
 use crate::digest::{Digest, Hasher, PortableHasher, sha256};
 use crate::merkle::Frontier;
+use crate::twin_hash::TwinHasher;
 
 /// Files that an interrupted seal may have left, and that the next one writes again.
 const OF_THE_SEAL: [&str; 5] =
@@ -41,7 +42,7 @@ pub struct Resumed {
 #[allow(clippy::large_enum_variant, reason = "there is one a stream")]
 pub enum StreamHashes {
     /// By the fast implementation, which cannot tell where it stands.
-    Fast(Hasher, Option<Hasher>),
+    Fast(TwinHasher, Option<TwinHasher>),
     /// By the one whose state can be kept: of encrypted streams, which cannot be hashed again.
     Kept(PortableHasher, Option<PortableHasher>),
 }
@@ -50,7 +51,7 @@ impl StreamHashes {
     /// Of nothing yet. `kept` are the hashes of a stream that is encrypted and keeps a journal.
     #[must_use]
     pub fn new(kept: bool) -> Self {
-        if kept { Self::Kept(PortableHasher::new(), None) } else { Self::Fast(Hasher::new(), None) }
+        if kept { Self::Kept(PortableHasher::new(), None) } else { Self::Fast(TwinHasher::new(), None) }
     }
 }
 
@@ -226,7 +227,7 @@ impl Stored<'_> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(Vec<StoredFile>, Option<Segment>, Frontier, StreamHashes)> {
         let mut rehash = Rehash {
-            whole: Hasher::new(),
+            whole: TwinHasher::new(),
             data: None,
             root: Frontier::default(),
             extents,
@@ -391,8 +392,8 @@ impl Stored<'_> {
 
 /// The hashes of a stream, taken again.
 struct Rehash<'a> {
-    whole: Hasher,
-    data: Option<Hasher>,
+    whole: TwinHasher,
+    data: Option<TwinHasher>,
     root: Frontier,
     extents: &'a [Extent],
     next_extent: usize,
