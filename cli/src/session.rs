@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use custody::bundle::{Bundle, Identities};
 use custody::clock::SystemClock;
-use custody::keys::SigningKey;
+use custody::keys::{Signer, SigningKey};
 use custody::{Case, Logged, NewEntry, Writer};
 
 use crate::args::Global;
@@ -71,17 +71,17 @@ impl Session {
     }
 
     /// The signing key.
-    pub(crate) fn key(&self) -> Result<SigningKey, Failure> {
+    pub(crate) fn key(&self) -> Result<Box<dyn Signer>, Failure> {
         let path = self.key_path()?;
         if !path.exists() {
             return Err(Failure::new(format!("there is no signing key at {path:?}"))
                 .hint("make one with `exhibit key new`, or name another with --key FILE"));
         }
-        load_key(&path)
+        Ok(Box::new(load_key(&path)?))
     }
 
     /// A writer of entries that acts for the case's examiner.
-    pub(crate) fn writer<'a>(&'a self, key: &'a SigningKey, case: Option<&Case>) -> Writer<'a> {
+    pub(crate) fn writer<'a>(&'a self, key: &'a dyn Signer, case: Option<&Case>) -> Writer<'a> {
         let (name, org) = case.map_or(("", ""), |case| (&case.file().examiner, &case.file().organisation));
         Writer::new(key, &self.clock, identity::of_this_run(name, Some(org)))
     }
@@ -111,12 +111,13 @@ impl Session {
     }
 
     /// The signing key, made now if there is none at the default place. Says whether it was made.
-    pub(crate) fn key_or_new(&self) -> Result<(SigningKey, bool), Failure> {
+    pub(crate) fn key_or_new(&self) -> Result<(Box<dyn Signer>, bool), Failure> {
         let path = self.key_path()?;
         if path.exists() || self.key.is_some() {
             return Ok((self.key()?, false));
         }
-        self.new_key()
+        let (key, is_new) = self.new_key()?;
+        Ok((Box::new(key), is_new))
     }
 
     /// A new signing key, kept where this session looks for it.

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::keys::{SigningKey, VerifyingKey};
+use crate::keys::{Signer, VerifyingKey};
 
 /// The largest note that is read; a checkpoint with a dozen cosignatures has 2 KiB.
 pub const MAX_NOTE: usize = 65_536;
@@ -45,8 +45,8 @@ impl SignedNote {
     /// # Errors
     ///
     /// [`Error::Malformed`] when the text does not end with a line feed or holds other control characters, or
-    /// the name is empty or holds a space or `+`.
-    pub fn sign(text: &str, name: &str, key: &SigningKey) -> Result<Self> {
+    /// the name is empty or holds a space or `+`; [`Error::Key`] when the key does not sign.
+    pub fn sign(text: &str, name: &str, key: &dyn Signer) -> Result<Self> {
         if !is_note_text(text) {
             return Err(bad("the text does not end with a line feed, or holds control characters"));
         }
@@ -64,15 +64,15 @@ impl SignedNote {
     ///
     /// # Errors
     ///
-    /// [`Error::Malformed`] when the name is empty or holds a space or `+`.
-    pub fn add_signature(&mut self, name: &str, key: &SigningKey) -> Result<()> {
+    /// [`Error::Malformed`] when the name is empty or holds a space or `+`; [`Error::Key`] when the key does not sign.
+    pub fn add_signature(&mut self, name: &str, key: &dyn Signer) -> Result<()> {
         if !is_note_name(name) {
             return Err(bad(format!("{name:?} is no signer's name")));
         }
         self.signatures.push(NoteSignature {
             name: name.to_owned(),
             key_id: key.verifying_key().note_id(name),
-            signature: key.sign(self.text.as_bytes()).to_vec(),
+            signature: key.sign(self.text.as_bytes())?.to_vec(),
         });
         Ok(())
     }
@@ -193,7 +193,7 @@ impl SignedCheckpoint {
     /// # Errors
     ///
     /// [`Error::Malformed`] when the origin is no signer's name.
-    pub fn sign(checkpoint: Checkpoint, key: &SigningKey) -> Result<Self> {
+    pub fn sign(checkpoint: Checkpoint, key: &dyn Signer) -> Result<Self> {
         let note = SignedNote::sign(&checkpoint.to_text(), &checkpoint.origin, key)?;
         Ok(Self { checkpoint, note })
     }
@@ -245,6 +245,7 @@ fn bad(why: impl Into<String>) -> Error {
 mod tests {
     use super::*;
     use crate::digest::sha256;
+    use crate::keys::SigningKey;
 
     /// The example of the C2SP signed-note specification.
     const VKEY: &str = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";

@@ -18,7 +18,7 @@ use crate::digest::{Digest, sha256};
 use crate::durable_file::{is_plain_file, plain_folder, read_small, replace, sync_folder, write_new};
 use crate::entry::{Entry, EntryType, Identity, MAX_ENTRY, NewEntry, line_of};
 use crate::error::{Error, Result};
-use crate::keys::{SigningKey, VerifyingKey, random};
+use crate::keys::{Signer, VerifyingKey, random};
 use crate::log_head::{Head, read_head, walk_to_checkpoint};
 use crate::log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY, LogKeys};
 use crate::merkle::Frontier;
@@ -32,8 +32,8 @@ pub(crate) const MOST_ANCHOR: u64 = 16 << 20;
 /// Who appends, with which key and clock.
 #[derive(Clone)]
 pub struct Writer<'a> {
-    key: &'a SigningKey,
-    vouched_by: Option<&'a SigningKey>,
+    key: &'a dyn Signer,
+    vouched_by: Option<&'a dyn Signer>,
     clock: &'a dyn Clock,
     identity: Identity,
     single_writer: bool,
@@ -41,13 +41,13 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// A writer that signs with this key.
-    pub fn new(key: &'a SigningKey, clock: &'a dyn Clock, identity: Identity) -> Self {
+    pub fn new(key: &'a dyn Signer, clock: &'a dyn Clock, identity: Identity) -> Self {
         Self { key, vouched_by: None, clock, identity, single_writer: false }
     }
 
     /// Gives an earlier key of the log, which signs too when this writer's key is new to it.
     #[must_use]
-    pub fn vouched_by(mut self, earlier: &'a SigningKey) -> Self {
+    pub fn vouched_by(mut self, earlier: &'a dyn Signer) -> Self {
         self.vouched_by = Some(earlier);
         self
     }
@@ -67,7 +67,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The key.
-    pub fn key(&self) -> &'a SigningKey {
+    pub fn key(&self) -> &'a dyn Signer {
         self.key
     }
 
@@ -182,7 +182,7 @@ impl CustodyLog {
     ///
     /// [`Error::LogBroken`] when the log does not fit its checkpoint, [`Error::KeyNotIntroduced`],
     /// [`Error::SharedFilesystem`], [`Error::StrictJson`] or [`Error::Malformed`] when the entry cannot be
-    /// written, [`Error::Read`] and [`Error::Write`]. Nothing is appended then, except that a failing disk may
+    /// written, [`Error::Key`] when the key does not sign, [`Error::Read`] and [`Error::Write`]. Nothing is appended then, except that a failing disk may
     /// leave an unsigned tail.
     pub fn append(&self, new: &NewEntry, writer: &Writer<'_>) -> Result<Appended> {
         self.append_after(new, writer, |_| Ok(()))
@@ -331,7 +331,7 @@ impl<'a> HeldLog<'a> {
         &mut self,
         head: &Head,
         writer: &Writer<'k>,
-    ) -> Result<Option<(NewEntry, Option<&'k SigningKey>)>> {
+    ) -> Result<Option<(NewEntry, Option<&'k dyn Signer>)>> {
         let key = writer.key.verifying_key();
         if head.checkpoint.is_signed_by(&key) {
             return Ok(None);
@@ -414,12 +414,12 @@ impl<'a> HeldLog<'a> {
         Ok(Some(recovery(tail.entries, tail.length, tail.sha256, &aside)))
     }
 
-    /// Writes entries with one `write`, then signs and stores the checkpoint that covers them.
+    /// Signs the checkpoint that covers these entries, writes them with one `write`, then stores the checkpoint.
     fn write(
         &mut self,
         end: &mut End,
         entries: &[NewEntry],
-        signers: &[&SigningKey],
+        signers: &[&dyn Signer],
         writer: &Writer<'_>,
     ) -> Result<SignedCheckpoint> {
         let folder = &self.log.folder;
@@ -441,18 +441,19 @@ impl<'a> HeldLog<'a> {
             let why = format!("{kept:?} is there already, signed for other entries");
             return Err(Error::LogBroken { path, why });
         }
-        self.file
-            .write_all(lines.as_bytes())
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| Error::Write { path, source })?;
+        // Before the lines are there: a key that does not sign must leave nothing behind.
         let checkpoint =
             Checkpoint { origin: self.log.origin.clone(), size: frontier.size(), root: frontier.root() };
         let note = SignedNote::unsigned(&checkpoint.to_text());
         let mut signed = SignedCheckpoint { note, checkpoint };
         for key in signers {
-            signed.note.add_signature(&self.log.origin, key)?;
+            signed.note.add_signature(&self.log.origin, *key)?;
         }
         let note = signed.note.to_text();
+        self.file
+            .write_all(lines.as_bytes())
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| Error::Write { path, source })?;
         let temporary =
             |nth: usize| folder.join(case_layout::LEFTOVERS.get(nth).copied().unwrap_or_default());
         if keep {

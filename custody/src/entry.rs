@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::clock::{Clock, Moment};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::keys::{SigningKey, random};
+use crate::keys::{Signer, random};
 use crate::strict_json;
 
 /// The largest entry in bytes, so that any tile of a transparency log can hold it.
@@ -402,7 +402,7 @@ pub(crate) fn line_of(
     seq: u64,
     prev: Digest,
     identity: &Identity,
-    key: &SigningKey,
+    key: &dyn Signer,
     clock: &dyn Clock,
 ) -> Result<String> {
     let escape = |text: &str| strict_json::escape_text(text.as_bytes());
@@ -464,6 +464,7 @@ fn escape_value(value: Value) -> Value {
 mod tests {
     use super::*;
     use crate::clock::FixedClock;
+    use crate::keys::SigningKey;
 
     fn line(new: &NewEntry) -> Result<String> {
         let identity = Identity {

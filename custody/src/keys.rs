@@ -26,6 +26,20 @@ const NOTE_ED25519: u8 = 1;
 /// What OWASP advises for PBKDF2-SHA256.
 const PBKDF2_ROUNDS: u32 = 600_000;
 
+/// Something that signs with Ed25519: a private key in memory, or one that an agent, token or service keeps.
+pub trait Signer: Send + Sync {
+    /// The public half of the key that signs.
+    fn verifying_key(&self) -> VerifyingKey;
+
+    /// Signs the exact bytes (Ed25519, RFC 8032; no pre-hash). What is given verifies under
+    /// [`Signer::verifying_key`]; one who asks another program to sign makes sure of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`] when whoever keeps the key does not sign, or gives what does not verify.
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64]>;
+}
+
 /// A private Ed25519 key. Wiped from memory when dropped, and never shown by `Debug`.
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
@@ -130,6 +144,26 @@ impl SigningKey {
             .map(Zeroizing::new)
             .map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Self::from_pem(&pem, passphrase)
+    }
+}
+
+impl Signer for SigningKey {
+    fn verifying_key(&self) -> VerifyingKey {
+        Self::verifying_key(self)
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
+        Ok(Self::sign(self, message))
+    }
+}
+
+impl<S: Signer + ?Sized> Signer for Box<S> {
+    fn verifying_key(&self) -> VerifyingKey {
+        (**self).verifying_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
+        (**self).sign(message)
     }
 }
 

@@ -39,7 +39,7 @@ pub use entry::{
     Why, uuid_v7,
 };
 pub use error::{Error, Result};
-pub use keys::{SigningKey, VerifyingKey};
+pub use keys::{Signer, SigningKey, VerifyingKey};
 pub use log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY};
 pub use timeline_check::TimelineState;
 pub use twin_hash::TwinHasher;

@@ -20,7 +20,7 @@ fn child_process_that_appends() {
     let Ok(folder) = std::env::var(LOG_OF_CHILD) else { return };
     let appends: usize = std::env::var(APPENDS_OF_CHILD).unwrap().parse().unwrap();
     let log = CustodyLog::open(Path::new(&folder)).unwrap();
-    let writer = Writer::new(&KEY, &SystemClock, Identity::default());
+    let writer = Writer::new(&*KEY, &SystemClock, Identity::default());
     let mut out = std::io::stdout();
     for i in 0..appends {
         // Some entries keep their checkpoint, so that a kill meets that too.

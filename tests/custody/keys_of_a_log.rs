@@ -1,9 +1,14 @@
 //! Which keys may write a log: introduced, handed over to, revoked, or none of these.
 
 use custody::verify::Level;
-use custody::{EntryType, Error, HOW_FINGERPRINT, HOW_TO_KEY, HOW_VKEY, NewEntry, SignedCheckpoint};
+use custody::{
+    EntryType, Error, HOW_FINGERPRINT, HOW_TO_KEY, HOW_VKEY, NewEntry, SignedCheckpoint, Signer,
+    VerifyingKey, Writer,
+};
 
-use crate::support::{KEY, OTHER_KEY, check, faults, log_with, note, trusting, writer, writer_with};
+use crate::support::{
+    CLOCK, KEY, OTHER_KEY, check, faults, identity, log_with, note, trusting, writer, writer_with,
+};
 
 #[test]
 fn a_stranger_may_not_write() {
@@ -18,7 +23,7 @@ fn a_stranger_may_not_write() {
 fn a_key_that_an_earlier_key_vouches_for_writes_on() {
     let folder = tempfile::tempdir().unwrap();
     let log = log_with(folder.path(), 1);
-    let both = writer_with(&OTHER_KEY).vouched_by(&KEY);
+    let both = writer_with(&OTHER_KEY).vouched_by(&*KEY);
     log.append(&note("first of the new key"), &both).unwrap();
     log.append(&note("second"), &writer_with(&OTHER_KEY)).unwrap();
     log.append(&note("the old key again"), &writer()).unwrap();
@@ -57,7 +62,7 @@ fn a_handover_introduces_the_receiver() {
 fn a_revoked_key_writes_no_more_and_no_key_revokes_itself() {
     let folder = tempfile::tempdir().unwrap();
     let log = log_with(folder.path(), 1);
-    log.append(&note("in"), &writer_with(&OTHER_KEY).vouched_by(&KEY)).unwrap();
+    log.append(&note("in"), &writer_with(&OTHER_KEY).vouched_by(&*KEY)).unwrap();
     let revoke = |key: &custody::SigningKey| {
         NewEntry::new(EntryType::KEY_REVOKED).how(HOW_FINGERPRINT, key.verifying_key().fingerprint())
     };
@@ -71,7 +76,7 @@ fn a_revoked_key_writes_no_more_and_no_key_revokes_itself() {
     assert!(check(folder.path()).is_intact());
     // A checkpoint that the revoked key signs all the same is a fault with its place.
     let newest = log.read().unwrap().checkpoint.unwrap();
-    let forged = SignedCheckpoint::sign(newest.checkpoint, &OTHER_KEY).unwrap();
+    let forged = SignedCheckpoint::sign(newest.checkpoint, &*OTHER_KEY).unwrap();
     std::fs::write(folder.path().join("checkpoint"), forged.note.to_text()).unwrap();
     let done = check(folder.path());
     assert_eq!(done.faults[0].place.file, "checkpoint", "{}", faults(&done));
@@ -91,7 +96,7 @@ fn a_key_that_adds_itself_to_a_log_is_not_believed() {
     log.append(&entry, &writer()).unwrap();
     // Put the forger's signature in the place of the real one, here and in the kept copy.
     let newest = log.read().unwrap().checkpoint.unwrap();
-    let forged = SignedCheckpoint::sign(newest.checkpoint, &OTHER_KEY).unwrap().note.to_text();
+    let forged = SignedCheckpoint::sign(newest.checkpoint, &*OTHER_KEY).unwrap().note.to_text();
     std::fs::write(folder.path().join("checkpoint"), &forged).unwrap();
     std::fs::write(folder.path().join("checkpoints/00000003"), &forged).unwrap();
     let done = check(folder.path());
@@ -107,4 +112,28 @@ fn a_trusted_key_that_did_not_sign_gives_no_signed_verdict() {
     assert_eq!(done.verdict.level, Level::Consistent);
     let done = custody::verify::verify_log(folder.path(), &trusting(&KEY)).unwrap();
     assert_eq!(done.verdict.level, Level::Signed);
+}
+
+/// A key in a token that was pulled out.
+struct Absent;
+
+impl Signer for Absent {
+    fn verifying_key(&self) -> VerifyingKey {
+        KEY.verifying_key()
+    }
+
+    fn sign(&self, _: &[u8]) -> Result<[u8; 64], Error> {
+        Err(Error::Key { why: "the agent is gone".to_owned() })
+    }
+}
+
+#[test]
+fn a_key_that_does_not_sign_leaves_the_log_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_with(folder.path(), 1);
+    let before = std::fs::read(folder.path().join("custody.jsonl")).unwrap();
+    let refused = log.append(&note("lost"), &Writer::new(&Absent, &*CLOCK, identity()));
+    assert!(matches!(refused, Err(Error::Key { .. })), "{refused:?}");
+    assert_eq!(std::fs::read(folder.path().join("custody.jsonl")).unwrap(), before);
+    assert!(!check(folder.path()).unsigned_tail);
 }

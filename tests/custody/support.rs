@@ -30,7 +30,7 @@ pub(crate) fn identity() -> Identity {
 }
 
 pub(crate) fn writer() -> Writer<'static> {
-    Writer::new(&KEY, &*CLOCK, identity())
+    Writer::new(&*KEY, &*CLOCK, identity())
 }
 
 pub(crate) fn writer_with(key: &'static SigningKey) -> Writer<'static> {
@@ -155,7 +155,7 @@ impl Recipe {
                 streams: vec![stream],
                 tool: Tool { build_sha256: None, name: "exhibit".into(), version: "0.1.0".into() },
             };
-            let files = seal(&store, &manifest, &KEY).unwrap();
+            let files = seal(&store, &manifest, &*KEY).unwrap();
             log.append(&files.entry(), &writer).unwrap();
         }
         for entry in &self.after {
@@ -182,7 +182,7 @@ pub(crate) fn unreadable(start: u32, length: u32) -> Gap {
 /// Adds an anchor file, made by the witness over the newest checkpoint, with its entry.
 pub(crate) fn anchor_with_witness(log: &CustodyLog) {
     let mut newest = log.read().unwrap().checkpoint.unwrap();
-    newest.note.add_signature("witness.example/w1", &WITNESS).unwrap();
+    newest.note.add_signature("witness.example/w1", &*WITNESS).unwrap();
     let bytes = newest.note.to_text();
     let entry = NewEntry::new(EntryType::ANCHOR_MADE);
     log.append_anchor("witness-1", bytes.as_bytes(), entry, &writer()).unwrap();

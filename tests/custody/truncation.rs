@@ -145,7 +145,7 @@ fn an_anchor_from_before_the_seal_does_not_anchor_the_bundle() {
             size: 2,
             root: custody::merkle::root_of(text.lines().take(2)),
         };
-        SignedCheckpoint::sign(checkpoint, &KEY).unwrap()
+        SignedCheckpoint::sign(checkpoint, &*KEY).unwrap()
     };
     std::fs::write(elsewhere.path().join("early"), early.note.to_text()).unwrap();
     let options = Options { outside: OutsideAnchors::read(elsewhere.path()).unwrap(), ..Options::default() };
@@ -176,7 +176,7 @@ fn an_anchor_of_a_rewritten_log_shows_the_fork() {
     std::fs::write(&path, &first).unwrap();
     let root = custody::merkle::root_of(first.lines());
     let back = custody::Checkpoint { origin: log.origin().to_owned(), size: 1, root };
-    let back = SignedCheckpoint::sign(back, &KEY).unwrap();
+    let back = SignedCheckpoint::sign(back, &*KEY).unwrap();
     std::fs::write(folder.path().join("checkpoint"), back.note.to_text()).unwrap();
     for text in ["another", "history", "altogether"] {
         log.append(&note(text), &writer()).unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use custody::keys::SigningKey;
+use custody::keys::{Signer, SigningKey};
 
 use crate::failure::{Failure, Outcome};
 use crate::session::{self, Session};
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-fn make(passphrase: bool, session: &Session) -> Result<SigningKey, Failure> {
+fn make(passphrase: bool, session: &Session) -> Result<Box<dyn Signer>, Failure> {
     let path = session.key_path()?;
     if path.exists() {
         return Err(Failure::new(format!("refusing to overwrite the key {path:?}"))
@@ -76,5 +76,5 @@ fn make(passphrase: bool, session: &Session) -> Result<SigningKey, Failure> {
     let key = SigningKey::generate()?;
     key.save(&path, passphrase.as_deref())?;
     session.ui.say("made a new key; keep a copy of it where the evidence is not");
-    Ok(key)
+    Ok(Box::new(key))
 }

@@ -13,7 +13,7 @@ use super::tables::{ChunkRow, segment_name};
 use super::writer::put;
 use crate::digest::Hasher;
 use crate::entry::{EntryType, NewEntry};
-use crate::keys::SigningKey;
+use crate::keys::Signer;
 
 const VERIFY_SHEET: &str = include_str!("verify_sheet.md");
 
@@ -47,8 +47,9 @@ impl SealFiles {
 ///
 /// # Errors
 ///
-/// [`Error::Write`], [`Error::Read`], [`Error::Refused`] for a manifest that cannot be told in strict JSON.
-pub fn seal(store: &Arc<dyn BundleStore>, manifest: &Manifest, key: &SigningKey) -> Result<SealFiles> {
+/// [`Error::Write`], [`Error::Read`], [`Error::Refused`] for a manifest that cannot be told in strict JSON, or when the
+/// key does not sign.
+pub fn seal(store: &Arc<dyn BundleStore>, manifest: &Manifest, key: &dyn Signer) -> Result<SealFiles> {
     let bytes = manifest.to_bytes()?;
     let refused = |error: &dyn std::fmt::Display| Error::Refused { reason: error.to_string() };
     let pem = key.verifying_key().to_pem().map_err(|error| refused(&error))?;
@@ -57,7 +58,8 @@ pub fn seal(store: &Arc<dyn BundleStore>, manifest: &Manifest, key: &SigningKey)
     let sheet = verify_sheet(store, manifest)?;
     listed.push(put(&**store, "VERIFY.md", sheet.as_bytes())?);
     let manifest_file = put(&**store, "manifest.json", &bytes)?;
-    let signature = put(&**store, "manifest.json.sig", &key.sign(&bytes))?;
+    let signature = key.sign(&bytes).map_err(|error| refused(&error))?;
+    let signature = put(&**store, "manifest.json.sig", &signature)?;
     listed.extend([manifest_file.clone(), signature.clone()]);
     listed.extend(manifest.streams.iter().flat_map(Stream::files).cloned());
     listed.sort_by(|a, b| a.path.cmp(&b.path));
