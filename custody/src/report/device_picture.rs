@@ -7,19 +7,37 @@ use crate::bundle::{Extent, State};
 /// Width of the picture in its own units.
 const WIDTH: u64 = 1000;
 
-/// One bar of the picture.
-#[derive(Debug, Serialize, PartialEq, Eq)]
-pub(super) struct Bar {
-    x: u64,
-    w: u64,
-    fill: &'static str,
+/// The picture of a stream, from its first byte at the left to its last at the right, over a width of 1000.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct DevicePicture {
+    /// What it shows.
+    pub title: String,
+    /// The same in words, for those who cannot see it.
+    pub words: String,
+    /// The bars in order, without a gap between them.
+    pub bars: Vec<Bar>,
+    /// The colours.
+    pub key: Vec<Key>,
+}
+
+/// One bar of a picture.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Bar {
+    /// Its left edge, of 1000.
+    pub x: u64,
+    /// Its width, of 1000.
+    pub w: u64,
+    /// Its colour, as `#rrggbb`.
+    pub fill: &'static str,
 }
 
 /// A colour and what it means.
-#[derive(Debug, Serialize, PartialEq, Eq)]
-pub(super) struct Key {
-    state: &'static str,
-    fill: &'static str,
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Key {
+    /// What it means.
+    pub words: String,
+    /// The colour, as `#rrggbb`.
+    pub fill: &'static str,
 }
 
 /// The bars and their key. A state that would be narrower than the eye sees is still drawn one unit wide, and
@@ -50,7 +68,8 @@ pub(super) fn picture(extents: &[Extent], size: u64) -> (Vec<Bar>, Vec<Key>) {
         }
         x += w;
     }
-    let key = seen.into_iter().map(|state| Key { state: state.word(), fill: fill(state) }).collect();
+    let key =
+        seen.into_iter().map(|state| Key { words: state.word().to_owned(), fill: fill(state) }).collect();
     (bars, key)
 }
 

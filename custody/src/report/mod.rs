@@ -3,7 +3,10 @@
 //! One model, made from the files of a case and nothing else: no clock, no network. The same heads of the logs give
 //! the same bytes. Text that comes from evidence or people is escaped everywhere.
 
-mod device_picture;
+pub mod device_picture;
+pub mod document;
+mod first_document;
+pub mod holder_picture;
 mod model;
 mod words;
 
@@ -14,6 +17,7 @@ use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::verify::Verification;
 
+pub use document::Document;
 pub use model::Report;
 
 const TEMPLATE: &str = include_str!("template.html");

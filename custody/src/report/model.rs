@@ -19,118 +19,118 @@ const GAP_NS: i64 = 24 * 3600 * 1_000_000_000;
 /// Everything that the report says.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    case: CasePart,
-    verdict: VerdictPart,
-    limits: Vec<String>,
-    exhibits: Vec<ExhibitPart>,
-    logs: Vec<LogPart>,
-    gap_words: &'static str,
-    timelines: Vec<TimelinePart>,
-    checks: Vec<CheckPart>,
-    heads: Vec<HeadPart>,
-    tool: String,
+    pub(super) case: CasePart,
+    pub(super) verdict: VerdictPart,
+    pub(super) limits: Vec<String>,
+    pub(super) exhibits: Vec<ExhibitPart>,
+    pub(super) logs: Vec<LogPart>,
+    pub(super) gap_words: &'static str,
+    pub(super) timelines: Vec<TimelinePart>,
+    pub(super) checks: Vec<CheckPart>,
+    pub(super) heads: Vec<HeadPart>,
+    pub(super) tool: String,
 }
 
 #[derive(Debug, Serialize)]
-struct CasePart {
-    id: String,
-    name: String,
-    rows: Vec<RowPart>,
+pub(super) struct CasePart {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) rows: Vec<RowPart>,
 }
 
 #[derive(Debug, Serialize)]
-struct RowPart {
-    label: &'static str,
-    value: String,
-    cite: Option<String>,
+pub(super) struct RowPart {
+    pub(super) label: &'static str,
+    pub(super) value: String,
+    pub(super) cite: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct VerdictPart {
-    word: String,
-    tone: &'static str,
-    sentence: String,
-    anchors: String,
+pub(super) struct VerdictPart {
+    pub(super) word: String,
+    pub(super) tone: &'static str,
+    pub(super) sentence: String,
+    pub(super) anchors: String,
 }
 
 #[derive(Debug, Serialize)]
-struct FaultPart {
-    place: String,
-    words: String,
+pub(super) struct FaultPart {
+    pub(super) place: String,
+    pub(super) words: String,
 }
 
 #[derive(Debug, Serialize)]
-struct ExhibitPart {
-    id: String,
-    name: String,
-    kind: String,
-    size_words: String,
-    sha256: String,
-    verdict: String,
-    rows: Vec<RowPart>,
-    streams: Vec<StreamPart>,
-    faults: Vec<FaultPart>,
+pub(super) struct ExhibitPart {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) size_words: String,
+    pub(super) sha256: String,
+    pub(super) verdict: String,
+    pub(super) rows: Vec<RowPart>,
+    pub(super) streams: Vec<StreamPart>,
+    pub(super) faults: Vec<FaultPart>,
 }
 
 #[derive(Debug, Serialize)]
-struct StreamPart {
-    name: String,
-    size: u64,
-    size_words: String,
-    chunks: u64,
-    picture: Vec<Bar>,
-    key: Vec<Key>,
-    states: Vec<StatePart>,
-    unreadable: String,
+pub(super) struct StreamPart {
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) size_words: String,
+    pub(super) chunks: u64,
+    pub(super) picture: Vec<Bar>,
+    pub(super) key: Vec<Key>,
+    pub(super) states: Vec<StatePart>,
+    pub(super) unreadable: String,
 }
 
 #[derive(Debug, Serialize)]
-struct StatePart {
-    state: &'static str,
-    bytes: String,
-    share: String,
-    meaning: &'static str,
+pub(super) struct StatePart {
+    pub(super) state: &'static str,
+    pub(super) bytes: String,
+    pub(super) share: String,
+    pub(super) meaning: &'static str,
 }
 
 #[derive(Debug, Serialize)]
-struct LogPart {
-    title: String,
-    entries: Vec<EntryPart>,
-    faults: Vec<FaultPart>,
+pub(super) struct LogPart {
+    pub(super) title: String,
+    pub(super) entries: Vec<EntryPart>,
+    pub(super) faults: Vec<FaultPart>,
 }
 
 #[derive(Debug, Serialize)]
-struct EntryPart {
-    seq: u64,
-    time: String,
+pub(super) struct EntryPart {
+    pub(super) seq: u64,
+    pub(super) time: String,
     #[serde(rename = "type")]
-    kind: String,
-    by: String,
-    what: String,
-    gap: Option<String>,
+    pub(super) kind: String,
+    pub(super) by: String,
+    pub(super) what: String,
+    pub(super) gap: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct TimelinePart {
-    exhibit: String,
-    time: String,
-    what: String,
-    cite: String,
+pub(super) struct TimelinePart {
+    pub(super) exhibit: String,
+    pub(super) time: String,
+    pub(super) what: String,
+    pub(super) cite: String,
 }
 
 #[derive(Debug, Serialize)]
-struct CheckPart {
-    title: &'static str,
-    command: String,
-    expect: String,
+pub(super) struct CheckPart {
+    pub(super) title: &'static str,
+    pub(super) command: String,
+    pub(super) expect: String,
 }
 
 #[derive(Debug, Serialize)]
-struct HeadPart {
-    log: String,
-    size: u64,
-    root: String,
-    origin: String,
+pub(super) struct HeadPart {
+    pub(super) log: String,
+    pub(super) size: u64,
+    pub(super) root: String,
+    pub(super) origin: String,
 }
 
 pub(super) fn collect(case: &Case, verification: &Verification) -> Result<Report> {
