@@ -226,6 +226,7 @@ impl From<Moment> for EntryTime {
 ///
 /// All texts are in their stored form: see [`strict_json::escape_text`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Line")]
 pub struct Entry {
     /// Version of the format; 1.
     pub v: u64,
@@ -264,13 +265,58 @@ impl Entry {
         if line.len() > MAX_ENTRY {
             return Err(Error::malformed("entry", format!("{} bytes; at most {MAX_ENTRY}", line.len())));
         }
-        let value = strict_json::parse(line)?;
-        serde_json::from_value(value).map_err(|error| Error::malformed("entry", error.to_string()))
+        strict_json::read(line)
     }
 
     /// A fact of `how`, where it is a text.
     pub fn how_text(&self, key: &str) -> Option<&str> {
         self.about.how.get(key).and_then(Value::as_str)
+    }
+}
+
+/// All fields of an entry side by side, as they stand in its line: so each is read where it stands, and once.
+#[derive(Deserialize)]
+struct Line {
+    v: u64,
+    seq: u64,
+    prev: Digest,
+    id: String,
+    #[serde(rename = "type")]
+    kind: EntryType,
+    time: EntryTime,
+    #[serde(default)]
+    actor: Actor,
+    #[serde(default)]
+    tool: Tool,
+    #[serde(default)]
+    host: Host,
+    case: Option<String>,
+    exhibit: Option<String>,
+    #[serde(default)]
+    subject: Vec<Subject>,
+    why: Option<Why>,
+    #[serde(default)]
+    how: Map<String, Value>,
+    #[serde(default)]
+    result: Map<String, Value>,
+    #[serde(default)]
+    errors: Map<String, Value>,
+    #[serde(default)]
+    refs: Vec<u64>,
+    #[serde(default)]
+    party_sigs: Vec<Value>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+impl From<Line> for Entry {
+    fn from(line: Line) -> Self {
+        let Line {
+            v, seq, prev, id, kind, time, actor, tool, host, case, exhibit, subject, why, how, ..
+        } = line;
+        let Line { result, errors, refs, party_sigs, other, .. } = line;
+        let about = About { case, exhibit, subject, why, how, result, errors, refs, party_sigs, other };
+        Self { v, seq, prev, id, kind, time, actor, tool, host, about }
     }
 }
 

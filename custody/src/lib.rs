@@ -24,6 +24,7 @@ mod log_walk;
 pub mod merkle;
 pub mod report;
 pub mod strict_json;
+mod strict_spelling;
 mod timeline_check;
 mod twin_hash;
 pub mod verify;

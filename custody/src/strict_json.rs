@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -32,15 +33,18 @@ pub fn to_line(value: &Value) -> Result<String> {
 ///
 /// [`Error::StrictJson`] when the bytes are anything else than what [`to_line`] writes for that value.
 pub fn parse(bytes: &[u8]) -> Result<Value> {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| fault(error.column().saturating_sub(1), format!("unreadable: {error}")))?;
-    let line = to_line(&value)?;
-    if line.as_bytes() != bytes {
-        // A repeated key, a space, an escape that need not be one: all show as a difference here.
-        let offset = line.bytes().zip(bytes).take_while(|(ours, theirs)| ours == *theirs).count();
-        return Err(fault(offset, "not the canonical spelling (key order, repeated key, space or escape)"));
-    }
-    Ok(value)
+    read(bytes)
+}
+
+/// Reads one strict JSON value of a known shape.
+///
+/// # Errors
+///
+/// [`Error::StrictJson`] when the bytes are not in the one spelling, or the value has another shape.
+pub(crate) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T> {
+    crate::strict_spelling::check(bytes)?;
+    serde_json::from_slice(bytes)
+        .map_err(|error| fault(error.column().saturating_sub(1), format!("unreadable: {error}")))
 }
 
 /// Makes any bytes into text that strict JSON can hold, reversibly.
@@ -162,7 +166,7 @@ fn hex_digit(digit: u8) -> Option<u8> {
     }
 }
 
-fn fault(offset: usize, why: impl Into<String>) -> Error {
+pub(crate) fn fault(offset: usize, why: impl Into<String>) -> Error {
     Error::StrictJson { offset, why: why.into() }
 }
 
