@@ -32,6 +32,11 @@ impl Ui {
         self.json
     }
 
+    /// Whether all is to be told.
+    pub(crate) fn is_verbose(self) -> bool {
+        self.verbose
+    }
+
     /// Whether progress bars are drawn.
     pub(crate) fn draws_progress(self) -> bool {
         self.progress

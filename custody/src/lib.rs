@@ -20,6 +20,7 @@ mod error;
 pub mod keys;
 mod log_head;
 mod log_keys;
+mod log_story;
 mod log_walk;
 pub mod merkle;
 pub mod report;

@@ -6,6 +6,7 @@ use std::io::{BufRead, Read as _};
 use crate::digest::{Digest, sha256};
 use crate::entry::{Entry, EntryType, MAX_ENTRY};
 use crate::error::Result;
+use crate::log_story::Story;
 use crate::merkle::Frontier;
 
 /// What a pass over a log found.
@@ -29,6 +30,8 @@ pub(crate) struct LogWalk {
     pub(crate) fault_count: u64,
     /// Things worth saying that are no faults.
     pub(crate) notes: Vec<String>,
+    /// What the entries tell together.
+    pub(crate) story: Story,
 }
 
 /// The state of a log after a number of lines.
@@ -48,6 +51,8 @@ pub(crate) struct LineFault {
     /// The number of the line, from 0; a log that is right has the entry of that number there.
     pub(crate) line: u64,
     pub(crate) kind: LineFaultKind,
+    /// The line is the first, and not how a log begins: its number is not 0, or it is chained to another.
+    pub(crate) begins: bool,
     pub(crate) words: String,
 }
 
@@ -98,20 +103,24 @@ pub(crate) fn walk(mut log: impl BufRead, wanted: &BTreeSet<u64>) -> Result<LogW
             Ok(entry) => entry,
             Err(error) => {
                 walk.fault(number, LineFaultKind::Spelling, error.to_string());
+                walk.story.see_no_entry();
                 expected_seq += 1;
                 continue;
             }
         };
         if entry.seq != expected_seq {
-            let words =
+            let said =
                 format!("the entry calls itself number {}; number {expected_seq} is due here", entry.seq);
-            walk.fault(number, LineFaultKind::Order, words);
+            let begins = number == 0;
+            let words = if begins { format!("WRONG GENESIS: {said}") } else { said };
+            walk.list(LineFault { line: number, kind: LineFaultKind::Order, begins, words });
         }
         expected_seq = entry.seq.saturating_add(1);
         if entry.prev != prev.unwrap_or(Digest([0; 32])) {
             walk.chain_fault(number);
         }
         walk.look_at(&entry, &last_wall);
+        walk.story.see(&entry);
         last_wall = entry.time.wall.clone();
         if is_landmark(&entry) {
             walk.landmarks.push(entry);
@@ -121,9 +130,13 @@ pub(crate) fn walk(mut log: impl BufRead, wanted: &BTreeSet<u64>) -> Result<LogW
 
 impl LogWalk {
     fn fault(&mut self, line: u64, kind: LineFaultKind, words: String) {
+        self.list(LineFault { line, kind, begins: false, words });
+    }
+
+    fn list(&mut self, fault: LineFault) {
         self.fault_count += 1;
         if self.faults.len() < MOST_FAULTS {
-            self.faults.push(LineFault { line, kind, words });
+            self.faults.push(fault);
         }
     }
 
@@ -131,7 +144,8 @@ impl LogWalk {
     fn chain_fault(&mut self, number: u64) {
         match number.checked_sub(1) {
             None => {
-                self.fault(0, LineFaultKind::Chain, "the first entry must be chained to 64 zeros".to_owned());
+                let words = "WRONG GENESIS: the first entry must be chained to 64 zeros".to_owned();
+                self.list(LineFault { line: 0, kind: LineFaultKind::Chain, begins: true, words });
             }
             Some(before) => {
                 let words = format!("entry {number} was chained to another entry {before} than this one");

@@ -202,7 +202,7 @@ fn a_remembered_size_shows_a_roll_back_and_a_rewrite() {
     cut_log(&bundle_folder, 5);
     roll_back(&bundle_folder, 5);
     let done = verify(&bundle_folder, &options).unwrap();
-    assert!(done.faults[0].words.starts_with("ROLLED BACK: 7 entries were seen before, now there are 5"));
+    assert!(done.faults[0].words.starts_with("ROLLED BACK from 7 to 5"));
     // A broken log is not remembered.
     let mut after = memory.clone();
     done.remember(&mut after);

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use custody::verify::{self, Level, Memory, Options, OutsideAnchors, TrustedKey, Verdict, Verification};
+use custody::verify::{
+    self, Level, Memory, Options, OutsideAnchors, ThreatState, TrustedKey, Verdict, Verification,
+};
 use custody::{EntryType, NewEntry};
 
 use crate::failure::{Failure, Outcome};
@@ -15,7 +17,8 @@ use crate::ui::{self, Ui};
 ///
 /// The verdict is BROKEN, OPEN (not sealed), CONSISTENT (it fits together), SIGNED (by a key you trust), ANCHORED(n)
 /// (n parties outside the presenter's hands vouch for it) or COMPLETE. Nothing outside the case is read but what you
-/// name here. Exit code 3 for BROKEN or an unmet --at-least, 1 for OPEN and for an unsigned tail.
+/// name here. Under it stand the threats T1 to T18 that were found, or that nothing here disproves; -v lists all 18
+/// in full. Exit code 3 for BROKEN or an unmet --at-least, 1 for OPEN and for an unsigned tail.
 ///
 /// Example: exhibit verify ir-2026-017 --trust SHA256:… --at-least SIGNED
 #[derive(Debug, clap::Args)]
@@ -109,6 +112,7 @@ pub(crate) fn print(verification: &Verification, ui: Ui) -> Result<(), Failure> 
     for note in &verification.notes {
         ui.data(&ui::printable(&format!("  note: {note}"), false))?;
     }
+    print_threats(verification, ui)?;
     let counts = &verification.counts;
     ui.say(&format!(
         "checked {}, {}, {} of streams, {}",
@@ -118,6 +122,47 @@ pub(crate) fn print(verification: &Verification, ui: Ui) -> Result<(), Failure> 
         ui::count(counts.entries, "entry", "entries"),
     ));
     Ok(())
+}
+
+/// Prints a line for each threat that was found or that nothing here disproves; with -v all of them, in full.
+fn print_threats(verification: &Verification, ui: Ui) -> Result<(), Failure> {
+    for threat in &verification.threats {
+        let line = format!("  {:<4}{:<12}{}", threat.id, threat.state.word(), threat.words);
+        if ui.is_verbose() {
+            ui.data(&ui::printable(&format!("  {:<4}{}", threat.id, threat.name), false))?;
+            for line in wrapped(&format!("{}: {}", threat.state.word(), threat.words)) {
+                ui.data(&ui::printable(&format!("      {line}"), false))?;
+            }
+        } else if threat.state >= ThreatState::NotProved {
+            ui.data(&one_line(&ui::printable(&line, false)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Words in lines that fit a terminal beside their margin; a longer word stands alone.
+fn wrapped(words: &str) -> Vec<String> {
+    const WIDTH: usize = 74;
+    let mut lines: Vec<String> = Vec::new();
+    for word in words.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// A line cut to the width of a terminal; -v and --json give all of it.
+fn one_line(line: &str) -> String {
+    const WIDTH: usize = 80;
+    if line.chars().count() <= WIDTH {
+        return line.to_owned();
+    }
+    line.chars().take(WIDTH - 1).chain(['…']).collect()
 }
 
 /// The verdict, with what stands beside it.

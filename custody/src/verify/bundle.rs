@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::findings::{FaultKind, Findings, Place};
 use super::log::LogCheck;
 use super::stream::{self, FileHashes, hash_file, unreadable};
-use super::{Counts, Kind, Options, Verification, log, verdict_of};
+use super::{Counts, Kind, Options, Verification, log, threats, verdict_of};
 use crate::bundle::{
     BundleStore, DecryptedStore, Identities, LONGEST_MANIFEST, LocalFolder, Manifest, Stream, Unopened,
 };
@@ -70,6 +70,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     if ciphertext_only {
         done.set_ciphertext_only();
     }
+    done.threats = threats::decide(&done, &log, options);
     Ok(done)
 }
 

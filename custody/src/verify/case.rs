@@ -7,7 +7,9 @@ use super::findings::{FaultKind, Findings, Place};
 use super::log::{self, LogCheck};
 use super::log_files::names_in;
 use super::verdict::Level;
-use super::{Counts, ExhibitVerdict, Kind, Options, Verification, bundle, covering_anchors, verdict_of};
+use super::{
+    Counts, ExhibitVerdict, Kind, Options, Verification, bundle, covering_anchors, threats, verdict_of,
+};
 use crate::case::{exhibits_in, parse_case_file};
 use crate::case_layout;
 use crate::digest::sha256;
@@ -31,6 +33,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     }
     let mut counts = Counts { entries: log.summary.size, files: 1, ..Counts::default() };
     let mut exhibits = Vec::new();
+    let mut threats_of = Vec::new();
     let mut present = BTreeMap::new();
     for exhibit in exhibits_in(folder)? {
         let name = exhibit.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -50,6 +53,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
             findings.faults.push(fault);
         }
         findings.notes.extend(bundle.notes.into_iter().map(|note| format!("{}: {note}", exhibit.id)));
+        threats_of.push((exhibit.id.clone(), bundle.threats));
         exhibits.push(ExhibitVerdict {
             id: exhibit.id.clone(),
             folder: prefix,
@@ -85,6 +89,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         done.set_ciphertext_only();
     }
     done.exhibits = exhibits;
+    done.threats = threats::of_case(threats::decide(&done, &log, options), threats_of);
     Ok(done)
 }
 
@@ -191,12 +196,13 @@ fn bound_by_case(id: &str, folder: &str, log: &LogCheck, options: &Options, bund
         for subject in entry.about.subject.iter().filter(|subject| subject.id == "manifest.json") {
             if subject.sha256 != Some(manifest) {
                 let words = format!("entry {} of the case names another manifest of {folder}", entry.seq);
-                bundle.add_fault(Place::file("manifest.json"), FaultKind::Changed, words);
+                bundle.add_fault(Place::file("manifest.json"), FaultKind::Replaced, words);
             } else if bundle.verdict.level >= Level::Consistent {
                 let anchors = covering_anchors(log, options, entry.seq);
                 bundle.verdict.anchors = bundle.verdict.anchors.max(anchors);
                 if anchors > 0 {
                     bundle.verdict.level = bundle.verdict.level.max(Level::Anchored);
+                    threats::anchored_by_case(&mut bundle.threats, entry.seq, anchors);
                 }
             }
         }

@@ -28,20 +28,60 @@ pub enum FaultKind {
     Manifest,
     /// A signature does not verify.
     Signature,
-    /// A line of the log is no entry in its canonical spelling, or out of order.
+    /// A line of the log is no entry in its canonical spelling.
+    Spelling,
+    /// An entry is out of order, or says what it may not say.
     Entry,
+    /// The log does not begin as it must, or another log's papers lie beside it.
+    Genesis,
     /// An entry was changed, put in or taken out: the chain of hashes breaks.
     Chain,
     /// Entries do not give the root that was signed for them.
     Root,
     /// The log is shorter than something that was signed for it.
     Truncated,
+    /// The log is shorter than the verifier saw it before.
+    RolledBack,
     /// Two different logs were signed under one name.
     Fork,
     /// A key signed what it may not sign.
     Key,
     /// The cached edge of the tree is not the log's.
     Frontier,
+    /// A whole bundle is another than the case's log names.
+    Replaced,
+}
+
+impl FaultKind {
+    /// The threat of the table that shows in it; see [`super::threats`].
+    fn threat(self, place: &Place) -> &'static str {
+        match self {
+            Self::Chunk
+            | Self::Stream
+            | Self::Table
+            | Self::Entry
+            | Self::Chain
+            | Self::Root
+            | Self::Missing
+            | Self::Unlisted
+            | Self::Changed => {
+                if place.file.starts_with(crate::case_layout::TORN_PREFIX) {
+                    "T10"
+                } else {
+                    "T1"
+                }
+            }
+            Self::Truncated => "T2",
+            Self::Genesis => "T3",
+            Self::RolledBack => "T4",
+            Self::Fork => "T5",
+            Self::Signature | Self::Key => "T6",
+            Self::Replaced => "T8",
+            Self::Manifest => "T12",
+            Self::Spelling => "T13",
+            Self::Unreadable | Self::Frontier => "T16",
+        }
+    }
 }
 
 /// Where a fault is. Counting starts at 0, but lines of a table at 1.
@@ -101,8 +141,16 @@ pub struct Fault {
     pub place: Place,
     /// What kind.
     pub kind: FaultKind,
+    /// The threat that shows in it: `T1` to `T18`.
+    pub threat: &'static str,
     /// In words.
     pub words: String,
+}
+
+impl Fault {
+    pub(super) fn new(place: Place, kind: FaultKind, words: String) -> Self {
+        Self { threat: kind.threat(&place), place, kind, words }
+    }
 }
 
 impl std::fmt::Display for Fault {
@@ -123,7 +171,7 @@ impl Findings {
     pub(super) fn fault(&mut self, place: Place, kind: FaultKind, words: impl Into<String>) {
         self.fault_count += 1;
         if self.faults.len() < MOST_LISTED {
-            self.faults.push(Fault { place, kind, words: words.into() });
+            self.faults.push(Fault::new(place, kind, words.into()));
         }
     }
 

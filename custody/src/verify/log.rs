@@ -15,6 +15,7 @@ use crate::entry::{Entry, EntryType};
 use crate::error::Result;
 use crate::keys::VerifyingKey;
 use crate::log_keys::{HOW_ORIGIN, HOW_VKEY, LogKeys};
+use crate::log_story::Story;
 use crate::log_walk::{LineFault, LineFaultKind};
 
 /// What was found out about a log.
@@ -51,6 +52,12 @@ pub(super) struct LogCheck {
     pub(super) trusted: bool,
     /// For each independent anchor: how many entries it covers, and whether a trusted foreign key made it.
     pub(super) anchored: Vec<(u64, bool)>,
+    /// What its entries tell together.
+    pub(super) story: Story,
+    /// The size at which the verifier saw it before and which it was compared with.
+    pub(super) remembered: Option<u64>,
+    /// Checkpoints from outside that were compared with it.
+    pub(super) compared: usize,
 }
 
 impl LogCheck {
@@ -96,8 +103,8 @@ impl Check<'_> {
             let place = Place::entry(0);
             self.findings.fault(
                 place,
-                FaultKind::Key,
-                "neither the first entry nor keys/log.vkey holds a log key",
+                FaultKind::Genesis,
+                "WRONG GENESIS: neither the first entry nor keys/log.vkey holds a log key",
             );
             return LogCheck::default();
         };
@@ -113,7 +120,9 @@ impl Check<'_> {
         self.kept_rule(size);
         self.torn_files(size);
         let anchored = self.anchors(&keys);
-        self.memory();
+        let remembered = self.memory();
+        let outside = self.options.outside.notes.iter().map(|(_, note)| note);
+        let compared = outside.filter(|note| note.checkpoint.origin == self.origin).count();
         self.findings.notes.append(&mut self.files.walk.notes);
         let whole = self.files.walk.frontier.size();
         let mut landmarks = std::mem::take(&mut self.files.walk.landmarks);
@@ -149,6 +158,9 @@ impl Check<'_> {
             genesis_vkey: self.vkey.clone(),
             trusted,
             anchored: anchored.into_iter().map(|(who, (size, _))| (size, !who.is_empty())).collect(),
+            story: std::mem::take(&mut self.files.walk.story),
+            remembered,
+            compared,
         }
     }
 
@@ -160,8 +172,8 @@ impl Check<'_> {
         if let (Some(entry), Some((origin, _))) = (first, &of_entry)
             && entry.how_text(HOW_ORIGIN) != Some(origin)
         {
-            let words = "its origin and the name of its key differ";
-            self.findings.fault(Place::entry(0), FaultKind::Entry, words);
+            let words = "WRONG GENESIS: its origin and the name of its key differ";
+            self.findings.fault(Place::entry(0), FaultKind::Genesis, words);
         }
         let file = self.files.vkey.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
         let file = file.and_then(|text| text.strip_suffix('\n'));
@@ -185,13 +197,13 @@ impl Check<'_> {
         if of_entry.as_ref() != Some(&chosen) {
             self.findings.fault(
                 Place::entry(0),
-                FaultKind::Key,
-                "the first entry does not hold the log's first key",
+                FaultKind::Genesis,
+                "WRONG GENESIS: the first entry does not hold the log's first key",
             );
         }
         if of_file.as_ref() != Some(&chosen) && self.files.vkey.is_some() {
-            let words = "it is not the key that the first entry names";
-            self.findings.fault(Place::file(case_layout::LOG_VKEY), FaultKind::Changed, words);
+            let words = "WRONG GENESIS: it is not the key that the first entry names";
+            self.findings.fault(Place::file(case_layout::LOG_VKEY), FaultKind::Genesis, words);
         }
         let (origin, key) = chosen;
         self.vkey = key.to_vkey(&origin);
@@ -244,8 +256,11 @@ impl Check<'_> {
         let entries = self.files.walk.frontier.size();
         let place = || Place::file(file);
         if signed.checkpoint.origin != self.origin {
-            let words = format!("it is of the log {:?}, not of {:?}", signed.checkpoint.origin, self.origin);
-            self.findings.fault(place(), FaultKind::Fork, words);
+            let words = format!(
+                "WRONG GENESIS: it is of the log {:?}, not of {:?}",
+                signed.checkpoint.origin, self.origin
+            );
+            self.findings.fault(place(), FaultKind::Genesis, words);
             return false;
         }
         let forged = keys.all().iter().any(|key| signed.note.is_forged_for(&self.origin, &key.key));
@@ -254,14 +269,17 @@ impl Check<'_> {
             let (kind, words) = if forged || !known {
                 (FaultKind::Signature, "no signature on it verifies under a key of the log")
             } else {
-                (FaultKind::Key, "signed by a key outside the entries it may sign for")
+                (
+                    FaultKind::Key,
+                    "SIGNED BY KEY OUTSIDE ITS WINDOW: signed by a key outside the entries it may sign for",
+                )
             };
             self.findings.fault(place(), kind, words);
             return false;
         }
         // From here on the checkpoint is what was signed, so the log is at fault.
         if size > entries {
-            let words = format!("TRUNCATED: the log has {entries} entries and {file} says {size}");
+            let words = format!("TRUNCATED: have {entries}, {file} says >={size}");
             self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
             return false;
         }
@@ -287,8 +305,11 @@ impl Check<'_> {
         faults.retain(|fault| reach(fault) < covered);
         for fault in &faults {
             let kind = match fault.kind {
+                LineFaultKind::Spelling => FaultKind::Spelling,
+                // Whatever was cut off before the first line, or put in its place.
+                _ if fault.begins => FaultKind::Genesis,
                 LineFaultKind::Chain => FaultKind::Chain,
-                LineFaultKind::Spelling | LineFaultKind::Order => FaultKind::Entry,
+                LineFaultKind::Order => FaultKind::Entry,
             };
             self.findings.fault(Place::entry(fault.line), kind, fault.words.as_str());
         }
@@ -296,6 +317,12 @@ impl Check<'_> {
         let Some((size, file)) = wrong.into_iter().min() else { return covered };
         let last = size.saturating_sub(1);
         let said = format!("the first {size} entries do not give the root signed in {file}");
+        // What lies there fits a later signed head, so the same keys signed two logs.
+        if size <= good {
+            let words = format!("FORK: two signed heads, size {size}, different root: {said}");
+            self.findings.fault(Place::entry(size.saturating_sub(1)), FaultKind::Fork, words);
+            return covered;
+        }
         if faults.iter().any(|fault| reach(fault) < last) {
             self.findings.fault(Place::file(case_layout::LOG), FaultKind::Root, said);
         } else {
@@ -507,17 +534,18 @@ impl Check<'_> {
         }
     }
 
-    fn memory(&mut self) {
-        let Some(seen) = self.options.memory.of(&self.origin) else { return };
+    /// Compares with what the verifier saw before; gives how many entries that were.
+    fn memory(&mut self) -> Option<u64> {
+        let seen = self.options.memory.of(&self.origin)?;
         let entries = self.files.walk.frontier.size();
         if entries < seen.size {
-            let words =
-                format!("ROLLED BACK: {} entries were seen before, now there are {entries}", seen.size);
-            self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
+            let words = format!("ROLLED BACK from {} to {entries}", seen.size);
+            self.findings.fault(Place::entry(entries), FaultKind::RolledBack, words);
         } else if self.files.walk.at.get(&seen.size).is_none_or(|mark| mark.frontier.root() != seen.root) {
             let words =
                 format!("FORK: the first {} entries had another root when they were seen before", seen.size);
             self.findings.fault(Place::entry(seen.size.saturating_sub(1)), FaultKind::Fork, words);
         }
+        Some(seen.size)
     }
 }

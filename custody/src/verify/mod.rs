@@ -10,6 +10,7 @@ mod findings;
 mod log;
 mod log_files;
 mod stream;
+pub mod threats;
 mod trust;
 mod verdict;
 
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 pub use findings::{Fault, FaultKind, Place};
 pub use log::LogSummary;
+pub use threats::{ThreatFinding, ThreatState};
 pub use trust::{Memory, OutsideAnchors, Remembered, TrustedKey};
 pub use verdict::{Level, Verdict};
 
@@ -127,6 +129,8 @@ pub struct Verification {
     pub counts: Counts,
     /// The log of the case or bundle.
     pub log: LogSummary,
+    /// What is known of each threat, T1 to T18, in order; of a case and all its exhibits together.
+    pub threats: Vec<ThreatFinding>,
     /// SHA-256 of the manifest of a sealed bundle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest_sha256: Option<Digest>,
@@ -158,6 +162,7 @@ impl Verification {
             ciphertext_only: false,
             counts,
             log: log.summary.clone(),
+            threats: Vec::new(),
             manifest_sha256: None,
             exhibits: Vec::new(),
         }
@@ -171,7 +176,9 @@ impl Verification {
 
     fn add_fault(&mut self, place: Place, kind: FaultKind, words: String) {
         self.fault_count += 1;
-        self.faults.push(Fault { place, kind, words });
+        let fault = Fault::new(place, kind, words);
+        threats::add_fault(&mut self.threats, &fault);
+        self.faults.push(fault);
         self.verdict = Verdict { level: Level::Broken, anchors: 0 };
         self.anchors = 0;
         self.sentence = self.verdict.sentence();
@@ -257,7 +264,9 @@ pub fn verify_log(folder: &Path, options: &Options) -> Result<Verification> {
     let last = log.summary.size.saturating_sub(1);
     let verdict = verdict_of(&log, options, &findings, Some(last), false);
     let counts = Counts { entries: log.summary.size, ..Counts::default() };
-    Ok(Verification::new(Kind::Log, folder, verdict, findings, counts, &log))
+    let mut done = Verification::new(Kind::Log, folder, verdict, findings, counts, &log);
+    done.threats = threats::decide(&done, &log, options);
+    Ok(done)
 }
 
 /// The first fault of a log, in words; `None` when it verifies.
