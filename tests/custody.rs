@@ -19,5 +19,9 @@ mod keys_of_a_log;
 mod other_tools;
 #[path = "custody/support.rs"]
 mod support;
+#[path = "support/test_authority.rs"]
+mod test_authority;
+#[path = "custody/time_stamps.rs"]
+mod time_stamps;
 #[path = "custody/truncation.rs"]
 mod truncation;
