@@ -357,6 +357,17 @@ pub(super) fn to_pem<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> St
     text
 }
 
+/// The certificates of several PEM texts, each once.
+pub(super) fn merged_pem(texts: &[&str]) -> String {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    for one in texts.iter().flat_map(|text| from_pem(text).unwrap_or_default()) {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    to_pem(all.iter().map(Vec::as_slice))
+}
+
 /// The first part of a distinguished name of this kind.
 fn name_part(name: &[u8], id: &[u8]) -> Option<String> {
     let mut sets = Reader::only(name, SEQUENCE).ok()?.inner();
@@ -388,7 +399,7 @@ pub(super) fn refuse(why: impl Into<String>) -> Error {
 }
 
 /// Why, without the label before it.
-pub(super) fn words_of(error: Error) -> String {
+pub(crate) fn words_of(error: Error) -> String {
     match error {
         Error::Malformed { why, .. } => why,
         other => other.to_string(),

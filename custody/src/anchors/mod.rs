@@ -8,14 +8,28 @@
 //! strangers: sizes are bounded, nothing is believed before it is verified.
 
 mod certificate;
+mod cosignature;
 mod der;
+mod making;
+mod picture;
 mod public_key;
+mod receipt;
 mod time_stamp;
+mod witness;
 
+pub use cosignature::Cosignature;
+pub use making::{
+    Asked, HOW_CHECKPOINT, HOW_COVERS, HOW_KIND, HOW_URL, HOW_WAITING_SINCE, KIND_COSIGNATURE, KIND_TIME_STAMP, Parties,
+    Pending, anchor, import_anchor, pending,
+};
+pub use receipt::{Receipt, eight_words};
 pub use time_stamp::{
     Authorities, MOST_TIME_STAMP, QUERY_TYPE, REPLY_TYPE, Stamped, TimeStamp, TimeStampRequest,
     request_time_stamp,
 };
+pub use witness::{CosignRequest, MOST_REQUEST, Witness, ask_witness, cosign};
+
+pub(crate) use certificate::words_of;
 
 use crate::error::Result;
 

@@ -112,6 +112,15 @@ impl Authorities {
         self.0.is_empty()
     }
 
+    /// Adds all of another set, as far as there is room.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        for one in &other.0 {
+            if self.0.len() < MOST_CERTIFICATES && !self.0.contains(one) {
+                self.0.push(one.clone());
+            }
+        }
+    }
+
     fn parsed(&self) -> Vec<Certificate<'_>> {
         self.0.iter().filter_map(|der| Certificate::parse(der).ok()).collect()
     }
@@ -234,6 +243,22 @@ impl TimeStamp {
     pub fn certificates_pem(&self) -> String {
         let parts = self.parts();
         certificate::to_pem(parts.iter().flat_map(|parts| parts.certificates.iter().map(|one| one.whole)))
+    }
+
+    /// The SHA-256 that it is over, when it is over one.
+    pub(crate) fn sha256_imprint(&self) -> Option<[u8; 32]> {
+        if self.hash == HashKind::Sha256 { self.imprint.as_slice().try_into().ok() } else { None }
+    }
+
+    /// Who signed it, when everything holds but that no root is known above the signer.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Malformed`] when something in the token itself does not hold.
+    pub fn signer(&self, data: &[u8], helpers: &str) -> Result<String> {
+        let kept = certificate::from_pem(helpers).unwrap_or_default();
+        let kept: Vec<_> = kept.iter().filter_map(|der| Certificate::parse(der).ok()).collect();
+        self.check(data, &kept).map(|(signer, _)| signer.name())
     }
 
     /// Verifies it over these bytes, at its own time, up to a root that the verifier brings.
