@@ -21,5 +21,9 @@ mod other_tools;
 mod support;
 #[path = "custody/threats.rs"]
 mod threats;
+#[path = "support/test_authority.rs"]
+mod test_authority;
+#[path = "custody/time_stamps.rs"]
+mod time_stamps;
 #[path = "custody/truncation.rs"]
 mod truncation;

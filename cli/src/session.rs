@@ -167,6 +167,21 @@ pub(crate) fn passphrase_from_environment() -> Option<String> {
     std::env::var(PASSPHRASE_VARIABLE).ok().filter(|passphrase| !passphrase.is_empty())
 }
 
+/// `$XDG_CONFIG_HOME/exhibit/NAME`, or `~/.config/exhibit/NAME`: what a person set for all cases.
+#[allow(clippy::disallowed_methods, reason = "cli is where settings enter")]
+pub(crate) fn settings_file(name: &str) -> Result<PathBuf, Failure> {
+    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    let none = || Failure::usage("neither XDG_CONFIG_HOME nor HOME says where settings are kept");
+    config.or_else(home).map(|config| config.join("exhibit").join(name)).ok_or_else(none)
+}
+
+/// `$XDG_DATA_HOME/exhibit/NAME`, beside the keys.
+pub(crate) fn data_file(name: &str) -> Result<PathBuf, Failure> {
+    let keys = keys_folder()?;
+    Ok(keys.parent().unwrap_or(&keys).join(name))
+}
+
 /// `$XDG_DATA_HOME/exhibit/keys`, or `~/.local/share/exhibit/keys`.
 #[allow(clippy::disallowed_methods, reason = "cli is where settings enter")]
 fn keys_folder() -> Result<PathBuf, Failure> {

@@ -77,6 +77,21 @@ impl SignedNote {
         Ok(())
     }
 
+    /// Adds a line that somebody else signed, unless it is there already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] when its name is no signer's.
+    pub fn add_line(&mut self, line: NoteSignature) -> Result<()> {
+        if !is_note_name(&line.name) || line.signature.is_empty() {
+            return Err(bad("a signature has no name or no bytes"));
+        }
+        if !self.signatures.contains(&line) {
+            self.signatures.push(line);
+        }
+        Ok(())
+    }
+
     /// Reads a note.
     ///
     /// # Errors
@@ -109,6 +124,15 @@ impl SignedNote {
             whole.push_str(&format!("— {} {}\n", line.name, STANDARD.encode(bytes)));
         }
         whole
+    }
+
+    /// Reads signature lines alone, as a witness answers them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] when one is none.
+    pub fn parse_lines(text: &str) -> Result<Vec<NoteSignature>> {
+        text.lines().map(parse_signature).collect()
     }
 
     /// What is signed, its last line feed included.

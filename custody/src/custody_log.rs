@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::keys::{Signer, VerifyingKey, random};
 use crate::log_head::{Head, read_head, walk_to_checkpoint};
 use crate::log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY, LogKeys};
-use crate::merkle::Frontier;
+use crate::merkle::{Frontier, leaf_hash};
 
 /// In `how` of an entry that was written where locks cannot be relied on: the kind of file system.
 pub const HOW_SINGLE_WRITER: &str = "single_writer";
@@ -237,21 +237,92 @@ impl CustodyLog {
         new: NewEntry,
         writer: &Writer<'_>,
     ) -> Result<Appended> {
+        self.append_anchors(&[(name, bytes)], new, writer)
+    }
+
+    /// Stores several files in `anchors/` and appends the one entry that names them, as
+    /// [`CustodyLog::append_anchor`] does one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CustodyLog::append_anchor`].
+    pub fn append_anchors(
+        &self,
+        files: &[(&str, &[u8])],
+        new: NewEntry,
+        writer: &Writer<'_>,
+    ) -> Result<Appended> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-            return Err(Error::malformed("anchor name", format!("{name:?}")));
+        let mut entry = new;
+        for (name, bytes) in files {
+            if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+                return Err(Error::malformed("anchor name", format!("{name:?}")));
+            }
+            let id = format!("{}/{name}", case_layout::ANCHORS);
+            entry = entry.subject(&id, bytes.len() as u64, sha256(bytes));
         }
-        let id = format!("{}/{name}", case_layout::ANCHORS);
-        let entry = new.subject(&id, bytes.len() as u64, sha256(bytes));
         self.append_after(&entry, writer, |folder| {
-            let path = folder.join(&id);
             let into = folder.join(case_layout::ANCHORS);
             plain_folder(&into)?;
-            if read_small(&path, MOST_ANCHOR)?.is_none_or(|there| there != bytes) {
-                write_new(&path, bytes)?;
+            for (name, bytes) in files {
+                let path = into.join(name);
+                if read_small(&path, MOST_ANCHOR)?.is_none_or(|there| there != *bytes) {
+                    write_new(&path, bytes)?;
+                }
             }
             sync_folder(&into)
         })
+    }
+
+    /// Keeps the newest checkpoint whole under `checkpoints/`, where an anchor can be made over it, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LogBroken`] when the log does not fit its checkpoint, [`Error::SharedFilesystem`], [`Error::Read`]
+    /// and [`Error::Write`].
+    pub fn keep_checkpoint(&self, writer: &Writer<'_>) -> Result<SignedCheckpoint> {
+        let mut held = HeldLog::lock(self, writer)?;
+        let head = read_head(&self.folder, &self.origin, &mut held.file)?;
+        let kept = case_layout::kept_checkpoint(&self.folder, head.checkpoint.checkpoint.size);
+        let note = head.checkpoint.note.to_text();
+        let into = self.folder.join(case_layout::CHECKPOINTS);
+        plain_folder(&into)?;
+        match read_small(&kept, MAX_NOTE as u64)? {
+            Some(there) if there == note.as_bytes() => {}
+            Some(_) => {
+                let why = format!("{kept:?} is another checkpoint of the same size");
+                return Err(Error::LogBroken { path: case_layout::log(&self.folder), why });
+            }
+            None => {
+                let temporary = case_layout::LEFTOVERS.get(2).copied().unwrap_or_default();
+                replace(&kept, &self.folder.join(temporary), note.as_bytes())?;
+                sync_folder(&into)?;
+            }
+        }
+        Ok(head.checkpoint)
+    }
+
+    /// The hashes of the first `size` entries as leaves of the tree, for proofs. 32 bytes each are held.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], or [`Error::LogBroken`] when there are fewer.
+    pub fn leaf_hashes(&self, size: u64) -> Result<Vec<Digest>> {
+        let path = case_layout::log(&self.folder);
+        let file = lock_shared(&path)?;
+        let mut lines = BufReader::new(&file);
+        let (mut line, mut leaves) = (Vec::new(), Vec::new());
+        while (leaves.len() as u64) < size {
+            line.clear();
+            let read = (&mut lines).take(MAX_ENTRY as u64 + 1).read_until(b'\n', &mut line);
+            read.map_err(|source| Error::Read { path: path.clone(), source })?;
+            if line.pop() != Some(b'\n') {
+                let why = format!("{} whole entries where {size} are due", leaves.len());
+                return Err(Error::LogBroken { path, why });
+            }
+            leaves.push(leaf_hash(&line));
+        }
+        Ok(leaves)
     }
 
     /// Reads all entries. Waits while somebody appends; never changes anything.
@@ -479,7 +550,7 @@ fn recovery(entries: u64, length: u64, sha256_of_tail: Digest, aside: &[(String,
 }
 
 /// All checkpoints under `checkpoints/` that can be read as such.
-fn kept_checkpoints(folder: &Path) -> Result<Vec<SignedCheckpoint>> {
+pub(crate) fn kept_checkpoints(folder: &Path) -> Result<Vec<SignedCheckpoint>> {
     let path = folder.join(case_layout::CHECKPOINTS);
     let fault = |source| Error::Read { path: path.clone(), source };
     let mut kept = Vec::new();

@@ -62,6 +62,14 @@ pub enum Error {
         /// The key it should be by.
         fingerprint: String,
     },
+    /// An authority or witness gave no answer.
+    #[error("failed to get an answer from {url}: {why}")]
+    Post {
+        /// Who was asked.
+        url: String,
+        /// What went wrong.
+        why: String,
+    },
     /// A custody log does not fit its checkpoint, or has none; it takes no further entry.
     #[error("custody log {path:?} is broken and takes no entry: {why}")]
     LogBroken {

@@ -23,6 +23,8 @@ use crate::error::{Error, Result};
 
 /// The C2SP signature type of Ed25519 in a signed note.
 const NOTE_ED25519: u8 = 1;
+/// The C2SP signature type of an Ed25519 cosignature with a time.
+const NOTE_COSIGNATURE: u8 = 4;
 /// What OWASP advises for PBKDF2-SHA256.
 const PBKDF2_ROUNDS: u32 = 600_000;
 
@@ -222,14 +224,32 @@ impl VerifyingKey {
 
     /// The key id in a signed note: the first 4 bytes of `SHA-256(name || LF || 0x01 || key)`.
     pub fn note_id(&self, name: &str) -> [u8; 4] {
-        let [a, b, c, d, ..] = sha256(&[name.as_bytes(), b"\n", &[NOTE_ED25519], self.as_bytes()].concat()).0;
-        [a, b, c, d]
+        self.id_of_type(NOTE_ED25519, name)
+    }
+
+    /// The key id of its cosignatures: the same with `0x04` (C2SP tlog-cosignature).
+    pub fn cosigner_id(&self, name: &str) -> [u8; 4] {
+        self.id_of_type(NOTE_COSIGNATURE, name)
     }
 
     /// The key as a C2SP verifier key: `name+hex(note id)+base64(0x01 || key)`.
     pub fn to_vkey(&self, name: &str) -> String {
-        let key = STANDARD.encode([&[NOTE_ED25519], self.as_bytes().as_slice()].concat());
-        format!("{name}+{}+{key}", hex::encode(self.note_id(name)))
+        self.vkey_of_type(NOTE_ED25519, name)
+    }
+
+    /// The key as the C2SP verifier key of a cosigner: `name+hex(cosigner id)+base64(0x04 || key)`.
+    pub fn to_cosigner_vkey(&self, name: &str) -> String {
+        self.vkey_of_type(NOTE_COSIGNATURE, name)
+    }
+
+    fn id_of_type(&self, kind: u8, name: &str) -> [u8; 4] {
+        let [a, b, c, d, ..] = sha256(&[name.as_bytes(), b"\n", &[kind], self.as_bytes()].concat()).0;
+        [a, b, c, d]
+    }
+
+    fn vkey_of_type(&self, kind: u8, name: &str) -> String {
+        let key = STANDARD.encode([&[kind], self.as_bytes().as_slice()].concat());
+        format!("{name}+{}+{key}", hex::encode(self.id_of_type(kind, name)))
     }
 
     /// Reads a C2SP verifier key: its name and key.
@@ -239,20 +259,33 @@ impl VerifyingKey {
     /// [`Error::Malformed`] when it is none, its id does not fit, or its base64 is not canonical;
     /// [`Error::Key`] when the key itself is none.
     pub fn from_vkey(vkey: &str) -> Result<(String, Self)> {
+        Self::from_vkey_of_type(NOTE_ED25519, vkey)
+    }
+
+    /// Reads the C2SP verifier key of a cosigner: its name and key.
+    ///
+    /// # Errors
+    ///
+    /// As [`VerifyingKey::from_vkey`].
+    pub fn from_cosigner_vkey(vkey: &str) -> Result<(String, Self)> {
+        Self::from_vkey_of_type(NOTE_COSIGNATURE, vkey)
+    }
+
+    fn from_vkey_of_type(kind: u8, vkey: &str) -> Result<(String, Self)> {
         let bad = |why: &str| Error::malformed("verifier key", format!("{vkey:?}: {why}"));
         let mut parts = vkey.splitn(3, '+');
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(bad("not name+id+key"));
         };
         let bytes = STANDARD.decode(key).map_err(|_| bad("its key is not canonical base64"))?;
-        let Some((&[NOTE_ED25519], key)) = bytes.split_first_chunk::<1>() else {
-            return Err(bad("not of type Ed25519"));
+        let Some((_, key)) = bytes.split_first_chunk::<1>().filter(|([found], _)| *found == kind) else {
+            return Err(bad(&format!("not of type {kind:#04x}, which is due here")));
         };
         let key = Self::from_bytes(key.try_into().map_err(|_| bad("its key is not 32 bytes"))?)?;
         if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(bad("its name is empty or holds a space"));
         }
-        if key.to_vkey(name) != vkey {
+        if key.vkey_of_type(kind, name) != vkey {
             return Err(bad(&format!("its id {id:?} does not fit")));
         }
         Ok((name.to_owned(), key))

@@ -65,7 +65,7 @@ pub(crate) fn read_head(folder: &Path, origin: &str, log: &mut File) -> Result<H
         return Ok(Head { checkpoint, frontier, last, end, tail: None });
     }
     let (_, mark) = walk_to_checkpoint(&path, &checkpoint, log, BTreeSet::new())?;
-    let Mark { mut frontier, mut end, last } = mark;
+    let Mark { mut frontier, mut end, last, .. } = mark;
     let mut last = last.unwrap_or(Digest([0; 32]));
     let mut bytes = Vec::new();
     log.seek(SeekFrom::Start(end)).map_err(fault)?;

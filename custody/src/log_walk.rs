@@ -43,6 +43,8 @@ pub(crate) struct Mark {
     pub(crate) end: u64,
     /// SHA-256 of the last of those lines.
     pub(crate) last: Option<Digest>,
+    /// The latest time that an entry among them claims.
+    pub(crate) latest_wall: String,
 }
 
 /// A line that is wrong.
@@ -75,11 +77,16 @@ const MOST_NOTES: usize = 100;
 pub(crate) fn walk(mut log: impl BufRead, wanted: &BTreeSet<u64>) -> Result<LogWalk, std::io::Error> {
     let mut walk = LogWalk::default();
     let mut expected_seq = 0;
-    let mut last_wall = String::new();
+    let (mut last_wall, mut latest_wall) = (String::new(), String::new());
     let mut line = Vec::new();
     loop {
         if wanted.contains(&walk.frontier.size()) {
-            let mark = Mark { frontier: walk.frontier.clone(), end: walk.whole_bytes, last: walk.last };
+            let mark = Mark {
+                frontier: walk.frontier.clone(),
+                end: walk.whole_bytes,
+                last: walk.last,
+                latest_wall: latest_wall.clone(),
+            };
             walk.at.insert(mark.frontier.size(), mark);
         }
         line.clear();
@@ -121,7 +128,10 @@ pub(crate) fn walk(mut log: impl BufRead, wanted: &BTreeSet<u64>) -> Result<LogW
         }
         walk.look_at(&entry, &last_wall);
         walk.story.see(&entry);
-        last_wall = entry.time.wall.clone();
+        last_wall.clone_from(&entry.time.wall);
+        if latest_wall < last_wall {
+            latest_wall.clone_from(&last_wall);
+        }
         if is_landmark(&entry) {
             walk.landmarks.push(entry);
         }

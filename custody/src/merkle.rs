@@ -138,6 +138,12 @@ impl Tree {
         Self { levels }
     }
 
+    /// The root.
+    pub fn root(&self) -> Digest {
+        let top = self.levels.last().and_then(|level| level.first());
+        top.copied().unwrap_or_else(|| sha256(b""))
+    }
+
     /// The same proof as [`inclusion_proof`] gives.
     pub fn inclusion_proof(&self, index: usize) -> Option<Vec<Digest>> {
         self.levels.first()?.get(index)?;

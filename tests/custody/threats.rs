@@ -135,7 +135,7 @@ fn acts_without_an_end_gaps_and_a_clock_set_back_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let at = |ns: i64| FixedClock::at(1_795_224_600_000_000_000 + ns);
     let clocks = [at(0), at(14 * HOUR), at(15 * HOUR), at(13 * HOUR)];
-    let with = |n: usize| Writer::new(&KEY, &clocks[n], identity());
+    let with = |n: usize| Writer::new(&*KEY, &clocks[n], identity());
     let log = CustodyLog::create(folder.path(), NewEntry::new(EntryType::LOG_GENESIS), &with(0)).unwrap();
     log.append(&NewEntry::new(EntryType::ACQUIRE_START), &with(1)).unwrap();
     log.append(&note("still reading"), &with(2)).unwrap();

@@ -26,10 +26,11 @@ pub(crate) struct Args {
     /// CASE, a bundle's folder, or CASE:E001
     #[arg(value_name = "CASE|BUNDLE")]
     target: String,
-    /// A folder with checkpoints that were kept elsewhere
+    /// A folder with what was kept elsewhere: checkpoints, receipts, tokens (.tsr), root certificates
     #[arg(long, value_name = "DIR")]
     anchors: Option<PathBuf>,
-    /// A key you trust: a fingerprint, a C2SP vkey, a PEM file or its text; may be given again
+    /// A key you trust: a fingerprint, a C2SP vkey, a PEM file or its text; or a time-stamp authority's root
+    /// certificate (PEM file); may be given again
     #[arg(long, value_name = "KEY")]
     trust: Vec<String>,
     /// Fail unless the verdict is at least this
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let target = Target::open(&args.target)?;
     let mut options = Options { identities: session.identities()?.clone(), ..Options::default() };
     for key in &args.trust {
-        options.trust.push(trusted(key)?);
+        trusted(key, &mut options)?;
     }
     if let Some(folder) = &args.anchors {
         let around = target.case().map_or_else(|| target.folder(), custody::Case::folder);
@@ -189,8 +190,8 @@ fn record(target: &Target, verification: &Verification, session: &Session) {
     session.record_reading(target.case(), entry);
 }
 
-/// A key by its text, or by the file that holds it.
-fn trusted(key: &str) -> Result<TrustedKey, Failure> {
+/// Trusts a key by its text, or by the file that holds it; or the certificates in a file.
+pub(crate) fn trusted(key: &str, options: &mut Options) -> Result<(), Failure> {
     let path = std::path::Path::new(key);
     let text = if path.is_file() {
         std::fs::read_to_string(path)
@@ -198,8 +199,15 @@ fn trusted(key: &str) -> Result<TrustedKey, Failure> {
     } else {
         key.to_owned()
     };
-    TrustedKey::parse(text.trim()).map_err(|error| {
-        Failure::usage(format!("--trust {key:?}: {error}"))
-            .hint("give a fingerprint (SHA256:…), a C2SP vkey, or a PEM public key")
-    })
+    let unfit = |error: custody::Error| {
+        Failure::usage(format!("--trust {key:?}: {error}")).hint(
+            "give a fingerprint (SHA256:…), a C2SP vkey, a PEM public key, or a PEM certificate of an authority",
+        )
+    };
+    if text.contains("-----BEGIN CERTIFICATE-----") {
+        options.authorities.add_pem(&text).map_err(unfit)?;
+    } else {
+        options.trust.push(TrustedKey::parse(text.trim()).map_err(unfit)?);
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Options;
+use super::anchors::{self, AnchorFact, AnchorKind};
 use super::findings::{FaultKind, Findings, Place};
 use super::log_files::{self, LogFiles};
 use crate::case_layout;
@@ -36,8 +37,10 @@ pub struct LogSummary {
     pub signed_by: Vec<String>,
     /// Checkpoints verified, the newest included.
     pub checkpoints: u64,
-    /// The anchors that count, in words.
+    /// The anchors that count, in words, one for each party.
     pub anchors: Vec<String>,
+    /// Every anchor that was found and checked, whether it counts or not.
+    pub anchored: Vec<AnchorFact>,
 }
 
 /// What the checks of a bundle or case need to know about its log.
@@ -50,7 +53,7 @@ pub(super) struct LogCheck {
     pub(super) genesis_vkey: String,
     /// Whether a trusted key stands behind it.
     pub(super) trusted: bool,
-    /// For each independent anchor: how many entries it covers, and whether a trusted foreign key made it.
+    /// For each party that counts: how many entries it covers, and whether it is a trusted key that cosigned.
     pub(super) anchored: Vec<(u64, bool)>,
     /// What its entries tell together.
     pub(super) story: Story,
@@ -72,7 +75,7 @@ impl LogCheck {
 
 /// Verifies the log in `folder`.
 pub(super) fn verify(folder: &Path, options: &Options, findings: &mut Findings) -> Result<LogCheck> {
-    let outside = options.outside.notes.iter().map(|(_, note)| note.checkpoint.size);
+    let outside = options.outside.sizes();
     let remembered = options.memory.sizes();
     let more: BTreeSet<u64> = outside.chain(remembered).collect();
     let Some(files) = log_files::read(folder, &more, findings)? else { return Ok(LogCheck::default()) };
@@ -87,11 +90,11 @@ pub(super) fn verify(folder: &Path, options: &Options, findings: &mut Findings) 
     Ok(check.run())
 }
 
-struct Check<'a> {
-    files: LogFiles,
-    options: &'a Options,
-    findings: &'a mut Findings,
-    origin: String,
+pub(super) struct Check<'a> {
+    pub(super) files: LogFiles,
+    pub(super) options: &'a Options,
+    pub(super) findings: &'a mut Findings,
+    pub(super) origin: String,
     vkey: String,
     /// Checkpoints that a key of the log signed, and whose root the log does not give.
     wrong_roots: Vec<(u64, String)>,
@@ -120,6 +123,7 @@ impl Check<'_> {
         self.kept_rule(size);
         self.torn_files(size);
         let anchored = self.anchors(&keys);
+        let parties: Vec<AnchorFact> = anchors::by_party(&anchored);
         let remembered = self.memory();
         let outside = self.options.outside.notes.iter().map(|(_, note)| note);
         let compared = outside.filter(|note| note.checkpoint.origin == self.origin).count();
@@ -142,7 +146,8 @@ impl Check<'_> {
             torn_bytes: self.files.walk.torn_bytes,
             signed_by: signers.iter().map(VerifyingKey::fingerprint).collect(),
             checkpoints: self.files.kept.len() as u64 + u64::from(self.files.checkpoint.is_some()),
-            anchors: anchored.values().map(|(_, words)| words.clone()).collect(),
+            anchors: parties.iter().map(|fact| fact.words.clone()).collect(),
+            anchored,
         };
         if summary.unsigned_entries > 0 || summary.torn_bytes > 0 {
             self.findings.note(format!(
@@ -157,7 +162,7 @@ impl Check<'_> {
             keys: Some(keys),
             genesis_vkey: self.vkey.clone(),
             trusted,
-            anchored: anchored.into_iter().map(|(who, (size, _))| (size, !who.is_empty())).collect(),
+            anchored: parties.iter().map(|fact| (fact.covers, fact.kind == AnchorKind::Cosignature)).collect(),
             story: std::mem::take(&mut self.files.walk.story),
             remembered,
             compared,
@@ -211,7 +216,7 @@ impl Check<'_> {
         Some(key)
     }
 
-    fn root_fits(&self, signed: &SignedCheckpoint) -> bool {
+    pub(super) fn root_fits(&self, signed: &SignedCheckpoint) -> bool {
         signed.checkpoint.origin == self.origin
             && self
                 .files
@@ -417,119 +422,6 @@ impl Check<'_> {
                     FaultKind::Unlisted,
                     "no log.recovered entry names it",
                 );
-            }
-        }
-    }
-
-    /// Which anchors count, each with the size it covers, by who vouches.
-    fn anchors(&mut self, keys: &LogKeys) -> BTreeMap<String, (u64, String)> {
-        self.anchor_files();
-        let mut found: BTreeMap<String, (u64, String)> = BTreeMap::new();
-        let mut add = |who: String, size: u64, words: String| {
-            let known = found.entry(who).or_insert_with(|| (size, words.clone()));
-            if known.0 < size {
-                *known = (size, words);
-            }
-        };
-        let inside: Vec<SignedCheckpoint> = self
-            .files
-            .checkpoint
-            .iter()
-            .chain(self.files.kept.values())
-            .cloned()
-            .chain(self.files.anchors.values().filter_map(|anchor| anchor.note.clone()))
-            .filter(|note| self.root_fits(note))
-            .collect();
-        let foreign: Vec<_> = self
-            .options
-            .trust
-            .iter()
-            .filter(|trusted| !keys.all().iter().any(|key| trusted.is(&key.key)))
-            .collect();
-        for note in &inside {
-            for trusted in foreign.iter().filter(|trusted| trusted.signed(&note.note)) {
-                let size = note.checkpoint.size;
-                let who = trusted.fingerprint();
-                add(
-                    who.clone(),
-                    size,
-                    format!("the first {size} entries, cosigned by the trusted key {who}"),
-                );
-            }
-        }
-        for (name, note) in &self.options.outside.notes {
-            if note.checkpoint.origin != self.origin {
-                continue;
-            }
-            let size = note.checkpoint.size;
-            let by_log =
-                keys.accept(note) || keys.all().iter().any(|key| key.accepted && note.is_signed_by(&key.key));
-            let witness = foreign.iter().find(|trusted| trusted.signed(&note.note));
-            let damaged = keys.all().iter().any(|key| note.note.is_forged_for(&self.origin, &key.key));
-            if damaged && witness.is_none() {
-                self.findings.note(format!(
-                    "the anchor {name} is damaged: its signature does not verify; not counted"
-                ));
-            } else if self.root_fits(note) {
-                match witness {
-                    Some(trusted) => {
-                        let who = trusted.fingerprint();
-                        let words =
-                            format!("the first {size} entries, cosigned by the trusted key {who} in {name}");
-                        add(who, size, words);
-                    }
-                    None if by_log => {
-                        let words =
-                            format!("the first {size} entries, by the checkpoint kept elsewhere in {name}");
-                        add(String::new(), size, words);
-                    }
-                    None => self
-                        .findings
-                        .note(format!("the anchor {name} is signed by no known key; not counted")),
-                }
-            } else if size > self.files.walk.frontier.size() {
-                let entries = self.files.walk.frontier.size();
-                let words =
-                    format!("TRUNCATED: the log has {entries} entries and the anchor {name} says {size}");
-                self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
-            } else {
-                let words = format!("FORK: the anchor {name} has another root for the first {size} entries");
-                self.findings.fault(Place::entry(size.saturating_sub(1)), FaultKind::Fork, words);
-            }
-        }
-        for name in &self.options.outside.unchecked {
-            self.findings.note(format!("the anchor {name} is not checked by this version; not counted"));
-        }
-        found
-    }
-
-    /// Every file in `anchors/` must be one that an `anchor.made` entry names, and the other way round.
-    fn anchor_files(&mut self) {
-        let mut known = BTreeSet::new();
-        for entry in self.files.walk.landmarks.iter().filter(|entry| entry.kind == EntryType::ANCHOR_MADE) {
-            for subject in entry.about.subject.iter().filter(|subject| subject.id.starts_with("anchors/")) {
-                known.insert(subject.id.clone());
-                match self.files.anchors.get(&subject.id) {
-                    Some(anchor)
-                        if subject.sha256 == Some(anchor.sha256)
-                            && subject.size.is_none_or(|size| size == anchor.size) => {}
-                    Some(_) => {
-                        let words = format!("not the anchor that entry {} recorded", entry.seq);
-                        self.findings.fault(Place::file(&subject.id), FaultKind::Changed, words);
-                    }
-                    None if self.findings.names(&subject.id) => {}
-                    None => {
-                        let words = format!("the anchor that entry {} recorded is not there", entry.seq);
-                        self.findings.fault(Place::file(&subject.id), FaultKind::Missing, words);
-                    }
-                }
-            }
-        }
-        for (path, anchor) in &self.files.anchors {
-            if !known.contains(path) {
-                self.findings.fault(Place::file(path), FaultKind::Unlisted, "no anchor.made entry names it");
-            } else if anchor.note.is_none() {
-                self.findings.note(format!("{path} is not checked by this version; not counted"));
             }
         }
     }

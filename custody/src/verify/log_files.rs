@@ -5,6 +5,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use super::findings::{FaultKind, Findings, Place};
+use crate::anchors::TimeStamp;
 use crate::case_layout;
 use crate::checkpoint::{MAX_NOTE, SignedCheckpoint};
 use crate::custody_log::{MOST_ANCHOR, lock_shared};
@@ -33,6 +34,9 @@ pub(super) struct Anchor {
     pub(super) size: u64,
     pub(super) sha256: Digest,
     pub(super) note: Option<SignedCheckpoint>,
+    pub(super) stamp: Option<TimeStamp>,
+    /// Certificates kept beside a token.
+    pub(super) pem: Option<String>,
 }
 
 /// Reads a log under its shared lock; what is missing or damaged is a fault.
@@ -71,7 +75,9 @@ pub(super) fn read(folder: &Path, more: &BTreeSet<u64>, findings: &mut Findings)
         let path = format!("{}/{name}", case_layout::ANCHORS);
         let Some(bytes) = small(folder, &path, MOST_ANCHOR, findings)? else { continue };
         let note = (bytes.len() <= MAX_NOTE).then(|| SignedCheckpoint::parse(&bytes).ok()).flatten();
-        anchors.insert(path, Anchor { size: bytes.len() as u64, sha256: sha256(&bytes), note });
+        let stamp = if note.is_none() { TimeStamp::parse(&bytes).ok() } else { None };
+        let pem = String::from_utf8(bytes.clone()).ok().filter(|text| text.starts_with("-----BEGIN CERTIFICATE"));
+        anchors.insert(path, Anchor { size: bytes.len() as u64, sha256: sha256(&bytes), note, stamp, pem });
     }
     let mut torn = BTreeMap::new();
     for name in names_in(folder, "")?.into_iter().filter(|name| name.starts_with(case_layout::TORN_PREFIX)) {

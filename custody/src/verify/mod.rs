@@ -4,6 +4,7 @@
 //! anchors. What is wrong is a [`Fault`] with its place, never an error; an [`crate::Error`] means that something
 //! could not be read at all.
 
+mod anchors;
 mod bundle;
 mod case;
 mod findings;
@@ -18,12 +19,14 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use anchors::{AnchorFact, AnchorKind};
 pub use findings::{Fault, FaultKind, Place};
 pub use log::LogSummary;
 pub use threats::{ThreatFinding, ThreatState};
 pub use trust::{Memory, OutsideAnchors, Remembered, TrustedKey};
 pub use verdict::{Level, Verdict};
 
+use crate::anchors::Authorities;
 use crate::bundle::Identities;
 use crate::case_layout;
 use crate::digest::Digest;
@@ -37,8 +40,10 @@ use log::LogCheck;
 pub struct Options {
     /// Keys that are trusted: of examiners, of laboratories, of witnesses.
     pub trust: Vec<TrustedKey>,
-    /// Checkpoints that were kept elsewhere.
+    /// Checkpoints and tokens that were kept elsewhere.
     pub outside: OutsideAnchors,
+    /// Root certificates of time-stamp authorities that are trusted.
+    pub authorities: Authorities,
     /// What was seen before; see [`Verification::remember`].
     pub memory: Memory,
     /// Keys that open what is encrypted; without one that fits, only ciphertext is checked.
@@ -261,7 +266,11 @@ pub fn verify_case(folder: &Path, options: &Options) -> Result<Verification> {
 pub fn verify_log(folder: &Path, options: &Options) -> Result<Verification> {
     let mut findings = Findings::default();
     let log = log::verify(folder, options, &mut findings)?;
-    let last = log.summary.size.saturating_sub(1);
+    // What records an anchor comes after what the anchor covers, and tells of nothing else.
+    let after = |entry: &&crate::entry::Entry| entry.seq < log.summary.size;
+    let trailing = log.landmarks.iter().rev().filter(after).zip((0..log.summary.size).rev());
+    let trailing = trailing.take_while(|(entry, seq)| entry.seq == *seq && entry.kind == EntryType::ANCHOR_MADE);
+    let last = log.summary.size.saturating_sub(1).saturating_sub(trailing.count() as u64);
     let verdict = verdict_of(&log, options, &findings, Some(last), false);
     let counts = Counts { entries: log.summary.size, ..Counts::default() };
     let mut done = Verification::new(Kind::Log, folder, verdict, findings, counts, &log);
@@ -305,9 +314,11 @@ fn verdict_of(
 
 /// How many independent anchors cover entry `seq`.
 ///
-/// When trusted keys were given and none of them stands behind the log, only their own cosignatures count.
+/// When trusted keys were given, and none of them stands behind the log or cosigned this much of it, nothing counts: a
+/// time stamp over a forged log is only a time stamp.
 fn covering_anchors(log: &LogCheck, options: &Options, seq: u64) -> u32 {
-    let any = options.trust.is_empty() || log.trusted;
-    let counts = log.anchored.iter().filter(|(size, foreign)| *size > seq && (any || *foreign)).count();
+    let reach = || log.anchored.iter().filter(|(size, _)| *size > seq);
+    let vouched = options.trust.is_empty() || log.trusted || reach().any(|(_, cosigned)| *cosigned);
+    let counts = if vouched { reach().count() } else { 0 };
     u32::try_from(counts).unwrap_or(u32::MAX)
 }

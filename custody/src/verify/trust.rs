@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::anchors::{Authorities, CosignRequest, Cosignature, Receipt, TimeStamp};
 use crate::checkpoint::{MAX_NOTE, SignedCheckpoint, SignedNote};
 use crate::digest::Digest;
 use crate::durable_file::{read_small, replace, sync_folder};
@@ -19,11 +20,13 @@ pub struct TrustedKey(Form);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Form {
     Key { name: Option<String>, key: VerifyingKey },
+    /// A witness by its verifier key: only its cosignatures count, no plain signature.
+    Cosigner { name: String, key: VerifyingKey },
     Fingerprint(String),
 }
 
 impl TrustedKey {
-    /// Reads a C2SP verifier key, a PEM public key, or a fingerprint (`SHA256:…`).
+    /// Reads a C2SP verifier key (of a log, or of a cosigner), a PEM public key, or a fingerprint (`SHA256:…`).
     ///
     /// # Errors
     ///
@@ -42,6 +45,9 @@ impl TrustedKey {
             }
             return Ok(Self(Form::Fingerprint(text.to_owned())));
         }
+        if let Ok((name, key)) = VerifyingKey::from_cosigner_vkey(text) {
+            return Ok(Self(Form::Cosigner { name, key }));
+        }
         let (name, key) = VerifyingKey::from_vkey(text)?;
         Ok(Self(Form::Key { name: Some(name), key }))
     }
@@ -49,7 +55,7 @@ impl TrustedKey {
     /// Whether this is that key.
     pub fn is(&self, key: &VerifyingKey) -> bool {
         match &self.0 {
-            Form::Key { key: trusted, .. } => trusted == key,
+            Form::Key { key: trusted, .. } | Form::Cosigner { key: trusted, .. } => trusted == key,
             Form::Fingerprint(fingerprint) => *fingerprint == key.fingerprint(),
         }
     }
@@ -57,17 +63,40 @@ impl TrustedKey {
     /// The fingerprint.
     pub fn fingerprint(&self) -> String {
         match &self.0 {
-            Form::Key { key, .. } => key.fingerprint(),
+            Form::Key { key, .. } | Form::Cosigner { key, .. } => key.fingerprint(),
             Form::Fingerprint(fingerprint) => fingerprint.clone(),
         }
     }
 
-    /// Whether it signed a note; a bare fingerprint can verify nothing.
-    pub(super) fn signed(&self, note: &SignedNote) -> bool {
-        let Form::Key { name, key } = &self.0 else { return false };
-        let mut names = note.signatures().iter().map(|line| line.name.as_str());
-        names
-            .any(|signer| name.as_deref().is_none_or(|name| name == signer) && note.is_signed_by(signer, key))
+    /// How it signed a note: plainly, or with a cosignature, whose time is given. A bare fingerprint can verify
+    /// nothing.
+    pub(super) fn signed(&self, note: &SignedNote) -> Option<Option<Cosignature>> {
+        match &self.0 {
+            Form::Fingerprint(_) => None,
+            Form::Cosigner { name, key } => Cosignature::find(note, Some(name), key).map(Some),
+            Form::Key { name, key } => {
+                // A PEM key has no name and no type: it may have signed either way.
+                let cosigned = if name.is_none() { Cosignature::find(note, None, key) } else { None };
+                let mut names = note.signatures().iter().map(|line| line.name.as_str());
+                let plain = names.any(|signer| {
+                    name.as_deref().is_none_or(|name| name == signer) && note.is_signed_by(signer, key)
+                });
+                match cosigned {
+                    Some(found) => Some(Some(found)),
+                    None => plain.then_some(None),
+                }
+            }
+        }
+    }
+
+    /// Whether it signed a note plainly under this name, as a log's key does.
+    pub(crate) fn signed_as(&self, note: &SignedNote, name: &str) -> bool {
+        match &self.0 {
+            Form::Key { name: own, key } => {
+                own.as_deref().is_none_or(|own| own == name) && note.is_signed_by(name, key)
+            }
+            Form::Cosigner { .. } | Form::Fingerprint(_) => false,
+        }
     }
 }
 
@@ -75,37 +104,87 @@ impl TrustedKey {
 #[derive(Debug, Clone, Default)]
 pub struct OutsideAnchors {
     pub(super) notes: Vec<(String, SignedCheckpoint)>,
-    pub(super) unchecked: Vec<String>,
+    pub(super) stamps: Vec<(String, TimeStamp)>,
+    /// Certificates that lay there: roots of authorities, and those between.
+    pub(super) authorities: Authorities,
+    /// The same as text.
+    pub(super) helpers: String,
+    /// What is none of these, and why.
+    pub(super) unread: Vec<(String, String)>,
 }
 
+/// More files are not read.
+const MOST_FILES: usize = 10_000;
+
 impl OutsideAnchors {
-    /// Reads every file in a folder: signed checkpoints, and others, which are only listed.
+    /// Reads every file in a folder, and in folders one below it: signed checkpoints, cosigned or not, requests to
+    /// witnesses, receipts as text, time-stamp tokens, and certificates in PEM. What is none of these is listed.
     ///
     /// # Errors
     ///
     /// [`Error::Read`].
     pub fn read(folder: &Path) -> Result<Self> {
-        let fault = |source| Error::Read { path: folder.to_owned(), source };
         let mut files = Vec::new();
-        for item in std::fs::read_dir(folder).map_err(fault)? {
-            let path = item.map_err(fault)?.path();
-            if path.is_file() {
-                files.push(path);
-            }
-        }
+        list(folder, 1, &mut files)?;
         files.sort();
         let mut outside = Self::default();
-        for path in files {
-            let name = strict_json::escape_text(path.file_name().unwrap_or_default().as_encoded_bytes());
+        for path in files.into_iter().take(MOST_FILES) {
+            let name = path.strip_prefix(folder).unwrap_or(&path).as_os_str();
+            let name = strict_json::escape_text(name.as_encoded_bytes());
             let bytes = read_small(&path, 16 << 20)?.unwrap_or_default();
-            let note = (bytes.len() <= MAX_NOTE).then(|| SignedCheckpoint::parse(&bytes).ok()).flatten();
-            match note {
-                Some(note) => outside.notes.push((name, note)),
-                None => outside.unchecked.push(name),
-            }
+            outside.add(name, &bytes);
         }
         Ok(outside)
     }
+
+    /// Adds what one file holds.
+    fn add(&mut self, name: String, bytes: &[u8]) {
+        if bytes.len() <= MAX_NOTE
+            && let Ok(signed) = SignedCheckpoint::parse(bytes)
+        {
+            self.notes.push((name, signed));
+            return;
+        }
+        if bytes.first() == Some(&0x30) {
+            match TimeStamp::parse(bytes) {
+                Ok(stamp) => self.stamps.push((name, stamp)),
+                Err(error) => self.unread.push((name, error.to_string())),
+            }
+            return;
+        }
+        let text = String::from_utf8_lossy(bytes);
+        if text.contains("-----BEGIN CERTIFICATE-----") {
+            match self.authorities.add_pem(&text) {
+                Ok(_) => self.helpers.push_str(&text),
+                Err(error) => self.unread.push((name, error.to_string())),
+            }
+        } else if let Ok(request) = CosignRequest::parse(bytes) {
+            self.notes.push((name, request.checkpoint));
+        } else if let Some(signed) = Receipt::find(&text) {
+            self.notes.push((name, signed));
+        } else {
+            self.unread.push((name, "neither a signed checkpoint, a receipt, a token nor a certificate".to_owned()));
+        }
+    }
+
+    /// The sizes at which somebody outside knows the root.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = u64> {
+        self.notes.iter().map(|(_, note)| note.checkpoint.size)
+    }
+}
+
+fn list(folder: &Path, deeper: u8, files: &mut Vec<std::path::PathBuf>) -> Result<()> {
+    let fault = |source| Error::Read { path: folder.to_owned(), source };
+    for item in std::fs::read_dir(folder).map_err(fault)? {
+        let path = item.map_err(fault)?.path();
+        let Ok(about) = std::fs::metadata(&path) else { continue };
+        if about.is_dir() && deeper > 0 {
+            list(&path, deeper - 1, files)?;
+        } else if about.is_file() && files.len() < MOST_FILES {
+            files.push(path);
+        }
+    }
+    Ok(())
 }
 
 /// The largest size and its root that the verifier saw of each log.

@@ -1,5 +1,8 @@
 //! `exhibit custody`: reads a custody log, or appends to it. One file an act.
 
+mod anchor;
+mod checkpoint;
+mod cosign;
 mod log;
 mod note;
 
@@ -21,6 +24,9 @@ pub(crate) struct Args {
 /// The table of acts. Each one's help is the documentation of its `Args`.
 #[derive(Debug, clap::Subcommand)]
 enum Act {
+    Anchor(anchor::Args),
+    Checkpoint(checkpoint::Args),
+    Cosign(cosign::Args),
     Log(log::Args),
     Note(note::Args),
 }
@@ -28,6 +34,9 @@ enum Act {
 /// Runs the act.
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     match &args.act {
+        Act::Anchor(args) => anchor::run(args, session),
+        Act::Checkpoint(args) => checkpoint::run(args, session),
+        Act::Cosign(args) => cosign::run(args, session),
         Act::Log(args) => log::run(args, session),
         Act::Note(args) => note::run(args, session),
     }

@@ -1,0 +1,588 @@
+//! Time stamps (RFC 3161): an authority's signed word that some bytes were there at a time.
+//!
+//! A token is checked at the time that it states itself, so that it stays good when its certificates have ended.
+//! The chain lies in the token, or beside it; the root is brought by whoever verifies.
+
+use super::certificate::{self, Certificate, MOST_CERTIFICATES, refuse, words_of};
+use super::der::{self, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, SET, Time, bad, context};
+use super::public_key::{self, HashKind};
+use super::{Answer, Post};
+use crate::digest::sha256;
+use crate::error::Result;
+use crate::keys::random;
+
+/// Larger answers are no tokens: the largest seen have 10 KiB.
+pub const MOST_TIME_STAMP: usize = 256 << 10;
+/// The media type of a request.
+pub const QUERY_TYPE: &str = "application/timestamp-query";
+/// The media type of an answer.
+pub const REPLY_TYPE: &str = "application/timestamp-reply";
+
+const SIGNED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
+/// id-ct-TSTInfo.
+const TST_INFO: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x01, 0x04];
+const CONTENT_TYPE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x03];
+const MESSAGE_DIGEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x04];
+const SIGNING_CERTIFICATE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x02, 0x0c];
+const SIGNING_CERTIFICATE_V2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x02, 0x2f];
+
+/// A request for a time stamp over some bytes: SHA-256, a random nonce, and the wish for certificates.
+#[derive(Debug, Clone)]
+pub struct TimeStampRequest {
+    der: Vec<u8>,
+    nonce: Vec<u8>,
+}
+
+impl TimeStampRequest {
+    /// A request over the SHA-256 of these bytes. Nothing but the hash leaves this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Random`].
+    pub fn over(data: &[u8]) -> Result<Self> {
+        let mut nonce = random::<8>()?;
+        // Positive, and with no leading zero: one INTEGER form, whatever the bits are.
+        nonce[0] = nonce[0] & 0x7f | 0x40;
+        let algorithm = der::write(SEQUENCE, &der::write(OID, public_key::sha256_oid()));
+        let imprint = [algorithm, der::write(OCTET_STRING, &sha256(data).0)].concat();
+        let fields = [
+            der::write(INTEGER, &[1]),
+            der::write(SEQUENCE, &imprint),
+            der::write(INTEGER, &nonce),
+            der::write(der::BOOLEAN, &[0xff]),
+        ];
+        Ok(Self { der: der::write(SEQUENCE, &fields.concat()), nonce: nonce.to_vec() })
+    }
+
+    /// The TimeStampReq in DER, as `openssl ts -query` makes it.
+    pub fn as_der(&self) -> &[u8] {
+        &self.der
+    }
+}
+
+/// Asks an authority for a time stamp over these bytes, and checks that its answer is one.
+///
+/// Checked are the status, the imprint, the nonce, and the signature by the certificate that the token names; that
+/// the certificate leads to a root is for [`TimeStamp::verify`] to say.
+///
+/// # Errors
+///
+/// Those of `post`; [`crate::Error::Malformed`] with the authority's words when it refuses, or with what is wrong.
+pub fn request_time_stamp(post: &dyn Post, url: &str, data: &[u8]) -> Result<TimeStamp> {
+    let request = TimeStampRequest::over(data)?;
+    let Answer { status, body, .. } = post.post(url, QUERY_TYPE, request.as_der())?;
+    if status != 200 {
+        return Err(refuse(format!("{url} answered with HTTP status {status}")));
+    }
+    let stamp = TimeStamp::parse(&body)?;
+    if stamp.nonce.as_deref() != Some(request.nonce.as_slice()) {
+        return Err(refuse(format!("{url} answered to another request: the nonce is not ours")));
+    }
+    stamp.check(data, &[])?;
+    Ok(stamp)
+}
+
+/// Certificates that the verifier brings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Authorities(Vec<Vec<u8>>);
+
+impl Authorities {
+    /// Adds every certificate of a PEM text. Those that name themselves as their issuer are roots; the others only
+    /// help to find a way there.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Malformed`] when one cannot be read.
+    pub fn add_pem(&mut self, text: &str) -> Result<usize> {
+        let found = certificate::from_pem(text)?;
+        let count = found.len();
+        for one in found {
+            if self.0.len() >= MOST_CERTIFICATES {
+                return Err(refuse("more than 64 certificates"));
+            }
+            if !self.0.contains(&one) {
+                self.0.push(one);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Whether there is no certificate.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds all of another set, as far as there is room.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        for one in &other.0 {
+            if self.0.len() < MOST_CERTIFICATES && !self.0.contains(one) {
+                self.0.push(one.clone());
+            }
+        }
+    }
+
+    fn parsed(&self) -> Vec<Certificate<'_>> {
+        self.0.iter().filter_map(|der| Certificate::parse(der).ok()).collect()
+    }
+}
+
+/// A time stamp that was read: a TimeStampResp, or a token alone. What it says is a claim until it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeStamp {
+    bytes: Vec<u8>,
+    /// Where the token begins in `bytes`.
+    token: std::ops::Range<usize>,
+    imprint: Vec<u8>,
+    hash: HashKind,
+    nonce: Option<Vec<u8>>,
+    serial: Vec<u8>,
+    policy: Vec<u8>,
+    time: Time,
+    accuracy_us: Option<u64>,
+}
+
+/// What a time stamp proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamped {
+    /// The authority, by the name in the certificate that signed.
+    pub authority: String,
+    /// SHA-256 of that authority's root certificate, in hex: two tokens under one root are one party.
+    pub root_sha256: String,
+    /// The root's name.
+    pub root: String,
+    /// When, RFC 3339: the bytes were there then.
+    pub time: String,
+    /// How far the authority says that its clock may be off, in microseconds.
+    pub accuracy_us: Option<u64>,
+    /// The first day on which a certificate of the chain ends, `YYYY-MM-DD`: renew before.
+    pub ends: String,
+}
+
+impl Stamped {
+    /// One plain sentence; the same whenever it is asked for.
+    pub fn words(&self) -> String {
+        let accuracy = self.accuracy_us.map_or_else(String::new, |us| format!(" (± {} s)", seconds(us)));
+        format!(
+            "time stamp by {} under {}, {}{accuracy}: valid at its own time; a certificate of the authority ends {}, \
+             renewal is due before",
+            self.authority, self.root, self.time, self.ends
+        )
+    }
+}
+
+impl TimeStamp {
+    /// Reads a TimeStampResp (as `openssl ts -verify -in` does) or a bare token (`-token_in`).
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Malformed`] when it is none, or when the authority refused.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        if bytes.len() > MOST_TIME_STAMP {
+            return Err(refuse(format!("{} bytes; at most {MOST_TIME_STAMP} are read", bytes.len())));
+        }
+        let outer = Reader::only(bytes, SEQUENCE)?;
+        let token = if outer.inner().peek() == Some(OID) {
+            outer.whole
+        } else {
+            let mut fields = outer.inner();
+            granted(fields.take(SEQUENCE)?.inner())?;
+            let token = fields.take(SEQUENCE)?.whole;
+            fields.end()?;
+            token
+        };
+        let parts = Parts::of(token)?;
+        let at = bytes.len().saturating_sub(token.len());
+        let info = Info::parse(parts.info)?;
+        Ok(Self {
+            bytes: bytes.to_vec(),
+            token: at..bytes.len(),
+            imprint: info.imprint.to_vec(),
+            hash: info.hash,
+            nonce: info.nonce.map(<[u8]>::to_vec),
+            serial: info.serial.to_vec(),
+            policy: info.policy.to_vec(),
+            time: info.time,
+            accuracy_us: info.accuracy_us,
+        })
+    }
+
+    /// The bytes as they came, to be kept as `.tsr`.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The time it states, RFC 3339.
+    pub fn time(&self) -> String {
+        self.time.rfc3339()
+    }
+
+    /// Seconds since 1970 of the time it states, for `openssl ts -verify -attime`.
+    pub fn unix_time(&self) -> i64 {
+        self.time.seconds
+    }
+
+    /// The token's serial number, in hex.
+    pub fn serial(&self) -> String {
+        hex::encode(&self.serial)
+    }
+
+    /// The latest moment that the authority may have meant, in nanoseconds since 1970.
+    pub fn latest_ns(&self) -> i64 {
+        let accuracy = i64::try_from(self.accuracy_us.unwrap_or(0)).unwrap_or(i64::MAX);
+        (self.time.seconds.saturating_mul(1_000_000_000))
+            .saturating_add(i64::from(self.time.nanos))
+            .saturating_add(accuracy.saturating_mul(1000))
+    }
+
+    /// Whether it is over these bytes; nothing is verified.
+    pub fn is_over(&self, data: &[u8]) -> bool {
+        self.hash.of_bytes(data) == self.imprint
+    }
+
+    /// The certificates that lie in the token, as PEM: what `openssl ts -verify -untrusted` takes.
+    pub fn certificates_pem(&self) -> String {
+        let parts = self.parts();
+        certificate::to_pem(parts.iter().flat_map(|parts| parts.certificates.iter().map(|one| one.whole)))
+    }
+
+    /// The SHA-256 that it is over, when it is over one.
+    pub(crate) fn sha256_imprint(&self) -> Option<[u8; 32]> {
+        if self.hash == HashKind::Sha256 { self.imprint.as_slice().try_into().ok() } else { None }
+    }
+
+    /// Who signed it, when everything holds but that no root is known above the signer.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Malformed`] when something in the token itself does not hold.
+    pub fn signer(&self, data: &[u8], helpers: &str) -> Result<String> {
+        let kept = certificate::from_pem(helpers).unwrap_or_default();
+        let kept: Vec<_> = kept.iter().filter_map(|der| Certificate::parse(der).ok()).collect();
+        self.check(data, &kept).map(|(signer, _)| signer.name())
+    }
+
+    /// Verifies it over these bytes, at its own time, up to a root that the verifier brings.
+    ///
+    /// `helpers` is PEM that was kept beside it; nothing in there is believed.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Malformed`] saying why it does not count.
+    pub fn verify(&self, data: &[u8], authorities: &Authorities, helpers: &str) -> Result<Stamped> {
+        let kept = certificate::from_pem(helpers).unwrap_or_default();
+        let kept: Vec<_> = kept.iter().filter_map(|der| Certificate::parse(der).ok()).collect();
+        let brought = authorities.parsed();
+        let others: Vec<_> = kept.iter().chain(&brought).copied().collect();
+        let (signer, in_token) = self.check(data, &others)?;
+        let others: Vec<_> = in_token.into_iter().chain(others).take(2 * MOST_CERTIFICATES).collect();
+        let chain = certificate::chain_to_root(signer, &others, &brought, self.time)?;
+        let root = chain.last().copied().unwrap_or(signer);
+        let ends = chain.iter().map(|one| one.not_after).min().unwrap_or(signer.not_after);
+        Ok(Stamped {
+            authority: signer.name(),
+            root_sha256: sha256(root.whole).to_string(),
+            root: root.name(),
+            time: self.time(),
+            accuracy_us: self.accuracy_us,
+            ends: ends.date(),
+        })
+    }
+
+    /// Everything but the chain: imprint, signature, the exact certificate that signed, and what it is for.
+    ///
+    /// Gives that certificate, and the others in the token.
+    fn check<'a>(
+        &'a self,
+        data: &[u8],
+        others: &[Certificate<'a>],
+    ) -> Result<(Certificate<'a>, Vec<Certificate<'a>>)> {
+        if !self.is_over(data) {
+            return Err(refuse("it is over other bytes"));
+        }
+        let parts = self.parts()?;
+        let signer = parts.signer;
+        let attributes = signer.attributes()?;
+        if attributes.content_type != TST_INFO {
+            return Err(refuse("what is signed is not of the type of a time stamp"));
+        }
+        if signer.hash.of_bytes(parts.info) != attributes.message_digest {
+            return Err(refuse("what it says is not what was signed"));
+        }
+        let mut named = parts.certificates.iter().chain(others).filter(|one| signer.id.is(one));
+        let certificate = *named
+            .find(|one| attributes.binds(one).is_ok())
+            .ok_or_else(|| refuse("the certificate that it is bound to is not there"))?;
+        attributes.binds(&certificate)?;
+        certificate.may_time_stamp()?;
+        // Signed are the attributes as a SET; in the token they stand under [0].
+        let mut signed = signer.signed.to_vec();
+        if let Some(tag) = signed.first_mut() {
+            *tag = SET;
+        }
+        public_key::verify(certificate.key, signer.algorithm, Some(signer.hash), &signed, signer.signature)
+            .map_err(|error| refuse(format!("the token of {:?}: {}", certificate.name(), words_of(error))))?;
+        Ok((certificate, parts.certificates))
+    }
+
+    fn parts(&self) -> Result<Parts<'_>> {
+        Parts::of(self.bytes.get(self.token.clone()).unwrap_or_default())
+    }
+}
+
+/// PKIStatusInfo: granted, or granted with changes.
+fn granted(mut fields: Reader<'_>) -> Result<()> {
+    let status = fields.small()?;
+    if status <= 1 {
+        return Ok(());
+    }
+    let mut words = Vec::new();
+    if let Some(texts) = fields.take_if(SEQUENCE)? {
+        let mut texts = texts.inner();
+        while !texts.is_empty() && words.len() < 4 {
+            let text: String = String::from_utf8_lossy(texts.any()?.content).chars().take(200).collect();
+            words.push(text);
+        }
+    }
+    Err(refuse(format!("the authority refused (status {status}): {}", words.join("; "))))
+}
+
+/// The parts of a token, each as the bytes that stand there.
+struct Parts<'a> {
+    /// The TSTInfo.
+    info: &'a [u8],
+    certificates: Vec<Certificate<'a>>,
+    signer: Signer<'a>,
+}
+
+impl<'a> Parts<'a> {
+    /// ContentInfo and SignedData (RFC 5652), with one signer, as RFC 3161 demands.
+    fn of(token: &'a [u8]) -> Result<Self> {
+        let mut outer = Reader::only(token, SEQUENCE)?.inner();
+        if outer.take(OID)?.content != SIGNED_DATA {
+            return Err(refuse("not signed data"));
+        }
+        let data = outer.take(context(0))?;
+        outer.end()?;
+        let mut fields = Reader::only(data.content, SEQUENCE)?.inner();
+        fields.small()?;
+        fields.take(SET)?;
+        let mut content = fields.take(SEQUENCE)?.inner();
+        if content.take(OID)?.content != TST_INFO {
+            return Err(refuse("signed data that is no time stamp"));
+        }
+        let info = Reader::only(content.take(context(0))?.content, OCTET_STRING)?.content;
+        content.end()?;
+        let mut certificates = Vec::new();
+        if let Some(set) = fields.take_if(context(0))? {
+            let mut set = set.inner();
+            while !set.is_empty() {
+                let element = set.any()?;
+                // Other forms than X.509 have a context tag.
+                if element.tag == SEQUENCE {
+                    certificates.push(Certificate::parse(element.whole)?);
+                }
+                if certificates.len() > MOST_CERTIFICATES {
+                    return Err(refuse("more than 64 certificates"));
+                }
+            }
+        }
+        fields.take_if(context(1))?;
+        let mut signers = fields.take(SET)?.inner();
+        fields.end()?;
+        let signer = Signer::parse(signers.take(SEQUENCE)?.inner())?;
+        signers.end().map_err(|_| refuse("more than one signer"))?;
+        Ok(Self { info, certificates, signer })
+    }
+}
+
+/// SignerInfo.
+struct Signer<'a> {
+    id: SignerId<'a>,
+    hash: HashKind,
+    /// The signed attributes with their `[0]`.
+    signed: &'a [u8],
+    algorithm: der::Algorithm<'a>,
+    signature: &'a [u8],
+}
+
+enum SignerId<'a> {
+    Serial { issuer: &'a [u8], serial: &'a [u8] },
+    Key(&'a [u8]),
+}
+
+impl SignerId<'_> {
+    fn is(&self, certificate: &Certificate<'_>) -> bool {
+        match self {
+            Self::Serial { issuer, serial } => certificate.issuer == *issuer && certificate.serial == *serial,
+            Self::Key(id) => certificate.key_identifier() == Some(*id),
+        }
+    }
+}
+
+impl<'a> Signer<'a> {
+    fn parse(mut fields: Reader<'a>) -> Result<Self> {
+        fields.small()?;
+        let id = if let Some(key) = fields.take_if(der::context_plain(0))? {
+            SignerId::Key(key.content)
+        } else {
+            let mut pair = fields.take(SEQUENCE)?.inner();
+            let id = SignerId::Serial { issuer: pair.take(SEQUENCE)?.whole, serial: pair.integer()? };
+            pair.end()?;
+            id
+        };
+        let hash = HashKind::of(&fields.algorithm()?)?;
+        let signed = fields.take(context(0))?.whole;
+        let algorithm = fields.algorithm()?;
+        let signature = fields.take(OCTET_STRING)?.content;
+        fields.take_if(context(1))?;
+        fields.end()?;
+        Ok(Self { id, hash, signed, algorithm, signature })
+    }
+
+    fn attributes(&self) -> Result<Attributes<'a>> {
+        let mut list = Reader::new(self.signed).any()?.inner();
+        let (mut content_type, mut message_digest) = (None, None);
+        let (mut first, mut second) = (None, None);
+        while !list.is_empty() {
+            let mut attribute = list.take(SEQUENCE)?.inner();
+            let id = attribute.take(OID)?.content;
+            let mut values = attribute.take(SET)?.inner();
+            attribute.end()?;
+            let place = match id {
+                CONTENT_TYPE => &mut content_type,
+                MESSAGE_DIGEST => &mut message_digest,
+                SIGNING_CERTIFICATE => &mut first,
+                SIGNING_CERTIFICATE_V2 => &mut second,
+                _ => continue,
+            };
+            let value = values.any()?;
+            values.end()?;
+            if place.replace(value).is_some() {
+                return Err(refuse("a signed attribute that is there twice"));
+            }
+        }
+        let due = |what: &str| refuse(format!("no {what} among the signed attributes"));
+        Ok(Attributes {
+            content_type: Reader::only(content_type.ok_or_else(|| due("content type"))?.whole, OID)?.content,
+            message_digest: Reader::only(
+                message_digest.ok_or_else(|| due("message digest"))?.whole,
+                OCTET_STRING,
+            )?
+            .content,
+            first: first.map(|found| found.whole),
+            second: second.map(|found| found.whole),
+        })
+    }
+}
+
+/// The signed attributes that matter.
+struct Attributes<'a> {
+    content_type: &'a [u8],
+    message_digest: &'a [u8],
+    /// SigningCertificate: SHA-1 (RFC 2634).
+    first: Option<&'a [u8]>,
+    /// SigningCertificateV2 (RFC 5035).
+    second: Option<&'a [u8]>,
+}
+
+impl Attributes<'_> {
+    /// Whether the token is bound to exactly this certificate; each binding that is there must hold.
+    fn binds(&self, certificate: &Certificate<'_>) -> Result<()> {
+        if self.first.is_none() && self.second.is_none() {
+            return Err(refuse("it is not bound to the certificate that signed it"));
+        }
+        for (value, newer) in [(self.first, false), (self.second, true)] {
+            let Some(value) = value else { continue };
+            // The first identifier is the signer's; more may follow, for its issuers.
+            let mut ids = Reader::only(value, SEQUENCE)?.inner().take(SEQUENCE)?.inner();
+            let mut id = ids.take(SEQUENCE)?.inner();
+            let expected = if !newer {
+                let legacy = &ring::digest::SHA1_FOR_LEGACY_USE_ONLY;
+                ring::digest::digest(legacy, certificate.whole).as_ref().to_vec()
+            } else if id.peek() == Some(SEQUENCE) {
+                HashKind::of(&id.algorithm()?)?.of_bytes(certificate.whole)
+            } else {
+                HashKind::Sha256.of_bytes(certificate.whole)
+            };
+            if id.take(OCTET_STRING)?.content != expected {
+                return Err(refuse("it is bound to another certificate"));
+            }
+            if let Some(issuer) = id.take_if(SEQUENCE)? {
+                let mut pair = issuer.inner();
+                let names = pair.take(SEQUENCE)?;
+                // GeneralNames with one directoryName.
+                let fits = Reader::only(names.content, context(4)).is_ok_and(|name| name.content == certificate.issuer);
+                if !fits || pair.integer()? != certificate.serial {
+                    return Err(refuse("it is bound to a certificate of another issuer or number"));
+                }
+            }
+            id.end()?;
+        }
+        Ok(())
+    }
+}
+
+/// TSTInfo.
+struct Info<'a> {
+    policy: &'a [u8],
+    hash: HashKind,
+    imprint: &'a [u8],
+    serial: &'a [u8],
+    time: Time,
+    accuracy_us: Option<u64>,
+    nonce: Option<&'a [u8]>,
+}
+
+impl<'a> Info<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self> {
+        let mut fields = Reader::only(bytes, SEQUENCE)?.inner();
+        if fields.small()? != 1 {
+            return Err(refuse("of another version than 1"));
+        }
+        let policy = fields.take(OID)?.content;
+        let mut imprint = fields.take(SEQUENCE)?.inner();
+        let hash = HashKind::of(&imprint.algorithm()?)?;
+        let hashed = imprint.take(OCTET_STRING)?.content;
+        imprint.end()?;
+        let serial = fields.integer()?;
+        if fields.peek() != Some(der::GENERALIZED_TIME) {
+            return Err(bad("no time where one is due"));
+        }
+        let time = fields.time()?;
+        let accuracy_us = fields.take_if(SEQUENCE)?.map(|found| accuracy(found.inner())).transpose()?;
+        fields.take_if(der::BOOLEAN)?;
+        let nonce = if fields.peek() == Some(INTEGER) { Some(fields.integer()?) } else { None };
+        fields.take_if(context(0))?;
+        if let Some(extensions) = fields.take_if(context(1))? {
+            let mut list = extensions.inner();
+            while !list.is_empty() {
+                let mut extension = list.take(SEQUENCE)?.inner();
+                extension.take(OID)?;
+                if extension.take_if(der::BOOLEAN)?.is_some() {
+                    return Err(refuse("a critical extension that this version does not know"));
+                }
+            }
+        }
+        fields.end()?;
+        Ok(Self { policy, hash, imprint: hashed, serial, time, accuracy_us, nonce })
+    }
+}
+
+fn accuracy(mut fields: Reader<'_>) -> Result<u64> {
+    let whole = if fields.peek() == Some(INTEGER) { fields.small()? } else { 0 };
+    let mut part = |number| -> Result<u64> {
+        match fields.take_if(der::context_plain(number))? {
+            None => Ok(0),
+            Some(found) => der::small_of(found.content).map(|value| value.min(999)),
+        }
+    };
+    let (millis, micros) = (part(0)?, part(1)?);
+    fields.end()?;
+    Ok(whole.saturating_mul(1_000_000).saturating_add(millis * 1000 + micros))
+}
+
+/// Microseconds as seconds, without needless digits.
+fn seconds(us: u64) -> String {
+    let text = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
