@@ -23,6 +23,8 @@ mod log_keys;
 mod log_walk;
 pub mod merkle;
 pub mod report;
+mod sign_command;
+pub mod ssh;
 pub mod strict_json;
 mod timeline_check;
 pub mod verify;
@@ -40,4 +42,5 @@ pub use entry::{
 pub use error::{Error, Result};
 pub use keys::{Signer, SigningKey, VerifyingKey};
 pub use log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY};
+pub use sign_command::CommandSigner;
 pub use timeline_check::TimelineState;
