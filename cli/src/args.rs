@@ -41,9 +41,15 @@ pub(crate) struct Global {
     /// Draw no progress bars
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) no_progress: bool,
-    /// Sign with this private key (PKCS#8 PEM) instead of the default one
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub(crate) key: Option<PathBuf>,
+    /// Sign with this key: a private key file (PKCS#8 PEM or OpenSSH), or agent:SHA256:… for one that the ssh-agent keeps
+    #[arg(long, global = true, value_name = "FILE|agent:FINGERPRINT", help_heading = "Global options")]
+    pub(crate) key: Option<String>,
+    /// Sign by this shell command: the bytes to sign on its stdin, 64 raw or base64 bytes of Ed25519 on its stdout
+    #[arg(long, global = true, value_name = "CMD", help_heading = "Global options")]
+    pub(crate) sign_cmd: Option<String>,
+    /// The public key that --sign-cmd signs with, PEM or .pub; every signature is verified with it
+    #[arg(long, global = true, value_name = "PUB", help_heading = "Global options")]
+    pub(crate) sign_key: Option<PathBuf>,
     /// Open encrypted bundles with the age keys in this file, as age-keygen writes it; may be given again
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub(crate) identity: Vec<PathBuf>,

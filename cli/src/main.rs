@@ -9,6 +9,7 @@ mod identity;
 mod interrupt;
 mod progress_bar;
 mod session;
+mod signing_key;
 mod target;
 mod ui;
 

@@ -1,6 +1,5 @@
 //! What every command needs: output, the signing key, the clock, and the few settings from the environment.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -12,6 +11,7 @@ use custody::{Case, Logged, NewEntry, Writer};
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::identity;
+use crate::signing_key::KeyPlace;
 use crate::ui::Ui;
 
 /// The variable that holds the key's passphrase where nobody can type it.
@@ -23,7 +23,8 @@ pub(crate) struct Session {
     pub(crate) ui: Ui,
     /// The clock of this host.
     pub(crate) clock: SystemClock,
-    key: Option<PathBuf>,
+    /// What was asked for; the words of a usage error where that makes no sense.
+    key: Result<Option<KeyPlace>, &'static str>,
     identity_files: Vec<PathBuf>,
     identities: OnceLock<Identities>,
 }
@@ -32,7 +33,8 @@ impl Session {
     /// A session as the global options say.
     pub(crate) fn new(global: &Global) -> Session {
         let ui = Ui::new(global.json, global.quiet, global.verbose, global.no_progress);
-        let (key, identity_files) = (global.key.clone(), global.identity.clone());
+        let key = KeyPlace::chosen(global);
+        let identity_files = global.identity.clone();
         Session { ui, clock: SystemClock, key, identity_files, identities: OnceLock::new() }
     }
 
@@ -40,7 +42,13 @@ impl Session {
     #[cfg(feature = "timeline")]
     pub(crate) fn with_key(&self, key: &Path) -> Session {
         let (identity_files, identities) = (self.identity_files.clone(), self.identities.clone());
-        Session { ui: self.ui, clock: SystemClock, key: Some(key.to_owned()), identity_files, identities }
+        Session {
+            ui: self.ui,
+            clock: SystemClock,
+            key: Ok(Some(KeyPlace::File(key.to_owned()))),
+            identity_files,
+            identities,
+        }
     }
 
     /// Opens a bundle to read its streams. One that is encrypted is opened only with a key that fits.
@@ -62,22 +70,27 @@ impl Session {
         Ok(self.identities.get_or_init(|| identities))
     }
 
-    /// Where the signing key lies: `--key`, or the user's data folder.
-    pub(crate) fn key_path(&self) -> Result<PathBuf, Failure> {
+    /// Where the signing key is kept: what was asked for, or the user's data folder.
+    pub(crate) fn key_place(&self) -> Result<KeyPlace, Failure> {
         match &self.key {
-            Some(path) => Ok(path.clone()),
-            None => Ok(keys_folder()?.join("default.pem")),
+            Err(why) => Err(Failure::usage(*why)),
+            Ok(Some(place)) => Ok(place.clone()),
+            Ok(None) => Ok(KeyPlace::File(keys_folder()?.join("default.pem"))),
+        }
+    }
+
+    /// The file of the signing key; a key that is kept elsewhere has none.
+    pub(crate) fn key_path(&self) -> Result<PathBuf, Failure> {
+        match self.key_place()? {
+            KeyPlace::File(path) => Ok(path),
+            elsewhere => Err(Failure::usage(format!("the key is {}, not in a file", elsewhere.words()))
+                .hint("name the file with --key FILE")),
         }
     }
 
     /// The signing key.
     pub(crate) fn key(&self) -> Result<Box<dyn Signer>, Failure> {
-        let path = self.key_path()?;
-        if !path.exists() {
-            return Err(Failure::new(format!("there is no signing key at {path:?}"))
-                .hint("make one with `exhibit key new`, or name another with --key FILE"));
-        }
-        Ok(Box::new(load_key(&path)?))
+        self.key_place()?.open()
     }
 
     /// A writer of entries that acts for the case's examiner.
@@ -112,8 +125,7 @@ impl Session {
 
     /// The signing key, made now if there is none at the default place. Says whether it was made.
     pub(crate) fn key_or_new(&self) -> Result<(Box<dyn Signer>, bool), Failure> {
-        let path = self.key_path()?;
-        if path.exists() || self.key.is_some() {
+        if !matches!(self.key, Ok(None)) || self.key_path()?.exists() {
             return Ok((self.key()?, false));
         }
         let (key, is_new) = self.new_key()?;
@@ -139,26 +151,6 @@ pub(crate) fn make_key_folder(path: &Path) -> Result<(), Failure> {
         })?;
     }
     Ok(())
-}
-
-fn load_key(path: &Path) -> Result<SigningKey, Failure> {
-    let pem = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(format!("failed to read the key {path:?}: {error}")))?;
-    if !SigningKey::is_encrypted(&pem) {
-        return Ok(SigningKey::load(path, None)?);
-    }
-    let passphrase = match passphrase_from_environment() {
-        Some(passphrase) => passphrase,
-        None if std::io::stdin().is_terminal() => {
-            rpassword::prompt_password(format!("Passphrase of {}: ", path.display()))?
-        }
-        None => {
-            return Err(Failure::new(format!("the key {path:?} needs a passphrase"))
-                .hint(format!("set {PASSPHRASE_VARIABLE}, or run in a terminal")));
-        }
-    };
-    SigningKey::load(path, Some(&passphrase))
-        .map_err(|error| Failure::new(error).hint("is the passphrase right?"))
 }
 
 /// The passphrase for unattended runs.

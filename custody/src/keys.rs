@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::Signer as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{
@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::digest::sha256;
 use crate::error::{Error, Result};
+use crate::ssh;
 
 /// The C2SP signature type of Ed25519 in a signed note.
 const NOTE_ED25519: u8 = 1;
@@ -92,12 +93,15 @@ impl SigningKey {
         document.to_pem(label, LineEnding::LF).map_err(key_fault)
     }
 
-    /// Reads PKCS#8 PEM, encrypted or not; the passphrase is not looked at when it is not needed.
+    /// Reads PKCS#8 PEM or a private key of OpenSSH, encrypted or not; the passphrase is not looked at when it is not needed.
     ///
     /// # Errors
     ///
     /// [`Error::Key`] when it is no Ed25519 key, or the passphrase is missing or wrong.
     pub fn from_pem(pem: &str, passphrase: Option<&str>) -> Result<Self> {
+        if ssh::is_openssh(pem) {
+            return ssh::read_openssh(pem, passphrase).map(|seed| Self::from_seed(&seed));
+        }
         if !Self::is_encrypted(pem) {
             return ed25519_dalek::SigningKey::from_pkcs8_pem(pem).map(Self).map_err(key_fault);
         }
@@ -114,7 +118,7 @@ impl SigningKey {
 
     /// Whether this PEM needs a passphrase.
     pub fn is_encrypted(pem: &str) -> bool {
-        pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || ssh::is_encrypted_openssh(pem)
     }
 
     /// Writes the key to a new file that only its owner can read (mode 0600).
@@ -212,14 +216,14 @@ impl VerifyingKey {
         self.0.to_public_key_pem(LineEnding::LF).map_err(key_fault)
     }
 
+    /// The key in the form of OpenSSH.
+    pub fn to_ssh(&self) -> ssh::SshPublicKey {
+        ssh::SshPublicKey::of_ed25519(*self)
+    }
+
     /// `SHA256:` and the unpadded base64 of the SHA-256 of the SSH key blob, as `ssh-keygen -lf` prints.
     pub fn fingerprint(&self) -> String {
-        let mut blob = Vec::with_capacity(51);
-        for part in [b"ssh-ed25519".as_slice(), self.as_bytes()] {
-            blob.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-            blob.extend(part);
-        }
-        format!("SHA256:{}", STANDARD_NO_PAD.encode(sha256(&blob).0))
+        self.to_ssh().fingerprint()
     }
 
     /// The key id in a signed note: the first 4 bytes of `SHA-256(name || LF || 0x01 || key)`.

@@ -25,6 +25,8 @@ mod log_story;
 mod log_walk;
 pub mod merkle;
 pub mod report;
+mod sign_command;
+pub mod ssh;
 pub mod strict_json;
 mod strict_spelling;
 mod timeline_check;
@@ -44,5 +46,6 @@ pub use entry::{
 pub use error::{Error, Result};
 pub use keys::{Signer, SigningKey, VerifyingKey};
 pub use log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY};
+pub use sign_command::CommandSigner;
 pub use timeline_check::TimelineState;
 pub use twin_hash::TwinHasher;

@@ -35,14 +35,14 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Act::New { passphrase } => make(passphrase, session)?,
         Act::Show => session.key()?,
     };
-    let (path, public) = (session.key_path()?, key.verifying_key());
+    let (place, public) = (session.key_place()?.words(), key.verifying_key());
     if session.ui.is_json() {
         session.ui.document(&json!({
-            "fingerprint": public.fingerprint(), "path": path.display().to_string(), "public_pem": public.to_pem()?,
+            "fingerprint": public.fingerprint(), "path": place, "public_pem": public.to_pem()?,
         }))?;
     } else {
         session.ui.data(&format!("fingerprint  {}", public.fingerprint()))?;
-        session.ui.data(&format!("file         {}", path.display()))?;
+        session.ui.data(&format!("file         {place}"))?;
         session.ui.data(public.to_pem()?.trim_end())?;
     }
     Ok(Outcome::Done)
