@@ -19,5 +19,7 @@ mod keys_of_a_log;
 mod other_tools;
 #[path = "custody/support.rs"]
 mod support;
+#[path = "custody/tamper/mod.rs"]
+mod tamper;
 #[path = "custody/truncation.rs"]
 mod truncation;

@@ -76,6 +76,7 @@ pub(super) fn verify(folder: &Path, options: &Options, findings: &mut Findings) 
         origin: String::new(),
         vkey: String::new(),
         wrong_roots: Vec::new(),
+        claimed: 0,
     };
     Ok(check.run())
 }
@@ -88,6 +89,8 @@ struct Check<'a> {
     vkey: String,
     /// Checkpoints that a key of the log signed, and whose root the log does not give.
     wrong_roots: Vec<(u64, String)>,
+    /// The largest size that a key of the log signed and the log does not reach.
+    claimed: u64,
 }
 
 impl Check<'_> {
@@ -263,6 +266,7 @@ impl Check<'_> {
         if size > entries {
             let words = format!("TRUNCATED: the log has {entries} entries and {file} says {size}");
             self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
+            self.claimed = self.claimed.max(size);
             return false;
         }
         if !self.root_fits(signed) {
@@ -278,7 +282,8 @@ impl Check<'_> {
     fn lines(&mut self, head: Option<&SignedCheckpoint>) -> u64 {
         let good = head.map_or(0, |head| head.checkpoint.size);
         let wrong = std::mem::take(&mut self.wrong_roots);
-        let covered = wrong.iter().map(|(size, _)| *size).max().unwrap_or(0).max(good);
+        // Of a log that was cut, every line that is left was signed for.
+        let covered = wrong.iter().map(|(size, _)| *size).max().unwrap_or(0).max(good).max(self.claimed);
         let covered = if head.is_none() { u64::MAX } else { covered };
         // A chain fault is between its line and the next.
         let reach =
