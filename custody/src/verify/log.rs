@@ -170,11 +170,8 @@ impl Check<'_> {
         let file = file.and_then(|text| text.strip_suffix('\n'));
         let of_file = file.and_then(|vkey| VerifyingKey::from_vkey(vkey).ok());
         let signs = |found: &&(String, VerifyingKey)| {
-            self.files
-                .checkpoint
-                .iter()
-                .chain(self.files.kept.values())
-                .any(|note| note.is_signed_by(&found.1))
+            let mut notes = self.files.checkpoint.iter().chain(self.files.kept.values());
+            notes.any(|note| note.checkpoint.origin == found.0 && note.is_signed_by(&found.1))
         };
         // Where they differ, the one that signed is right.
         let chosen = match (&of_entry, &of_file) {
@@ -402,6 +399,7 @@ impl Check<'_> {
     /// Which anchors count, each with the size it covers, by who vouches.
     fn anchors(&mut self, keys: &LogKeys) -> BTreeMap<String, (u64, String)> {
         self.anchor_files();
+        self.anchors_of_another_history(keys);
         let mut found: BTreeMap<String, (u64, String)> = BTreeMap::new();
         let mut add = |who: String, size: u64, words: String| {
             let known = found.entry(who).or_insert_with(|| (size, words.clone()));
@@ -479,6 +477,28 @@ impl Check<'_> {
             self.findings.note(format!("the anchor {name} is not checked by this version; not counted"));
         }
         found
+    }
+
+    /// A checkpoint that a key of the log signed, and that was then taken away to be cosigned, must fit the log still.
+    fn anchors_of_another_history(&mut self, keys: &LogKeys) {
+        let entries = self.files.walk.frontier.size();
+        for (path, anchor) in &self.files.anchors {
+            let Some(note) = anchor.note.as_ref().filter(|note| note.checkpoint.origin == self.origin) else {
+                continue;
+            };
+            let by_log = keys.all().iter().any(|key| key.accepted && note.is_signed_by(&key.key));
+            if !by_log || self.root_fits(note) {
+                continue;
+            }
+            let size = note.checkpoint.size;
+            if size > entries {
+                let words = format!("TRUNCATED: the log has {entries} entries and {path} says {size}");
+                self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
+            } else {
+                let words = format!("FORK: {path} has another root for the first {size} entries");
+                self.findings.fault(Place::entry(size.saturating_sub(1)), FaultKind::Fork, words);
+            }
+        }
     }
 
     /// Every file in `anchors/` must be one that an `anchor.made` entry names, and the other way round.

@@ -26,6 +26,9 @@ pub(super) const LOCKED: &str = "exhibits/E002-memory";
 /// The folders that hold a log, from the case: the case itself and its bundles.
 pub(super) const LOGS: [&str; 3] = ["", PLAIN, LOCKED];
 
+/// Folders that are there and hold nothing, which a copy must have too.
+pub(super) const EMPTY_FOLDERS: [&str; 3] = ["timeline", "reports", "exhibits/E002-memory/anchors"];
+
 /// The case as it is, as it was, and what others keep of it.
 pub(super) struct MadeCase {
     /// Holds everything below.

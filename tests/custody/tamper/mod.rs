@@ -5,6 +5,7 @@
 //! One class, or one variant of it: `EXHIBIT_TAMPER='an entry edited'`, `EXHIBIT_TAMPER='an entry edited:17'`.
 
 mod attack;
+mod cuts;
 mod forged_log;
 mod lines;
 mod made_case;
@@ -25,7 +26,7 @@ const SAMPLE: u32 = 3;
 const LONGEST: Duration = Duration::from_secs(20);
 
 fn classes() -> Vec<&'static Class> {
-    [lines::CLASSES].into_iter().flatten().collect()
+    [lines::CLASSES, cuts::CLASSES].into_iter().flatten().collect()
 }
 
 #[derive(Debug, Default, Clone)]
@@ -102,23 +103,28 @@ fn try_one(made: &MadeCase, class: &Class, nth: u32) -> (Expected, Option<String
         let desk = made_case::desk();
         let case = desk.path().join("case");
         copy_folder(&made.case, &case);
-        for folder in ["timeline", "reports"] {
+        for folder in made_case::EMPTY_FOLDERS {
             std::fs::create_dir_all(case.join(folder)).unwrap();
         }
         let random = Random::new(class.name, u64::from(nth) + again * 1_000_000);
         let mut attack = Attack { made, case: case.clone(), random, did: String::new() };
-        let expected = (class.act)(&mut attack);
+        let act = || (class.act)(&mut attack);
+        let Ok(expected) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)) else {
+            panic!("{}:{nth} could not be carried out ({})", class.name, attack.did);
+        };
         if matches!(expected, Expected::Nothing) {
             continue;
         }
         let did = attack.did;
         let began = Instant::now();
-        let answer = verify(&case, &class.view.options(made));
+        let check = || verify(&case, &class.view.options(made));
+        let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
         let took = began.elapsed();
         let missed = match answer {
-            Err(error) => Some(format!("the verifier gave up: {error}")),
+            Err(_) => Some("the verifier panicked".to_owned()),
+            Ok(Err(error)) => Some(format!("the verifier gave up: {error}")),
             Ok(_) if took > LONGEST => Some(format!("the check took {took:?}")),
-            Ok(done) => expected.unmet(&done).map(|why| {
+            Ok(Ok(done)) => expected.unmet(&done).map(|why| {
                 format!("{why}\n  {} {}\n  notes {:?}\n  {}", done.verdict, done.sentence, done.notes, faults(&done))
             }),
         };
