@@ -27,5 +27,7 @@ mod threats;
 mod test_authority;
 #[path = "custody/time_stamps.rs"]
 mod time_stamps;
+#[path = "custody/tamper/mod.rs"]
+mod tamper;
 #[path = "custody/truncation.rs"]
 mod truncation;

@@ -80,6 +80,7 @@ pub(crate) const CHUNK: u32 = 64 << 10;
 
 /// What to make a bundle of.
 pub(crate) struct Recipe {
+    pub(crate) exhibit: &'static str,
     pub(crate) data: Vec<u8>,
     pub(crate) unreadable: Option<Gap>,
     pub(crate) catalog: Vec<CatalogEntry>,
@@ -91,6 +92,7 @@ pub(crate) struct Recipe {
 impl Default for Recipe {
     fn default() -> Self {
         Self {
+            exhibit: "E001",
             data: sample_bytes(150_000),
             unreadable: None,
             catalog: Vec::new(),
@@ -104,7 +106,7 @@ impl Default for Recipe {
 impl Recipe {
     /// Makes the bundle in a folder that is there and empty.
     pub(crate) fn make(&self, folder: &Path) -> CustodyLog {
-        let writer = writer().for_exhibit("E001");
+        let writer = writer().for_exhibit(self.exhibit);
         let genesis = NewEntry::new(EntryType::LOG_GENESIS);
         let log = CustodyLog::create(folder, genesis, &writer).unwrap();
         log.append(&NewEntry::new(EntryType::ACQUIRE_START), &writer).unwrap();
@@ -143,7 +145,7 @@ impl Recipe {
             let manifest = Manifest {
                 case: Some("ir-2026-017".into()),
                 created: "2026-11-21T01:30:00.123456789Z".into(),
-                exhibit: "E001".into(),
+                exhibit: self.exhibit.into(),
                 examiner: Examiner { key: key.fingerprint(), name: "J. Doe".into() },
                 format: FORMAT.into(),
                 host: Host::default(),

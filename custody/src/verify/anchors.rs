@@ -97,12 +97,10 @@ impl Check<'_> {
             } else if damaged && !witnessed {
                 let words = format!("the anchor {name} is damaged: its signature does not verify; not counted");
                 self.findings.note(words);
+            } else if !known && !witnessed {
+                self.findings.note(format!("the anchor {name} is signed by no known key; not counted"));
             } else if !self.contradicted(&format!("the anchor {name}"), &candidate.signed) && vouched.is_empty() {
-                if known {
-                    facts.push(kept_copy(candidate));
-                } else {
-                    self.findings.note(format!("the anchor {name} is signed by no known key; not counted"));
-                }
+                facts.push(kept_copy(candidate));
             }
             facts.extend(vouched);
         }

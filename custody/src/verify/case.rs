@@ -14,7 +14,7 @@ use crate::case::{exhibits_in, parse_case_file};
 use crate::case_layout;
 use crate::digest::sha256;
 use crate::durable_file::read_small;
-use crate::entry::EntryType;
+use crate::entry::{Entry, EntryType};
 use crate::error::Result;
 use crate::timeline_check::changed_files;
 
@@ -191,7 +191,19 @@ fn exhibits_and_log(log: &LogCheck, present: &BTreeMap<String, String>, findings
 
 /// Compares a bundle with what the case's log says of it; an anchored word of the case anchors the bundle too.
 fn bound_by_case(id: &str, folder: &str, log: &LogCheck, options: &Options, bundle: &mut Verification) {
-    let Some(manifest) = bundle.manifest_sha256 else { return };
+    let Some(manifest) = bundle.manifest_sha256 else {
+        let names = |entry: &&Entry| {
+            entry.about.exhibit.as_deref() == Some(id)
+                && entry.about.subject.iter().any(|subject| subject.id == "manifest.json")
+        };
+        if let Some(entry) = log.landmarks.iter().find(names)
+            && bundle.is_intact()
+        {
+            let words = format!("TRUNCATED: entry {} of the case tells of a seal, and this log holds none", entry.seq);
+            bundle.add_fault(Place::entry(bundle.log.size), FaultKind::Truncated, words);
+        }
+        return;
+    };
     for entry in log.landmarks.iter().filter(|entry| entry.about.exhibit.as_deref() == Some(id)) {
         for subject in entry.about.subject.iter().filter(|subject| subject.id == "manifest.json") {
             if subject.sha256 != Some(manifest) {

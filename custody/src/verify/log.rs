@@ -86,6 +86,7 @@ pub(super) fn verify(folder: &Path, options: &Options, findings: &mut Findings) 
         origin: String::new(),
         vkey: String::new(),
         wrong_roots: Vec::new(),
+        claimed: 0,
     };
     Ok(check.run())
 }
@@ -98,6 +99,8 @@ pub(super) struct Check<'a> {
     vkey: String,
     /// Checkpoints that a key of the log signed, and whose root the log does not give.
     wrong_roots: Vec<(u64, String)>,
+    /// The largest size that a key of the log signed and the log does not reach.
+    claimed: u64,
 }
 
 impl Check<'_> {
@@ -184,11 +187,8 @@ impl Check<'_> {
         let file = file.and_then(|text| text.strip_suffix('\n'));
         let of_file = file.and_then(|vkey| VerifyingKey::from_vkey(vkey).ok());
         let signs = |found: &&(String, VerifyingKey)| {
-            self.files
-                .checkpoint
-                .iter()
-                .chain(self.files.kept.values())
-                .any(|note| note.is_signed_by(&found.1))
+            let mut notes = self.files.checkpoint.iter().chain(self.files.kept.values());
+            notes.any(|note| note.checkpoint.origin == found.0 && note.is_signed_by(&found.1))
         };
         // Where they differ, the one that signed is right.
         let chosen = match (&of_entry, &of_file) {
@@ -286,6 +286,7 @@ impl Check<'_> {
         if size > entries {
             let words = format!("TRUNCATED: have {entries}, {file} says >={size}");
             self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
+            self.claimed = self.claimed.max(size);
             return false;
         }
         if !self.root_fits(signed) {
@@ -301,7 +302,8 @@ impl Check<'_> {
     fn lines(&mut self, head: Option<&SignedCheckpoint>) -> u64 {
         let good = head.map_or(0, |head| head.checkpoint.size);
         let wrong = std::mem::take(&mut self.wrong_roots);
-        let covered = wrong.iter().map(|(size, _)| *size).max().unwrap_or(0).max(good);
+        // Of a log that was cut, every line that is left was signed for.
+        let covered = wrong.iter().map(|(size, _)| *size).max().unwrap_or(0).max(good).max(self.claimed);
         let covered = if head.is_none() { u64::MAX } else { covered };
         // A chain fault is between its line and the next.
         let reach =
