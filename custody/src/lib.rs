@@ -13,6 +13,7 @@ pub mod case_layout;
 mod case_lock;
 pub mod checkpoint;
 pub mod clock;
+pub mod continuity;
 mod custody_log;
 pub mod digest;
 mod durable_file;

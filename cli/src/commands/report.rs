@@ -92,8 +92,8 @@ fn write(
     let mut written = Vec::new();
     for format in formats {
         let (name, text) = match format {
-            Format::Html => ("report.html", report.to_html()?),
-            Format::Json => ("report.json", report.to_json()?),
+            Format::Html => ("report.html", report.to_html()),
+            Format::Json => ("report.json", report.to_json().to_owned()),
         };
         let path = output.join(name);
         std::fs::write(&path, &text).map_err(failed(&path))?;

@@ -1,61 +1,110 @@
 //! The custody report: who, what, when, how, what is missing, and how to check it all without us.
 //!
-//! One model, made from the files of a case and nothing else: no clock, no network. The same heads of the logs give
-//! the same bytes. Text that comes from evidence or people is escaped everywhere.
+//! One model, made from the files of a case and nothing else: no clock, no network. From it come one [`Document`], which
+//! every printed form renders, and the forms for programs. The same heads of the logs give the same bytes. Text that
+//! comes from evidence or people is shown safe and short everywhere.
 
+mod acquisition;
+mod answers;
+mod authority;
+mod blocks;
+mod certificates;
+mod checks;
+mod completeness;
+mod corrections;
+mod cover;
 pub mod device_picture;
 pub mod document;
-mod first_document;
+mod hash_table;
 pub mod holder_picture;
+mod holders;
+mod html;
+mod integrity;
+mod limits;
+mod lineage;
+mod material;
 mod model;
+mod qr;
+mod questions;
+mod text;
+mod time_evidence;
+mod transfers;
+mod units;
+mod validation;
 mod words;
 
-use minijinja::{AutoEscape, Environment};
-
 use crate::case::Case;
+use crate::digest::sha256;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::verify::Verification;
+use material::Material;
+use model::Model;
 
 pub use document::Document;
-pub use model::Report;
+use document::Foot;
 
-const TEMPLATE: &str = include_str!("template.html");
+/// The report of a case.
+#[derive(Debug)]
+pub struct Report {
+    material: Material,
+    model: Model,
+    /// `report.json`, whose hash names the report.
+    json: String,
+}
 
 impl Report {
     /// Collects a report from a case and what its verification found.
     ///
+    /// What is damaged is part of the report. Lists are bounded: what is left out is counted, and says where it can be read.
+    ///
     /// # Errors
     ///
-    /// [`Error::Read`] when a log cannot be read. What is damaged is part of the report.
+    /// [`Error::Read`] when the folder of exhibits cannot be read.
     pub fn of_case(case: &Case, verification: &Verification) -> Result<Report> {
-        model::collect(case, verification)
+        let material = Material::gather(case, verification)?;
+        let model = Model::of(&material);
+        let json =
+            serde_json::to_string(&model).map_err(|error| Error::malformed("report", error.to_string()))?;
+        Ok(Report { material, model, json })
+    }
+
+    /// The report as parts of blocks, which every printed form renders.
+    pub fn document(&self) -> Document {
+        let exhibits: Vec<&str> = self.material.exhibits.iter().map(|x| x.id.as_str()).collect();
+        let exhibits = match exhibits.as_slice() {
+            [first, .., last] if exhibits.len() > 4 => format!("{first} to {last}"),
+            few => few.join(", "),
+        };
+        let log = &self.material.log;
+        let root = log.root().map(|root| root.to_string()).unwrap_or_default();
+        let name = text::bounded(&self.material.case.name, 120);
+        Document {
+            title: "Custody report".to_owned(),
+            subtitle: name.clone(),
+            foot: Foot {
+                case: text::bounded(&self.material.case.name, 40),
+                exhibits: text::bounded(&exhibits, 60),
+                report_id: self.id(),
+                checkpoint: format!("size {}, root {root}", log.size()),
+            },
+            parts: self.model.parts.clone(),
+        }
+    }
+
+    /// The report's id: the first 16 hexadecimal digits of the SHA-256 of [`Report::to_json`].
+    pub fn id(&self) -> String {
+        sha256(self.json.as_bytes()).to_string().chars().take(16).collect()
     }
 
     /// The report as one HTML file that needs no script, no font and no other file.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Malformed`] if the template fails, which no content makes it do.
-    pub fn to_html(&self) -> Result<String> {
-        let failed = |error: minijinja::Error| Error::Malformed { what: "report", why: format!("{error:#}") };
-        let mut environment = Environment::new();
-        environment.set_auto_escape_callback(|_| AutoEscape::Html);
-        environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-        environment.add_template("report.html", TEMPLATE).map_err(failed)?;
-        environment
-            .get_template("report.html")
-            .and_then(|template| template.render(minijinja::value::Serde(self)))
-            .map_err(failed)
+    pub fn to_html(&self) -> String {
+        html::render(&self.document())
     }
 
-    /// The report as one line of JSON, for programs.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Malformed`] if it cannot be written, which no content makes it do.
-    pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|error| Error::malformed("report", error.to_string()))
+    /// The report as one line of JSON, for programs: facts, checks, questions, and the parts as they are printed.
+    pub fn to_json(&self) -> &str {
+        &self.json
     }
 }
 

@@ -67,11 +67,55 @@ fn facts(map: &Map<String, Value>, but: &[&str]) -> String {
     facts.join(", ")
 }
 
-fn plain(value: &Value) -> String {
+/// A value in words, as it is stored.
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
         Value::Object(map) => format!("({})", facts(map, &[])),
         other => other.to_string(),
+    }
+}
+
+/// What kind of act a type is, in plain words.
+pub(super) fn act(kind: &crate::entry::EntryType) -> &str {
+    match kind.as_str() {
+        "log.genesis" => "log begun",
+        "key.added" => "key added",
+        "key.revoked" => "key revoked",
+        "acquire.start" => "acquisition begun",
+        "acquire.paused" => "acquisition paused",
+        "acquire.resumed" => "acquisition resumed",
+        "acquire.error" => "irregularities met",
+        "acquire.end" => "acquisition ended",
+        "bundle.sealed" => "sealed",
+        "exhibit.added" => "exhibit added",
+        "verify.result" => "verified",
+        "transfer.offered" => "handover offered",
+        "transfer.accepted" => "handover accepted",
+        "transfer.refused" => "handover refused",
+        "access.open" => "opened",
+        "copy.made" => "copied",
+        "export.made" => "exported",
+        "disclosure.made" => "disclosed",
+        "timeline.built" => "timeline built",
+        "query.run" => "searched",
+        "report.issued" => "report issued",
+        "anchor.made" => "anchored",
+        "note" => "note",
+        "deviation" => "deviation",
+        "correction" => "correction",
+        "tool.notice" => "notice about a tool",
+        "log.recovered" => "log recovered",
+        "selftest.result" => "self-test",
+        "alert.received" => "alert received",
+        "decision.made" => "decision",
+        "approval.given" => "approval",
+        "isolation.done" => "isolated",
+        "isolation.undone" => "isolation undone",
+        "retention.set" => "retention set",
+        "item.disposed" => "disposed of",
+        "case.closed" => "case closed",
+        other => other,
     }
 }

@@ -1,0 +1,271 @@
+//! Part 15: the commands by which anybody checks the case without software of ours, with this case's own values.
+//!
+//! Each is run by a POSIX shell in the case's folder and prints exactly what stands beside it. They hold for the logs as
+//! they were when the report was made, and go on holding when entries are added.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::blocks::{Line, part};
+use super::document::{Block, Part};
+use super::material::{ExhibitMaterial, Log, Material};
+use super::text::shell;
+use crate::entry::EntryType;
+use crate::keys::VerifyingKey;
+
+/// Exhibits whose checks are printed; the others have the same ones in their own `VERIFY.md`.
+const MOST: usize = 20;
+
+/// One command and what it prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Check {
+    /// What it checks.
+    pub(super) title: String,
+    /// For a POSIX shell, in the case's folder.
+    pub(super) command: String,
+    /// What it prints on standard output, without the last line feed.
+    pub(super) expect: String,
+}
+
+const CHAIN: &str = r"import hashlib, json, sys
+lines = open(sys.argv[1], 'rb').read().split(b'\n')[:-1][:int(sys.argv[2])]
+prev = '0' * 64
+for number, line in enumerate(lines):
+    entry = json.loads(line)
+    assert entry['seq'] == number and entry['prev'] == prev, f'the chain breaks at entry {number}'
+    prev = hashlib.sha256(line).hexdigest()
+H = lambda data: hashlib.sha256(data).digest()
+def root(leaves):
+    if len(leaves) == 1: return H(b'\0' + leaves[0])
+    k = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return H(b'\1' + root(leaves[:k]) + root(leaves[k:]))
+print(len(lines), 'entries, root', root(lines).hex())";
+
+const FINGERPRINT: &str = r"import base64, hashlib, sys
+der = base64.b64decode(''.join(open(sys.argv[1]).read().split('\n')[1:-2]))
+blob = b'\0\0\0\x0bssh-ed25519\0\0\0\x20' + der[-32:]
+print('SHA256:' + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip('='))";
+
+const CHUNKS: &str = r"import hashlib, sys
+H = lambda data: hashlib.sha256(data).digest()
+with open(sys.argv[1]) as table:
+    next(table)
+    level = [H(b'\0' + bytes.fromhex(line.split('\t')[3])) for line in table]
+if not level: level = [H(b'')]
+while len(level) > 1:
+    level = [H(b'\1' + level[i] + level[i + 1]) if i + 1 < len(level) else level[i] for i in range(0, len(level), 2)]
+print(level[0].hex())";
+
+const LEDGER: &str = r"import sys
+end, states = 0, {}
+with open(sys.argv[1]) as table:
+    next(table)
+    for line in table:
+        start, length, state = line.rstrip('\n').split('\t')[:3]
+        assert int(start) == end, f'not a partition at byte {start}'
+        end += int(length)
+        states[state] = states.get(state, 0) + int(length)
+for state in sorted(states): print(state, states[state])
+print('sum', end)";
+
+/// All checks of a case.
+pub(super) fn checks(m: &Material) -> Vec<Check> {
+    let mut checks = of_log(&m.log, "the case");
+    for x in m.exhibits.iter().take(MOST) {
+        checks.extend(of_exhibit(m, x));
+        checks.extend(of_log(&x.log, &x.id));
+    }
+    checks
+}
+
+fn check(title: String, command: String, expect: impl Into<String>) -> Check {
+    Check { title, command, expect: expect.into() }
+}
+
+/// A script of Python with its arguments.
+fn python(script: &str, arguments: &[&str]) -> String {
+    let arguments: Vec<String> = arguments.iter().map(|argument| shell(argument)).collect();
+    format!("python3 - {} <<'PYTHON'\n{script}\nPYTHON", arguments.join(" "))
+}
+
+fn path(folder: &str, file: &str) -> String {
+    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
+}
+
+/// Spelling, chain, root and signature of a log.
+fn of_log(log: &Log, of: &str) -> Vec<Check> {
+    let (Some(head), Some(root), Some(lines)) = (&log.head, log.root(), log.sha256) else {
+        return Vec::new();
+    };
+    let file = path(&log.folder, "custody.jsonl");
+    let size = log.size().to_string();
+    let mut checks = vec![
+        check(
+            format!("The log of {of}: its first {size} entries are spelled in the one way there is"),
+            format!("head -n {size} {} | jq -cS . | sha256sum", shell(&file)),
+            format!("{lines}  -"),
+        ),
+        check(
+            format!(
+                "The log of {of}: each entry names the one before, and the root over all of them is this"
+            ),
+            python(CHAIN, &[&file, &size]),
+            format!("{size} entries, root {root}"),
+        ),
+    ];
+    let Some(signer) = &log.signer else { return checks };
+    let line = head.note.signatures().iter().find(|line| line.key_id == signer.note_id(&log.origin));
+    let (Some(line), Ok(pem)) = (line, signer.to_pem()) else { return checks };
+    let body: Vec<String> = head.note.text().lines().map(shell).collect();
+    checks.push(check(
+        format!("The log of {of}: that number of entries and that root were signed by the key in this command"),
+        format!(
+            "T=$(mktemp -d)\nprintf '%s\\n' {} > \"$T/checkpoint\"\necho {} | base64 -d > \"$T/signature\"\n\
+             cat > \"$T/key.pem\" <<'PEM'\n{}\nPEM\n\
+             openssl pkeyutl -verify -pubin -inkey \"$T/key.pem\" -rawin -in \"$T/checkpoint\" -sigfile \"$T/signature\"\n\
+             rm -r \"$T\"",
+            body.join(" \\\n  "),
+            STANDARD.encode(&line.signature),
+            pem.trim_end()
+        ),
+        "Signature Verified Successfully",
+    ));
+    checks.push(check(
+        format!("The log of {of}: the fingerprint of that key"),
+        format!("echo {} | ssh-keygen -lf -", shell(&ssh_line(signer))),
+        format!("256 {} no comment (ED25519)", signer.fingerprint()),
+    ));
+    checks
+}
+
+/// The key as OpenSSH writes it.
+fn ssh_line(key: &VerifyingKey) -> String {
+    let mut blob = Vec::new();
+    for part in [&b"ssh-ed25519"[..], key.as_bytes()] {
+        blob.extend(u32::try_from(part.len()).unwrap_or(0).to_be_bytes());
+        blob.extend(part);
+    }
+    format!("ssh-ed25519 {}", STANDARD.encode(blob))
+}
+
+/// Files, evidence, signature and seal of an exhibit.
+fn of_exhibit(m: &Material, x: &ExhibitMaterial) -> Vec<Check> {
+    let Some(manifest) = &x.manifest else { return Vec::new() };
+    let (id, folder) = (&x.id, shell(&x.folder));
+    let mut checks = vec![check(
+        format!("{id}: every file is the one that was listed"),
+        format!(
+            "(cd {folder} && sha256sum --strict --quiet -c SHA256SUMS && echo 'every listed file is unchanged')"
+        ),
+        "every listed file is unchanged",
+    )];
+    let sealed = x.log.first(&EntryType::BUNDLE_SEALED);
+    let subjects = sealed.map(|entry| entry.about.subject.as_slice()).unwrap_or_default();
+    let lines: Vec<String> = subjects.iter().map(|subject| format!("{}: OK", subject.id)).collect();
+    if let Some(entry) = sealed {
+        checks.push(check(
+            format!("{id}: its log sealed these very files"),
+            format!(
+                "(cd {folder} && sed -n {}p custody.jsonl | jq -r '.subject[] | \"\\(.sha256)  \\(.id)\"' | sha256sum --strict -c -)",
+                entry.seq.saturating_add(1)
+            ),
+            lines.join("\n"),
+        ));
+    }
+    let vouched =
+        m.log.of(&EntryType::BUNDLE_SEALED).find(|entry| entry.about.exhibit.as_deref() == Some(id));
+    if let (Some(entry), Some(hash)) = (vouched, x.manifest_sha256) {
+        checks.push(check(
+            format!("{id}: the case's own log names the same manifest"),
+            format!("sed -n {}p custody.jsonl | jq -r '.subject[0].sha256'", entry.seq.saturating_add(1)),
+            hash.to_string(),
+        ));
+    }
+    checks.push(check(
+        format!("{id}: the manifest was signed"),
+        format!(
+            "openssl pkeyutl -verify -pubin -inkey {0}/keys/signer.pub.pem -rawin \\\n  -in {0}/manifest.json -sigfile {0}/manifest.json.sig",
+            folder
+        ),
+        "Signature Verified Successfully",
+    ));
+    checks.push(check(
+        format!("{id}: by the key with this fingerprint"),
+        python(FINGERPRINT, &[&path(&x.folder, "keys/signer.pub.pem")]),
+        manifest.examiner.key.clone(),
+    ));
+    for stream in manifest.streams.iter().filter(|stream| !stream.is_encrypted()) {
+        let name = &stream.name;
+        if !stream.segments.is_empty() {
+            checks.push(check(
+                format!("{id}: stream {name} gives the bytes that were acquired"),
+                format!("zstd -q -dc {folder}/data/{name}/*.zst | sha256sum"),
+                format!("{}  -", stream.sha256),
+            ));
+        }
+        checks.push(check(
+            format!("{id}: the hashes of the chunks of stream {name} give the root in the manifest"),
+            python(CHUNKS, &[&path(&x.folder, &stream.chunks.path)]),
+            stream.chunk_root.to_string(),
+        ));
+        let states = &stream.states;
+        let mut sums: Vec<String> = crate::bundle::State::ALL
+            .iter()
+            .filter(|state| states.of(**state) > 0)
+            .map(|state| format!("{} {}", state.word(), states.of(*state)))
+            .collect();
+        sums.sort();
+        sums.push(format!("sum {}", stream.size));
+        checks.push(check(
+            format!("{id}: every byte of stream {name} is in exactly one state"),
+            python(LEDGER, &[&path(&x.folder, &stream.extents.path)]),
+            sums.join("\n"),
+        ));
+    }
+    checks
+}
+
+pub(super) fn yourself(m: &Material, checks: &[Check]) -> Part {
+    let mut blocks = vec![
+        Line::of(
+            "None of these commands is ours. Run them in the folder of the case, in a shell, with GNU coreutils, zstd, jq 1.6, \
+             OpenSSL 3, OpenSSH and Python 3. Below each stands what it must print. None of them changes a file of the case. The \
+             same commands are in report.json, under \"checks\".",
+        )
+        .block(),
+        Line::of(
+            "They show that what is in the folder agrees with itself, with this report and with the keys printed here. That a key \
+             is whose it should be, and that nothing was cut off the end before this report was made, only something kept outside \
+             can show: an earlier copy of page 1, a checkpoint, a time stamp, a fingerprint that was handed over before.",
+        )
+        .block(),
+    ];
+    blocks.extend(checks.iter().map(|check| Block::Check {
+        title: check.title.clone(),
+        command: check.command.clone(),
+        expect: check.expect.clone(),
+    }));
+    let encrypted = m.exhibits.iter().filter(|x| {
+        x.manifest
+            .as_ref()
+            .is_some_and(|manifest| manifest.streams.iter().any(crate::bundle::Stream::is_encrypted))
+    });
+    for x in encrypted.take(MOST) {
+        blocks.push(
+            Line::of(format!(
+                "{} is encrypted. Who has a key that opens it can decrypt each file with age (age -d -i KEYFILE) and then go on as \
+                 for the others; {}/VERIFY.md has the commands.",
+                x.id, x.folder
+            ))
+            .block(),
+        );
+    }
+    if m.exhibits.len() > MOST {
+        blocks.push(
+            Line::of("The other exhibits have the same commands, with their own values, in VERIFY.md.")
+                .block(),
+        );
+    }
+    part(15, "checks", "How to check this yourself", "Must I believe you?", blocks)
+}

@@ -1,0 +1,262 @@
+//! Part 11: who held what when, and the minutes that nobody vouches for.
+
+use super::blocks::{Line, list, part, row, table, times, toned, words};
+use super::device_picture::{Bar, Key};
+use super::document::{Block, Part, Row, Span, Style, Tone};
+use super::holder_picture::{HolderPicture, HolderRow, Tick};
+use super::material::{ExhibitMaterial, Log, Material};
+use super::{text, units};
+use crate::clock::{parse_rfc3339, rfc3339};
+use crate::continuity::{Continuity, HeldSpan};
+
+/// Width of the picture.
+const WIDTH: i128 = 1000;
+/// The colour of what nobody vouches for.
+const GAP: &str = "#a3201b";
+/// Colours of holders, told apart in print and by those who see few colours.
+const COLOURS: [&str; 8] =
+    ["#2f5d8a", "#d9b45b", "#4f8a6b", "#8a6fa8", "#7fb2d9", "#8c6d46", "#b7c68b", "#5b6675"];
+/// Exhibits with a bar.
+const MOST_BARS: usize = 40;
+
+/// Custody as a log tells it.
+pub(super) fn continuity(log: &Log) -> Continuity {
+    Continuity::of(&log.entries)
+}
+
+/// Who has had an exhibit since it was acquired, in one sentence.
+pub(super) fn in_words(_m: &Material, x: &ExhibitMaterial) -> Line {
+    let continuity = continuity(&x.log);
+    let spans = &continuity.spans;
+    let held: Vec<&HeldSpan> = spans.iter().filter(|span| span.gap.is_none()).collect();
+    let Some(first) = held.first() else {
+        return Line::of(format!("{}: ", x.id)).no_record().say(".");
+    };
+    let gaps = spans.len() - held.len();
+    let mut line = Line::of(format!("{}: ", x.id)).strong(text::cell(&first.holder));
+    line = line.say(format!(" from {}", units::date_words(&first.from)));
+    for span in held.iter().skip(1).take(6) {
+        line = line
+            .say(", then ")
+            .strong(text::cell(&span.holder))
+            .say(format!(" from {}", units::date_words(&span.from)));
+    }
+    if held.len() > 7 {
+        line = line.say(format!(", and {} more holders (part 11)", held.len() - 7));
+    }
+    line = line.say(", to the last entry of its log. ");
+    line = if gaps == 0 {
+        line.say("No gap between holders is recorded.")
+    } else {
+        line.bad(format!(
+            "{}: see part 11.",
+            units::number_of(
+                gaps,
+                "gap in which nobody vouches for it",
+                "gaps in which nobody vouches for it"
+            )
+        ))
+    };
+    line.cite(spans.iter().flat_map(|span| span.entries.first()).map(|seq| x.log.cite(*seq)))
+}
+
+/// Who had an exhibit on which days.
+pub(super) fn by_day(x: &ExhibitMaterial) -> Line {
+    const MOST: usize = 12;
+    let spans = continuity(&x.log).spans;
+    if spans.is_empty() {
+        return Line::of(format!("{}: ", x.id)).no_record().say(".");
+    }
+    let last = x.log.entries.iter().map(|entry| entry.time.wall.as_str()).max().unwrap_or_default();
+    let day = |time: &str| text::cell(time.get(..10).unwrap_or(time));
+    let mut line = Line::of(format!("{}: ", x.id));
+    for (at, span) in spans.iter().take(MOST).enumerate() {
+        let (from, to) = (day(&span.from), day(span.to.as_deref().unwrap_or(last)));
+        let days = if from == to { format!("on {from} ") } else { format!("{from} to {to} ") };
+        line = line.say(if at == 0 { days } else { format!("; {days}") });
+        line = match &span.gap {
+            None => line.strong(text::cell(&span.holder)),
+            Some(gap) => line.bad(format!("nobody vouches ({})", text::cell(gap))),
+        };
+    }
+    if spans.len() > MOST {
+        line = line.say(format!("; {} more spans are in part 11", spans.len() - MOST));
+    }
+    line.say(". Days are in UTC.")
+        .cite(spans.iter().flat_map(|span| span.entries.first()).map(|seq| x.log.cite(*seq)))
+}
+
+/// What nobody vouches for.
+pub(super) fn limits(m: &Material) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for log in m.logs() {
+        let continuity = continuity(log);
+        for span in &continuity.spans {
+            if let Some(gap) = &span.gap {
+                let to = span.to.as_deref().map_or_else(|| "the end".to_owned(), units::time_utc);
+                let line = Line::of(format!("Custody of {}: ", log.title()));
+                let line = line.bad(format!("GAP from {} to {to}", units::time_utc(&span.from)));
+                let cites = span.entries.iter().map(|seq| log.cite(*seq));
+                lines.push(line.say(format!(": {}.", text::cell(gap))).cite(cites));
+            }
+        }
+    }
+    lines
+}
+
+pub(super) fn timeline(m: &Material) -> Part {
+    let mut blocks = vec![
+        Line::of(
+            "One bar an exhibit, from the first entry of its log to the last entry of all; a colour for each holder. Red is a time \
+             for which nobody vouches: between a giver's word and a receiver's, or where one of them did not sign.",
+        )
+        .block(),
+    ];
+    let logs = || {
+        m.exhibits.iter().map(|x| &x.log).chain(std::iter::once(&m.log)).filter(|log| !log.entries.is_empty())
+    };
+    blocks.extend(picture(m, logs()));
+    let shares: Vec<Line> = logs()
+        .filter(|log| !log.folder.is_empty() || continuity(log).spans.len() > 1)
+        .map(|log| {
+            let words = continuity(log).share_words();
+            Line::of(format!("{}: {}.", log.title(), text::cell(&words)))
+        })
+        .collect();
+    blocks.push(list(shares, "custody.jsonl"));
+    for log in logs() {
+        let spans = continuity(log).spans;
+        // The case's own log tells the custody of the case file only where it changed hands.
+        if log.folder.is_empty() && spans.len() < 2 {
+            continue;
+        }
+        let rows = spans.iter().map(|span| span_row(log, span));
+        let columns = vec![
+            times("From (UTC)"),
+            times("To (UTC)"),
+            words("Held by", 5),
+            words("Giver signed", 2),
+            words("Receiver signed", 2),
+            words("Entries", 4),
+            words("Not vouched for", 5),
+        ];
+        blocks.extend(table(format!("Who held {}", log.title()), columns, rows, "custody.jsonl"));
+    }
+    blocks.extend(silences(m));
+    part(11, "timeline", "Custody timeline", "Where was it, and with whom, on the 14th?", blocks)
+}
+
+fn span_row(log: &Log, span: &HeldSpan) -> Row {
+    let signed = |yes: bool| if yes { "yes" } else { "no" };
+    let cites: Vec<String> = span.entries.iter().take(4).map(|seq| log.cite(*seq).to_string()).collect();
+    let more = span.entries.len().saturating_sub(4);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let row = row([
+        units::time(&span.from),
+        span.to.as_deref().map_or_else(|| "last entry".to_owned(), units::time),
+        if span.gap.is_some() { "nobody's word".to_owned() } else { span.holder.clone() },
+        signed(span.signed_by_giver).to_owned(),
+        signed(span.signed_by_receiver).to_owned(),
+        format!("{}{more}", cites.join(" ")),
+        span.gap.clone().unwrap_or_default(),
+    ]);
+    toned(row, if span.gap.is_some() { Tone::Bad } else { Tone::Plain })
+}
+
+fn picture<'a>(m: &Material, logs: impl Iterator<Item = &'a Log>) -> Option<Block> {
+    let time = |text: &str| parse_rfc3339(text).ok().map(i128::from);
+    let all = || m.entries().filter_map(|(_, entry)| time(&entry.time.wall));
+    let (start, end) = (all().min()?, all().max()?);
+    let length = (end - start).max(1);
+    let place = |at: i128| u64::try_from(((at - start) * WIDTH / length).clamp(0, WIDTH)).unwrap_or(0);
+    let mut names: Vec<String> = Vec::new();
+    let mut rows = Vec::new();
+    let mut said = Vec::new();
+    for log in logs.filter(|log| !log.folder.is_empty()).take(MOST_BARS) {
+        let mut bars = Vec::new();
+        let mut left = 0;
+        for span in continuity(log).spans {
+            let Some(from) = time(&span.from) else { continue };
+            let to = span.to.as_deref().and_then(time).unwrap_or(end);
+            // A gap of a minute in a year is still seen.
+            let x = place(from).max(left).min(999);
+            let w = place(to).saturating_sub(x).max(if span.gap.is_some() { 4 } else { 2 }).min(1000 - x);
+            left = x + w;
+            let fill = if span.gap.is_some() {
+                GAP
+            } else {
+                let at = names.iter().position(|name| *name == span.holder).unwrap_or_else(|| {
+                    names.push(span.holder.clone());
+                    names.len() - 1
+                });
+                COLOURS.get(at % COLOURS.len()).copied().unwrap_or("#5b6675")
+            };
+            bars.push(Bar { x, w, fill });
+        }
+        said.push(format!("{}: {}", log.name, text::cell(&continuity(log).share_words())));
+        rows.push(HolderRow { label: log.name.clone(), bars });
+    }
+    let mut key: Vec<Key> = names
+        .iter()
+        .zip(COLOURS.iter().cycle())
+        .take(24)
+        .map(|(name, fill)| Key { words: text::bounded(name, 60), fill })
+        .collect();
+    key.push(Key { words: "nobody vouches".to_owned(), fill: GAP });
+    let ticks = (0..=4).map(|nth| {
+        let at = start + length * nth / 4;
+        Tick {
+            x: u64::try_from(nth * 250).unwrap_or(0),
+            label: units::time(&rfc3339(i64::try_from(at).unwrap_or_default())).chars().take(16).collect(),
+        }
+    });
+    (!rows.is_empty()).then(|| {
+        Block::Holders(HolderPicture {
+            title: "Who held each exhibit, from the first entry to the last (UTC)".to_owned(),
+            words: text::bounded(&said.join("; "), 1000),
+            rows,
+            ticks: ticks.collect(),
+            key,
+        })
+    })
+}
+
+/// Pauses of more than a day between two entries of one log.
+fn silences(m: &Material) -> Vec<Block> {
+    const DAY: i64 = 24 * 3600 * 1_000_000_000;
+    let rows = m.logs().flat_map(|log| {
+        let pairs = log.entries.iter().zip(log.entries.iter().skip(1));
+        pairs.filter_map(move |(before, after)| {
+            let passed =
+                units::between(&before.time.wall, &after.time.wall).filter(|passed| *passed > DAY)?;
+            Some(row([
+                log.title(),
+                units::time(&before.time.wall),
+                units::time(&after.time.wall),
+                units::duration(passed),
+                format!("{} {}", log.cite(before.seq), log.cite(after.seq)),
+            ]))
+        })
+    });
+    let rows: Vec<Row> = rows.collect();
+    if rows.is_empty() {
+        return vec![
+            Line::of("No log was silent for more than 24 hours between two of its entries.").block(),
+        ];
+    }
+    let columns = vec![
+        words("Log", 2),
+        times("From (UTC)"),
+        times("To (UTC)"),
+        words("Length", 3),
+        words("Entries", 4),
+    ];
+    let caption =
+        "Silences of more than 24 hours: nothing was recorded, which is no gap in custody by itself";
+    let mut blocks = table(caption, columns, rows, "custody.jsonl");
+    blocks.push(Block::Text(vec![Span::new(
+        "Nothing is known of these times beyond that the logs hold no entry.",
+        Style::Soft,
+    )]));
+    blocks
+}
