@@ -4,6 +4,7 @@
 //! anchors. What is wrong is a [`Fault`] with its place, never an error; an [`crate::Error`] means that something
 //! could not be read at all.
 
+mod aftercare;
 mod bundle;
 mod case;
 mod findings;
