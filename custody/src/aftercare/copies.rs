@@ -230,8 +230,18 @@ pub struct Copy {
     pub disposed: Option<u64>,
 }
 
+/// Whether this is the id of a copy that is not the master: no retention holds it, for the exhibit does not end by it.
+pub(crate) fn is_spare_copy(copies: &[Copy], exhibit: &str, item: &str) -> bool {
+    let of_it = |copy: &&Copy| copy.id == item && copy.exhibit.as_deref() == Some(exhibit);
+    copies.iter().find(of_it).is_some_and(|copy| !copy.master)
+}
+
 /// All `copy.made` entries. Where an exhibit has no master among them, its bundle in the case is the master.
 pub fn copies(entries: &[Entry]) -> Vec<Copy> {
+    copies_in(entries.iter())
+}
+
+pub(crate) fn copies_in<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Vec<Copy> {
     let row = |entry: &Entry| {
         let (authority, purpose) = reasons(entry);
         let result =
@@ -256,11 +266,11 @@ pub fn copies(entries: &[Entry]) -> Vec<Copy> {
             manifest_sha256: manifest.and_then(|subject| subject.sha256),
             copy_manifest_sha256: result("copy_manifest_sha256").parse().ok(),
             verdict: result("verdict"),
-            disposed: entries.iter().find(of_it).map(|gone| gone.seq),
+            disposed: entries.clone().find(of_it).map(|gone| gone.seq),
             id,
         }
     };
-    let made = entries.iter().filter(|entry| entry.kind == EntryType::COPY_MADE);
+    let made = entries.clone().filter(|entry| entry.kind == EntryType::COPY_MADE);
     let mut copies: Vec<Copy> = made.map(row).collect();
     let mut have = std::collections::BTreeSet::new();
     for copy in copies.iter_mut().rev().filter(|copy| copy.master) {

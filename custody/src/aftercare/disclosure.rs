@@ -10,7 +10,7 @@
 //! how.withheld    what was kept back, and why
 //! why.authority   by what rule or order
 //! why.purpose     what for
-//! result.origin   for each subject in order, what the case knows of its hash; empty where it knows nothing
+//! result.origin   for each subject in order, what the case knows of its hash, or `NO RECORD`
 //! refs            the entries that made what was given
 //! ```
 
@@ -28,10 +28,13 @@ use crate::durable_file::read_small;
 use crate::entry::{Entry, EntryType, NewEntry, Subject};
 use crate::error::{Error, Result};
 
+/// In `result.origin`: the case has no such bytes.
+const UNKNOWN: &str = "NO RECORD";
+
 /// What the case knows of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Origin {
-    /// In words, such as `export.made, entry 7` or `E001: the stream disk`.
+    /// In words, such as `entry 7 (export.made)` or `E001: the stream disk`.
     pub words: String,
     /// The entry of the case's log that names them.
     pub entry: Option<u64>,
@@ -104,7 +107,8 @@ impl NewDisclosure {
         ] {
             entry = said(entry, key, text);
         }
-        let known = |item: &Disclosed| item.origin.clone().map_or_else(String::new, |origin| origin.words);
+        let known =
+            |item: &Disclosed| item.origin.clone().map_or_else(|| UNKNOWN.to_owned(), |origin| origin.words);
         let origins: Vec<Value> = self.items.iter().map(|item| known(item).into()).collect();
         let mut refs: Vec<u64> = self
             .items
@@ -131,7 +135,7 @@ pub struct Disclosure {
     pub exhibit: Option<String>,
     /// What was given.
     pub items: Vec<Subject>,
-    /// For each of them what the case knew of it; empty where nothing.
+    /// For each of them what the case knew of it, or `NO RECORD`.
     pub origins: Vec<String>,
     /// To whom.
     pub to: String,
@@ -186,7 +190,7 @@ pub fn origins(case: &Case, wanted: &[Digest]) -> Result<Vec<Option<Origin>>> {
         let made = entry.kind != EntryType::DISCLOSURE_MADE;
         for hash in entry.about.subject.iter().filter(|_| made).filter_map(|subject| subject.sha256) {
             if wanted.contains(&hash) {
-                let words = format!("{}, entry {}", entry.kind, entry.seq);
+                let words = format!("entry {} ({})", entry.seq, entry.kind);
                 found.entry(hash).or_insert(Origin { words, entry: Some(entry.seq) });
             }
         }

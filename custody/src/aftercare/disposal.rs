@@ -11,7 +11,8 @@
 //! how.delete      `true` when this program deletes that folder, right after this entry
 //! how.log_origin, how.log_size, how.log_root   the exhibit's own log, as it ended
 //! how.verdict     what a check of that log said; the content is not read again for a disposal
-//! why.authority   the order that lets it go; without one it may go only after its retention
+//! why.authority   the order that lets it go; without one it may go only after its retention, unless it is a copy
+//!                 that is not the master
 //! why.purpose     the reason
 //! subject         of a bundle: manifest.json, and the list of the record that is kept (see below)
 //! refs            the rules that held it, and a disposal before this one
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::copies::{copies, is_spare_copy};
 use super::{Day, keeping, must_say, reasons, said, told, writer_of};
 use crate::bundle::{LONGEST_MANIFEST, LocalFolder, lock_journal};
 use crate::case::Case;
@@ -135,7 +137,8 @@ impl Case {
         let entries = self.log().read()?.entries;
         let today = Day::of_moment(&writer.clock().now())?;
         let keeping = keeping(&entries, &new.exhibit);
-        if new.authority.trim().is_empty()
+        if !is_spare_copy(&copies(&entries), &new.exhibit, &new.item)
+            && new.authority.trim().is_empty()
             && let Some(why) = keeping.holds(today)
         {
             return Err(Error::Retained { exhibit: new.exhibit.clone(), why });
@@ -261,6 +264,12 @@ impl Case {
             sync_folder(&into.join(sub))?;
         }
         let list = list_of_record(&into)?;
+        // Nothing came to it since it was kept before.
+        let same = |row: &Disposal| row.folder == name && row.record_sha256 == Some(sha256(list.as_bytes()));
+        if let Some(record) = disposals(entries).into_iter().rfind(same).and_then(|row| row.record) {
+            std::fs::remove_dir_all(&into).map_err(|source| Error::Write { path: into, source })?;
+            return Ok((record, list));
+        }
         write_new(&into.join(RECORD_LIST), list.as_bytes())?;
         sync_folder(&into)?;
         sync_folder(&all)?;

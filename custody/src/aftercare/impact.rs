@@ -306,6 +306,8 @@ impl Impact {
                 impact.exhibit(&exhibit, true, fault);
             }
         }
+        impact.bundles.sort_by(|a, b| a.exhibit.cmp(&b.exhibit));
+        impact.acts.sort_by(|a, b| (a.log != "case", &a.log, a.act).cmp(&(b.log != "case", &b.log, b.act)));
         Ok(impact)
     }
 

@@ -69,9 +69,11 @@ fn exhibits(out: &mut Letter, impact: &Impact) {
         out.fact("begun (UTC)", &plain_time(&bundle.created));
         out.fact("version", &bundle.version);
         if let Some(hash) = bundle.build_sha256 {
-            out.fact("build SHA-256", &hash.to_string());
+            out.fact("build SHA-256", "");
+            out.command(&hash.to_string());
         }
-        out.fact("manifest", &format!("SHA-256 {}", bundle.manifest_sha256));
+        out.fact("manifest.json SHA-256", "");
+        out.command(&bundle.manifest_sha256.to_string());
         if bundle.disposed {
             out.fact(
                 "note",

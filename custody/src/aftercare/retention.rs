@@ -13,6 +13,7 @@
 
 use serde::Serialize;
 
+use super::copies::{copies_in, is_spare_copy};
 use super::{Day, must_say, reasons, said, told, writer_of};
 use crate::entry::{Entry, EntryType, NewEntry};
 use crate::error::{Error, Result};
@@ -214,10 +215,14 @@ impl Keeping {
     }
 }
 
-/// Why a disposal came too early by the rules before it; `None` when it did not, or no rule was ever set.
-pub(crate) fn early(entries: &[&Entry], disposal: &Entry) -> Option<String> {
+/// Why a disposal came too early by the entries before it; `None` when it did not, or no rule was ever set.
+pub(crate) fn early(entries: &[Entry], disposal: &Entry) -> Option<String> {
     let exhibit = disposal.about.exhibit.as_deref()?;
-    let before = entries.iter().copied().filter(|entry| entry.seq < disposal.seq);
+    let before = entries.iter().filter(|entry| entry.seq < disposal.seq);
+    let item = disposal.how_text("item").unwrap_or_default();
+    if is_spare_copy(&copies_in(before.clone()), exhibit, item) {
+        return None;
+    }
     let keeping = keeping_by(before, exhibit);
     if keeping.rules.is_empty() {
         return None;

@@ -32,7 +32,6 @@ pub(super) fn check(
 ) -> Result<()> {
     let disposals: Vec<(&Entry, Disposal)> =
         log.entries_of(&EntryType::ITEM_DISPOSED).map(|entry| (entry, Disposal::of(entry))).collect();
-    let retentions: Vec<&Entry> = log.entries_of(&EntryType::RETENTION_SET).collect();
     let mut here_again = BTreeSet::new();
     for (entry, gone) in &disposals {
         let (seq, id) = (gone.seq, gone.exhibit.as_deref().unwrap_or("an exhibit it does not name"));
@@ -40,7 +39,7 @@ pub(super) fn check(
         if !log.entries_of(&EntryType::EXHIBIT_ADDED).any(added) {
             findings.note(format!("entry {seq} disposes of {id}, which no earlier entry added"));
         }
-        if let Some(why) = early(&retentions, entry) {
+        if let Some(why) = early(&log.landmarks, entry) {
             let by = match gone.authority.as_str() {
                 "" => "NO AUTHORITY is recorded".to_owned(),
                 authority => format!("by the authority {authority:?}"),
