@@ -21,13 +21,13 @@ mod other_tools;
 mod ssh;
 #[path = "custody/support.rs"]
 mod support;
-#[path = "custody/threats.rs"]
-mod threats;
-#[path = "support/test_authority.rs"]
-mod test_authority;
-#[path = "custody/time_stamps.rs"]
-mod time_stamps;
 #[path = "custody/tamper/mod.rs"]
 mod tamper;
+#[path = "support/test_authority.rs"]
+mod test_authority;
+#[path = "custody/threats.rs"]
+mod threats;
+#[path = "custody/time_stamps.rs"]
+mod time_stamps;
 #[path = "custody/truncation.rs"]
 mod truncation;

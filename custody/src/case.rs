@@ -173,7 +173,10 @@ impl Case {
     pub fn add_exhibit(&self, name: &str, writer: &Writer<'_>) -> Result<Exhibit> {
         let _lock = self.lock()?;
         let taken = self.exhibits()?;
-        let numbers = taken.iter().filter_map(|exhibit| case_layout::exhibit_number(&exhibit.id));
+        // An id is never given twice, also when its exhibit was disposed of.
+        let gone = folders_in(&case_layout::disposed(&self.folder))?;
+        let taken = taken.iter().chain(&gone);
+        let numbers = taken.filter_map(|exhibit| case_layout::exhibit_number(&exhibit.id));
         let id = case_layout::exhibit_id(numbers.max().unwrap_or(0).saturating_add(1));
         let all = case_layout::exhibits(&self.folder);
         let folder_name = case_layout::exhibit_folder_name(&id, name);
@@ -225,7 +228,7 @@ impl Case {
     }
 
     /// The lock under which exhibit ids are taken, held until it is dropped.
-    fn lock(&self) -> Result<File> {
+    pub(crate) fn lock(&self) -> Result<File> {
         let path = case_layout::case_file(&self.folder);
         let file = File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
         // Where locks do not work, `mkdir` still gives each id to one process only.
@@ -249,7 +252,12 @@ pub(crate) fn parse_case_file(bytes: &[u8]) -> Result<CaseFile> {
 }
 
 pub(crate) fn exhibits_in(case: &Path) -> Result<Vec<Exhibit>> {
-    let path = case_layout::exhibits(case);
+    folders_in(&case_layout::exhibits(case))
+}
+
+/// The folders that are named as those of exhibits are, by number.
+pub(crate) fn folders_in(path: &Path) -> Result<Vec<Exhibit>> {
+    let path = path.to_owned();
     let fault = |source| Error::Read { path: path.clone(), source };
     let mut found = Vec::new();
     let listing = match std::fs::read_dir(&path) {

@@ -28,6 +28,9 @@ pub const TIMELINE: &str = "timeline";
 /// What reports were issued.
 pub const REPORTS: &str = "reports";
 
+/// What is kept of exhibits that were disposed of: all but their content.
+pub const DISPOSED: &str = "disposed";
+
 /// `custody.jsonl` of a case or bundle.
 pub fn log(folder: &Path) -> PathBuf {
     folder.join(LOG)
@@ -71,6 +74,11 @@ pub fn timeline(case: &Path) -> PathBuf {
 /// The folder of issued reports.
 pub fn reports(case: &Path) -> PathBuf {
     case.join(REPORTS)
+}
+
+/// The folder of the records of disposed exhibits.
+pub fn disposed(case: &Path) -> PathBuf {
+    case.join(DISPOSED)
 }
 
 /// An exhibit's id: `E001`, four digits and more when needed.

@@ -100,6 +100,14 @@ pub enum Error {
         /// What it holds.
         path: PathBuf,
     },
+    /// An exhibit must still be kept.
+    #[error("{exhibit} may not be disposed of without an authority: {why}")]
+    Retained {
+        /// The exhibit.
+        exhibit: String,
+        /// What holds it.
+        why: String,
+    },
     /// The system gave no random bytes.
     #[error("failed to get random bytes from the system: {why}")]
     Random {

@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod aftercare;
 pub mod anchors;
 pub mod bundle;
 mod case;

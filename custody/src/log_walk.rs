@@ -198,6 +198,11 @@ fn is_landmark(entry: &Entry) -> bool {
         EntryType::LOG_GENESIS,
         EntryType::EXHIBIT_ADDED,
         EntryType::ITEM_DISPOSED,
+        EntryType::RETENTION_SET,
+        EntryType::DISCLOSURE_MADE,
+        EntryType::COPY_MADE,
+        EntryType::EXPORT_MADE,
+        EntryType::REPORT_ISSUED,
         EntryType::TIMELINE_BUILT,
     ];
     entry.kind.keeps_checkpoint()

@@ -40,7 +40,10 @@ fn accepted(authority: &TestAuthority, data: &[u8], token: &[u8], at: Option<i64
 fn what_openssl_stamps_is_accepted_by_both() {
     let p384 = TestAuthority::new(&Recipe { keys: Keys::P384, digest: "sha384", ..Recipe::default() });
     let pss = TestAuthority::new(&Recipe {
-        keys: Keys::RsaPss, digest: "sha512", binding: "sha1", ..Recipe::default()
+        keys: Keys::RsaPss,
+        digest: "sha512",
+        binding: "sha1",
+        ..Recipe::default()
     });
     for authority in [&*RSA, &*P256, &p384, &pss] {
         let stamp = request_time_stamp(&Near(authority), "", b"checkpoint").unwrap();
@@ -76,7 +79,10 @@ fn a_token_stays_valid_when_its_certificate_has_ended() {
     std::thread::sleep(std::time::Duration::from_secs(6));
     assert!(stamp.verify(b"data", &root(&soon), "").is_ok(), "{:?}", stamp.verify(b"data", &root(&soon), ""));
     assert!(!accepted(&soon, b"data", stamp.as_bytes(), None), "openssl looks at today's date");
-    assert!(accepted(&soon, b"data", stamp.as_bytes(), Some(stamp.unix_time())), "and with -attime at the token's");
+    assert!(
+        accepted(&soon, b"data", stamp.as_bytes(), Some(stamp.unix_time())),
+        "and with -attime at the token's"
+    );
     // What is stamped after the end is refused by both, at any date that openssl may ask for.
     let late = soon.reply(TimeStampRequest::over(b"data").unwrap().as_der());
     let late = TimeStamp::parse(&late).unwrap();
@@ -119,7 +125,9 @@ fn an_answer_to_another_request_is_refused() {
     let old = RSA.reply(TimeStampRequest::over(b"data").unwrap().as_der());
     let why = request_time_stamp(&Says(200, old), "http://tsa", b"data").unwrap_err().to_string();
     assert!(why.contains("nonce"), "{why}");
-    for (status, body) in [(500, vec![]), (200, vec![]), (200, b"<html>".to_vec()), (200, vec![0x30; 300_000])] {
+    for (status, body) in
+        [(500, vec![]), (200, vec![]), (200, b"<html>".to_vec()), (200, vec![0x30; 300_000])]
+    {
         assert!(request_time_stamp(&Says(status, body), "http://tsa", b"data").is_err());
     }
     // A request that the authority does not understand is refused in its own words.

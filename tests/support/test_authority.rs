@@ -66,7 +66,9 @@ impl TestAuthority {
         let name = recipe.name;
         let new_key = |file: &str| {
             let args: &[&str] = match recipe.keys {
-                Keys::Rsa | Keys::RsaPss => &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+                Keys::Rsa | Keys::RsaPss => {
+                    &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]
+                }
                 Keys::P256 => &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
                 Keys::P384 => &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"],
             };
@@ -79,12 +81,17 @@ impl TestAuthority {
             _ => &[],
         };
         let subject = |who: &str| format!("/O=Test Authority/CN={name} {who}");
-        let mut root = vec!["req", "-x509", "-new", "-key", "root.key", "-out", "root.pem", "-days", "3650", hash];
-        let (root_subject, issuer_subject, tsa_subject) = (subject("root"), subject("issuer"), subject("stamping"));
+        let mut root =
+            vec!["req", "-x509", "-new", "-key", "root.key", "-out", "root.pem", "-days", "3650", hash];
+        let (root_subject, issuer_subject, tsa_subject) =
+            (subject("root"), subject("issuer"), subject("stamping"));
         root.extend(["-subj", &root_subject]);
         root.extend(pss);
         self.openssl(&root);
-        self.write("issuer.ext", "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign\n");
+        self.write(
+            "issuer.ext",
+            "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign\n",
+        );
         self.write("tsa.ext", recipe.extensions);
         self.openssl(&["req", "-new", "-key", "issuer.key", "-subj", &issuer_subject, "-out", "issuer.csr"]);
         self.openssl(&["req", "-new", "-key", "tsa.key", "-subj", &tsa_subject, "-out", "tsa.csr"]);
@@ -101,7 +108,8 @@ impl TestAuthority {
             None => issue("tsa", "issuer"),
             Some(seconds) => self.issue_until(seconds),
         }
-        let chain = ["tsa.pem", "issuer.pem"].map(|name| std::fs::read_to_string(self.path(name)).unwrap()).concat();
+        let chain =
+            ["tsa.pem", "issuer.pem"].map(|name| std::fs::read_to_string(self.path(name)).unwrap()).concat();
         self.write("chain.pem", &chain);
         self.write("serial", "01\n");
         let (digest, binding) = (recipe.digest, recipe.binding);
@@ -129,12 +137,31 @@ impl TestAuthority {
             ),
         );
         let date = |offset: i64| {
-            let out = Command::new("date").args(["-u", "-d", &format!("{offset} seconds"), "+%Y%m%d%H%M%SZ"]).output();
+            let out = Command::new("date")
+                .args(["-u", "-d", &format!("{offset} seconds"), "+%Y%m%d%H%M%SZ"])
+                .output();
             String::from_utf8(out.unwrap().stdout).unwrap().trim().to_owned()
         };
         self.openssl(&[
-            "ca", "-batch", "-config", "ca.cnf", "-in", "tsa.csr", "-cert", "issuer.pem", "-keyfile", "issuer.key",
-            "-out", "tsa.pem", "-startdate", &date(-3600), "-enddate", &date(seconds), "-extensions", "ext", "-notext",
+            "ca",
+            "-batch",
+            "-config",
+            "ca.cnf",
+            "-in",
+            "tsa.csr",
+            "-cert",
+            "issuer.pem",
+            "-keyfile",
+            "issuer.key",
+            "-out",
+            "tsa.pem",
+            "-startdate",
+            &date(-3600),
+            "-enddate",
+            &date(seconds),
+            "-extensions",
+            "ext",
+            "-notext",
         ]);
     }
 
@@ -155,7 +182,10 @@ impl TestAuthority {
         std::fs::write(&query_file, query).unwrap();
         let (query_file, reply_file) = (query_file.to_str().unwrap(), reply.to_str().unwrap());
         // openssl exits with 1 when it refuses, and writes the refusal.
-        openssl(self.folder.path(), &["ts", "-reply", "-config", "tsa.cnf", "-queryfile", query_file, "-out", reply_file]);
+        openssl(
+            self.folder.path(),
+            &["ts", "-reply", "-config", "tsa.cnf", "-queryfile", query_file, "-out", reply_file],
+        );
         std::fs::read(&reply).unwrap_or_default()
     }
 
@@ -172,7 +202,13 @@ pub(crate) fn openssl(folder: &Path, args: &[&str]) -> Output {
 }
 
 /// Whether `openssl ts -verify` accepts a token file over a data file, with this root, at this time.
-pub(crate) fn openssl_accepts(data: &Path, token: &Path, root: &Path, untrusted: Option<&Path>, at: Option<i64>) -> bool {
+pub(crate) fn openssl_accepts(
+    data: &Path,
+    token: &Path,
+    root: &Path,
+    untrusted: Option<&Path>,
+    at: Option<i64>,
+) -> bool {
     let mut args: Vec<String> = ["ts", "-verify", "-data"].map(String::from).to_vec();
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     args.extend([text(data), "-in".into(), text(token), "-CAfile".into(), text(root)]);

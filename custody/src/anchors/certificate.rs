@@ -3,7 +3,9 @@
 //! A chain is checked at a given time: signatures, names, validity windows, who may issue, how deep. A critical
 //! extension that is not understood makes the certificate unfit. Revocation lists are not read.
 
-use super::der::{self, Algorithm, BOOLEAN, Element, OCTET_STRING, OID, Reader, SEQUENCE, Time, bad, context};
+use super::der::{
+    self, Algorithm, BOOLEAN, Element, OCTET_STRING, OID, Reader, SEQUENCE, Time, bad, context,
+};
 use super::public_key;
 use crate::error::{Error, Result};
 
@@ -136,7 +138,9 @@ impl<'a> Certificate<'a> {
     /// A name to call it by: its common name, or organisation.
     pub(super) fn name(&self) -> String {
         let part = |id| name_part(self.subject, id);
-        part(COMMON_NAME).or_else(|| part(ORGANIZATION)).unwrap_or_else(|| "a party without a name".to_owned())
+        part(COMMON_NAME)
+            .or_else(|| part(ORGANIZATION))
+            .unwrap_or_else(|| "a party without a name".to_owned())
     }
 
     fn is_valid_at(&self, time: Time) -> Result<()> {
@@ -163,7 +167,8 @@ impl<'a> Certificate<'a> {
             SUBJECT_ALTERNATIVE_NAME,
             SUBJECT_KEY_IDENTIFIER,
         ];
-        match self.extensions()?.iter().find(|extension| extension.critical && !known.contains(&extension.id)) {
+        match self.extensions()?.iter().find(|extension| extension.critical && !known.contains(&extension.id))
+        {
             Some(extension) => Err(refuse(format!(
                 "the certificate of {:?} has a critical extension that this version does not know ({})",
                 self.name(),

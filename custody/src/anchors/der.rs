@@ -86,8 +86,7 @@ impl<'a> Reader<'a> {
             if count == 0 || count > 4 {
                 return Err(bad("a length that DER does not allow"));
             }
-            let (bytes, rest) =
-                rest.split_at_checked(count).ok_or_else(|| bad("it ends within a length"))?;
+            let (bytes, rest) = rest.split_at_checked(count).ok_or_else(|| bad("it ends within a length"))?;
             let length = bytes.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
             if length < 0x80 || bytes.first() == Some(&0) {
                 return Err(bad("a length that is not in its shortest form"));
@@ -123,7 +122,8 @@ impl<'a> Reader<'a> {
     /// The bytes of an INTEGER of DER, sign byte included.
     pub(super) fn integer(&mut self) -> Result<&'a [u8]> {
         let bytes = self.take(INTEGER)?.content;
-        let padded = matches!(bytes, [0, next, ..] if *next < 0x80) || matches!(bytes, [0xff, next, ..] if *next >= 0x80);
+        let padded = matches!(bytes, [0, next, ..] if *next < 0x80)
+            || matches!(bytes, [0xff, next, ..] if *next >= 0x80);
         if bytes.is_empty() || padded {
             return Err(bad("an integer that is not in its shortest form"));
         }
@@ -205,8 +205,13 @@ impl Time {
         let part = |from: usize, to: usize| {
             whole.get(from..to).and_then(|digits| digits.parse::<u32>().ok()).ok_or_else(none)
         };
-        let date = NaiveDate::from_ymd_opt(i32::try_from(part(0, 4)?).map_err(|_| none())?, part(4, 6)?, part(6, 8)?);
-        let time = date.and_then(|date| date.and_hms_opt(part(8, 10).ok()?, part(10, 12).ok()?, part(12, 14).ok()?));
+        let date = NaiveDate::from_ymd_opt(
+            i32::try_from(part(0, 4)?).map_err(|_| none())?,
+            part(4, 6)?,
+            part(6, 8)?,
+        );
+        let time =
+            date.and_then(|date| date.and_hms_opt(part(8, 10).ok()?, part(10, 12).ok()?, part(12, 14).ok()?));
         let mut nanos = 0;
         if let Some(fraction) = fraction {
             // RFC 3161, section 2.4.2: no trailing zeros, so no empty fraction either.
@@ -253,7 +258,10 @@ pub(super) fn write(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 fn ascii(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii()).ok_or_else(|| bad("a text that is not ASCII"))
+    std::str::from_utf8(bytes)
+        .ok()
+        .filter(|text| text.is_ascii())
+        .ok_or_else(|| bad("a text that is not ASCII"))
 }
 
 pub(super) fn bad(why: impl Into<String>) -> Error {
@@ -304,7 +312,10 @@ mod tests {
     #[test]
     fn integers_have_one_form() {
         let small = |bytes: &[u8]| Reader::new(&write(INTEGER, bytes)).small();
-        assert_eq!((small(&[0]).unwrap(), small(&[1, 0]).unwrap(), small(&[0, 0x80]).unwrap()), (0, 256, 128));
+        assert_eq!(
+            (small(&[0]).unwrap(), small(&[1, 0]).unwrap(), small(&[0, 0x80]).unwrap()),
+            (0, 256, 128)
+        );
         for bytes in [&[][..], &[0, 1], &[0x80], &[0xff, 0x80], &[1; 9]] {
             assert!(small(bytes).is_err(), "{bytes:02x?}");
         }

@@ -22,12 +22,12 @@
 
 use super::certificate;
 use super::{Cosignature, Post, TimeStamp, Witness, ask_witness, request_time_stamp};
+use crate::case_layout;
 use crate::checkpoint::{SignedCheckpoint, SignedNote};
 use crate::custody_log::{Appended, CustodyLog, Writer};
 use crate::entry::{Entry, EntryType, NewEntry};
 use crate::error::{Error, Result};
 use crate::keys::VerifyingKey;
-use crate::case_layout;
 
 /// In `how` of `anchor.made`: what kind of anchor.
 pub const HOW_KIND: &str = "kind";
@@ -137,7 +137,10 @@ pub fn import_anchor(
         }
         let leaves = log.leaf_hashes(cosigned.checkpoint.size)?;
         if crate::merkle::Tree::new(leaves).root() != cosigned.checkpoint.root {
-            return Err(Error::malformed("anchor", "FORK: it holds another root than this log gives at its size"));
+            return Err(Error::malformed(
+                "anchor",
+                "FORK: it holds another root than this log gives at its size",
+            ));
         }
         let names: Vec<&str> = (cosigned.note.signatures().iter().map(|line| line.name.as_str()))
             .filter(|name| *name != log.origin())
@@ -190,7 +193,8 @@ pub fn pending(log: &CustodyLog) -> Result<Option<Pending>> {
 
 /// How many entries an `anchor.made` entry covers, when it is of this kind.
 fn covers(entry: &Entry, kind: Option<&str>) -> Option<u64> {
-    let fits = entry.kind == EntryType::ANCHOR_MADE && kind.is_none_or(|kind| entry.how_text(HOW_KIND) == Some(kind));
+    let fits = entry.kind == EntryType::ANCHOR_MADE
+        && kind.is_none_or(|kind| entry.how_text(HOW_KIND) == Some(kind));
     if fits { entry.about.how.get(HOW_COVERS)?.as_u64() } else { None }
 }
 

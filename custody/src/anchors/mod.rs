@@ -19,8 +19,8 @@ mod witness;
 
 pub use cosignature::Cosignature;
 pub use making::{
-    Asked, HOW_CHECKPOINT, HOW_COVERS, HOW_KIND, HOW_URL, HOW_WAITING_SINCE, KIND_COSIGNATURE, KIND_TIME_STAMP, Parties,
-    Pending, anchor, import_anchor, pending,
+    Asked, HOW_CHECKPOINT, HOW_COVERS, HOW_KIND, HOW_URL, HOW_WAITING_SINCE, KIND_COSIGNATURE,
+    KIND_TIME_STAMP, Parties, Pending, anchor, import_anchor, pending,
 };
 pub use receipt::{Receipt, eight_words};
 pub use time_stamp::{

@@ -53,7 +53,10 @@ impl Picture {
             let bytes: Vec<u8> = row
                 .chunks(8)
                 .map(|eight| {
-                    eight.iter().enumerate().fold(0u8, |byte, (at, black)| byte | u8::from(!black) << (7 - at))
+                    eight
+                        .iter()
+                        .enumerate()
+                        .fold(0u8, |byte, (at, black)| byte | u8::from(!black) << (7 - at))
                 })
                 .collect();
             // Filter 0: as it is.

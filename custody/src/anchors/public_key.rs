@@ -81,21 +81,29 @@ pub(super) fn verify(
         RSA | EC => digest,
         _ => None,
     };
-    let unknown = || refuse(format!("a signature algorithm that is not accepted ({})", hex::encode(algorithm.oid)));
+    let unknown =
+        || refuse(format!("a signature algorithm that is not accepted ({})", hex::encode(algorithm.oid)));
     let hash = said.ok_or_else(unknown)?;
     if digest.is_some_and(|digest| digest != hash) {
         return Err(refuse("the hash functions of signature and signed text differ"));
     }
-    let curve = kind.parameters.filter(|parameters| parameters.tag == OID).map(|parameters| parameters.content);
+    let curve =
+        kind.parameters.filter(|parameters| parameters.tag == OID).map(|parameters| parameters.content);
     let rsa = matches!(algorithm.oid, RSA | RSA_SHA256 | RSA_SHA384 | RSA_SHA512);
     let ecdsa = matches!(algorithm.oid, EC | ECDSA_SHA256 | ECDSA_SHA384 | ECDSA_SHA512);
     let chosen: &dyn VerificationAlgorithm = match (kind.oid, curve, hash) {
         (RSA, _, HashKind::Sha256) if rsa => &signature::RSA_PKCS1_2048_8192_SHA256,
         (RSA, _, HashKind::Sha384) if rsa => &signature::RSA_PKCS1_2048_8192_SHA384,
         (RSA, _, HashKind::Sha512) if rsa => &signature::RSA_PKCS1_2048_8192_SHA512,
-        (RSA | RSA_PSS, _, HashKind::Sha256) if algorithm.oid == RSA_PSS => &signature::RSA_PSS_2048_8192_SHA256,
-        (RSA | RSA_PSS, _, HashKind::Sha384) if algorithm.oid == RSA_PSS => &signature::RSA_PSS_2048_8192_SHA384,
-        (RSA | RSA_PSS, _, HashKind::Sha512) if algorithm.oid == RSA_PSS => &signature::RSA_PSS_2048_8192_SHA512,
+        (RSA | RSA_PSS, _, HashKind::Sha256) if algorithm.oid == RSA_PSS => {
+            &signature::RSA_PSS_2048_8192_SHA256
+        }
+        (RSA | RSA_PSS, _, HashKind::Sha384) if algorithm.oid == RSA_PSS => {
+            &signature::RSA_PSS_2048_8192_SHA384
+        }
+        (RSA | RSA_PSS, _, HashKind::Sha512) if algorithm.oid == RSA_PSS => {
+            &signature::RSA_PSS_2048_8192_SHA512
+        }
         (EC, Some(P256), HashKind::Sha256) if ecdsa => &signature::ECDSA_P256_SHA256_ASN1,
         (EC, Some(P256), HashKind::Sha384) if ecdsa => &signature::ECDSA_P256_SHA384_ASN1,
         (EC, Some(P384), HashKind::Sha256) if ecdsa => &signature::ECDSA_P384_SHA256_ASN1,

@@ -511,7 +511,8 @@ impl Attributes<'_> {
                 let mut pair = issuer.inner();
                 let names = pair.take(SEQUENCE)?;
                 // GeneralNames with one directoryName.
-                let fits = Reader::only(names.content, context(4)).is_ok_and(|name| name.content == certificate.issuer);
+                let fits = Reader::only(names.content, context(4))
+                    .is_ok_and(|name| name.content == certificate.issuer);
                 if !fits || pair.integer()? != certificate.serial {
                     return Err(refuse("it is bound to a certificate of another issuer or number"));
                 }

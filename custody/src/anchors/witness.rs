@@ -165,7 +165,9 @@ pub fn ask_witness(
                 return by_it
                     .filter_map(|line| Cosignature::verify(line, checkpoint.note.text(), &witness.key).ok())
                     .max_by_key(|found| found.unix_time)
-                    .ok_or_else(|| refuse("its answer holds no cosignature by the key that was given".to_owned()));
+                    .ok_or_else(|| {
+                        refuse("its answer holds no cosignature by the key that was given".to_owned())
+                    });
             }
             409 => {
                 let known = text.strip_suffix('\n').unwrap_or(&text).parse::<u64>();
@@ -189,7 +191,11 @@ pub fn ask_witness(
                 ));
             }
             404 => return Err(refuse("the witness does not know this log's origin".to_owned())),
-            403 => return Err(refuse("the witness does not trust the key that signed the checkpoint".to_owned())),
+            403 => {
+                return Err(refuse(
+                    "the witness does not trust the key that signed the checkpoint".to_owned(),
+                ));
+            }
             other => {
                 let said: String = text.chars().take(200).collect();
                 return Err(refuse(format!("HTTP status {other}: {said}")));
@@ -223,7 +229,10 @@ pub fn cosign(
     if let Some(seen) = memory.of(&checkpoint.origin) {
         let (size, root) = (checkpoint.size, &checkpoint.root);
         if size < seen.size {
-            return refuse(format!("ROLLED BACK: {} entries were cosigned before, now there are {size}", seen.size));
+            return refuse(format!(
+                "ROLLED BACK: {} entries were cosigned before, now there are {size}",
+                seen.size
+            ));
         }
         if size == seen.size && *root != seen.root {
             return refuse(format!("FORK: another root was cosigned for the first {size} entries"));
@@ -235,10 +244,12 @@ pub fn cosign(
                     seen.size, seen.size
                 ));
             }
-            if seen.size > 0
-                && !merkle::verify_consistency(seen.size, size, &seen.root, root, &request.proof)
+            if seen.size > 0 && !merkle::verify_consistency(seen.size, size, &seen.root, root, &request.proof)
             {
-                return refuse(format!("FORK: it does not extend the {} entries that were cosigned before", seen.size));
+                return refuse(format!(
+                    "FORK: it does not extend the {} entries that were cosigned before",
+                    seen.size
+                ));
             }
         }
     }

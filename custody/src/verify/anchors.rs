@@ -80,7 +80,8 @@ impl Check<'_> {
         let stampable = self.stampable();
         for candidate in &stampable {
             let name = &candidate.file;
-            let damaged = keys.all().iter().any(|key| candidate.signed.note.is_forged_for(&self.origin, &key.key));
+            let damaged =
+                keys.all().iter().any(|key| candidate.signed.note.is_forged_for(&self.origin, &key.key));
             let known = keys.accept(&candidate.signed)
                 || keys.all().iter().any(|key| key.accepted && candidate.signed.is_signed_by(&key.key));
             let vouched: Vec<AnchorFact> = if self.root_fits(&candidate.signed) {
@@ -95,11 +96,14 @@ impl Check<'_> {
                     self.contradicted(name, &candidate.signed);
                 }
             } else if damaged && !witnessed {
-                let words = format!("the anchor {name} is damaged: its signature does not verify; not counted");
+                let words =
+                    format!("the anchor {name} is damaged: its signature does not verify; not counted");
                 self.findings.note(words);
             } else if !known && !witnessed {
                 self.findings.note(format!("the anchor {name} is signed by no known key; not counted"));
-            } else if !self.contradicted(&format!("the anchor {name}"), &candidate.signed) && vouched.is_empty() {
+            } else if !self.contradicted(&format!("the anchor {name}"), &candidate.signed)
+                && vouched.is_empty()
+            {
                 facts.push(kept_copy(candidate));
             }
             facts.extend(vouched);
@@ -138,8 +142,11 @@ impl Check<'_> {
         };
         let mut found = Vec::new();
         found.extend(self.files.checkpoint.as_ref().map(|signed| of("checkpoint".to_owned(), false, signed)));
-        found.extend(self.files.kept.iter().map(|(name, signed)| of(format!("checkpoints/{name}"), false, signed)));
-        let notes = self.files.anchors.iter().filter_map(|(path, anchor)| Some((path, anchor.note.as_ref()?)));
+        found.extend(
+            self.files.kept.iter().map(|(name, signed)| of(format!("checkpoints/{name}"), false, signed)),
+        );
+        let notes =
+            self.files.anchors.iter().filter_map(|(path, anchor)| Some((path, anchor.note.as_ref()?)));
         found.extend(notes.map(|(path, signed)| of(path.clone(), false, signed)));
         let brought = self.options.outside.notes.iter();
         found.extend(brought.map(|(name, signed)| of(name.clone(), true, signed)));
@@ -178,8 +185,9 @@ impl Check<'_> {
                 .filter(|(_, note)| note.checkpoint.origin != self.origin)
                 .any(|(_, note)| stamp.is_over(note.note.to_text().as_bytes()));
             if !of_another_log {
-                self.findings
-                    .note(format!("{name} is a time stamp over no checkpoint of this log that is here; not counted"));
+                self.findings.note(format!(
+                    "{name} is a time stamp over no checkpoint of this log that is here; not counted"
+                ));
             }
             return;
         };
@@ -239,7 +247,9 @@ impl Check<'_> {
         for fact in facts.iter().filter(|fact| fact.independent) {
             let Some(mark) = self.files.walk.at.get(&fact.covers) else { continue };
             let parse = |text: &str| chrono::DateTime::parse_from_rfc3339(text).ok();
-            let (Some(time), Some(claimed)) = (fact.time.as_deref().and_then(parse), parse(&mark.latest_wall)) else {
+            let (Some(time), Some(claimed)) =
+                (fact.time.as_deref().and_then(parse), parse(&mark.latest_wall))
+            else {
                 continue;
             };
             let ahead = claimed.signed_duration_since(time).num_milliseconds();
@@ -301,7 +311,16 @@ fn cosigned(trusted: &TrustedKey, candidate: &Stampable) -> Option<AnchorFact> {
     };
     let at = time.as_ref().map_or_else(String::new, |time| format!(" at {time}"));
     let words = format!("the first {covers} entries, cosigned{at} by the trusted key {party} in {file}");
-    Some(AnchorFact { kind: AnchorKind::Cosignature, who, party, independent: true, covers, time, file, words })
+    Some(AnchorFact {
+        kind: AnchorKind::Cosignature,
+        who,
+        party,
+        independent: true,
+        covers,
+        time,
+        file,
+        words,
+    })
 }
 
 fn kept_copy(candidate: &Stampable) -> AnchorFact {

@@ -8,8 +8,10 @@ use super::log::{self, LogCheck};
 use super::log_files::names_in;
 use super::verdict::Level;
 use super::{
-    Counts, ExhibitVerdict, Kind, Options, Verification, bundle, covering_anchors, threats, verdict_of,
+    Counts, ExhibitVerdict, Kind, Options, Verification, aftercare, bundle, covering_anchors, threats,
+    verdict_of,
 };
+use crate::aftercare::disposes_of_bundle;
 use crate::case::{exhibits_in, parse_case_file};
 use crate::case_layout;
 use crate::digest::sha256;
@@ -66,6 +68,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         present.insert(name, exhibit.id);
     }
     exhibits_and_log(&log, &present, &mut findings);
+    aftercare::check(folder, &log, &present, options, &mut findings)?;
     // An anchor of a case must cover every exhibit that it got.
     let last = log.entries_of(&EntryType::EXHIBIT_ADDED).map(|entry| entry.seq).max().unwrap_or(0);
     let mut verdict = verdict_of(&log, options, &findings, Some(last), false);
@@ -141,6 +144,7 @@ fn only_known_files(folder: &Path, findings: &mut Findings) -> Result<()> {
         case_layout::EXHIBITS,
         case_layout::TIMELINE,
         case_layout::REPORTS,
+        case_layout::DISPOSED,
     ];
     for name in names_in(folder, "")? {
         if std::fs::symlink_metadata(folder.join(&name)).is_ok_and(|kind| kind.is_symlink()) {
@@ -176,6 +180,7 @@ fn exhibits_and_log(log: &LogCheck, present: &BTreeMap<String, String>, findings
         added.insert(folder);
         let disposed = log
             .entries_of(&EntryType::ITEM_DISPOSED)
+            .filter(|gone| disposes_of_bundle(gone))
             .any(|gone| gone.seq > entry.seq && gone.about.exhibit == entry.about.exhibit);
         if !present.contains_key(folder) && !disposed {
             let file = format!("{}/{folder}", case_layout::EXHIBITS);
@@ -199,7 +204,10 @@ fn bound_by_case(id: &str, folder: &str, log: &LogCheck, options: &Options, bund
         if let Some(entry) = log.landmarks.iter().find(names)
             && bundle.is_intact()
         {
-            let words = format!("TRUNCATED: entry {} of the case tells of a seal, and this log holds none", entry.seq);
+            let words = format!(
+                "TRUNCATED: entry {} of the case tells of a seal, and this log holds none",
+                entry.seq
+            );
             bundle.add_fault(Place::entry(bundle.log.size), FaultKind::Truncated, words);
         }
         return;

@@ -165,7 +165,10 @@ impl Check<'_> {
             keys: Some(keys),
             genesis_vkey: self.vkey.clone(),
             trusted,
-            anchored: parties.iter().map(|fact| (fact.covers, fact.kind == AnchorKind::Cosignature)).collect(),
+            anchored: parties
+                .iter()
+                .map(|fact| (fact.covers, fact.kind == AnchorKind::Cosignature))
+                .collect(),
             story: std::mem::take(&mut self.files.walk.story),
             remembered,
             compared,

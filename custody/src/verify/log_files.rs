@@ -76,7 +76,8 @@ pub(super) fn read(folder: &Path, more: &BTreeSet<u64>, findings: &mut Findings)
         let Some(bytes) = small(folder, &path, MOST_ANCHOR, findings)? else { continue };
         let note = (bytes.len() <= MAX_NOTE).then(|| SignedCheckpoint::parse(&bytes).ok()).flatten();
         let stamp = if note.is_none() { TimeStamp::parse(&bytes).ok() } else { None };
-        let pem = String::from_utf8(bytes.clone()).ok().filter(|text| text.starts_with("-----BEGIN CERTIFICATE"));
+        let pem =
+            String::from_utf8(bytes.clone()).ok().filter(|text| text.starts_with("-----BEGIN CERTIFICATE"));
         anchors.insert(path, Anchor { size: bytes.len() as u64, sha256: sha256(&bytes), note, stamp, pem });
     }
     let mut torn = BTreeMap::new();

@@ -4,6 +4,7 @@
 //! anchors. What is wrong is a [`Fault`] with its place, never an error; an [`crate::Error`] means that something
 //! could not be read at all.
 
+mod aftercare;
 mod anchors;
 mod bundle;
 mod case;
@@ -269,7 +270,8 @@ pub fn verify_log(folder: &Path, options: &Options) -> Result<Verification> {
     // What records an anchor comes after what the anchor covers, and tells of nothing else.
     let after = |entry: &&crate::entry::Entry| entry.seq < log.summary.size;
     let trailing = log.landmarks.iter().rev().filter(after).zip((0..log.summary.size).rev());
-    let trailing = trailing.take_while(|(entry, seq)| entry.seq == *seq && entry.kind == EntryType::ANCHOR_MADE);
+    let trailing =
+        trailing.take_while(|(entry, seq)| entry.seq == *seq && entry.kind == EntryType::ANCHOR_MADE);
     let last = log.summary.size.saturating_sub(1).saturating_sub(trailing.count() as u64);
     let verdict = verdict_of(&log, options, &findings, Some(last), false);
     let counts = Counts { entries: log.summary.size, ..Counts::default() };

@@ -19,9 +19,15 @@ pub struct TrustedKey(Form);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Form {
-    Key { name: Option<String>, key: VerifyingKey },
+    Key {
+        name: Option<String>,
+        key: VerifyingKey,
+    },
     /// A witness by its verifier key: only its cosignatures count, no plain signature.
-    Cosigner { name: String, key: VerifyingKey },
+    Cosigner {
+        name: String,
+        key: VerifyingKey,
+    },
     Fingerprint(String),
 }
 
@@ -163,7 +169,8 @@ impl OutsideAnchors {
         } else if let Some(signed) = Receipt::find(&text) {
             self.notes.push((name, signed));
         } else {
-            self.unread.push((name, "neither a signed checkpoint, a receipt, a token nor a certificate".to_owned()));
+            self.unread
+                .push((name, "neither a signed checkpoint, a receipt, a token nor a certificate".to_owned()));
         }
     }
 

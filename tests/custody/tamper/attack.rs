@@ -95,10 +95,8 @@ impl Expected {
                         place == file && (seq.is_none() || *seq == entry) && said.contains(words)
                     })
                 };
-                let found = done
-                    .faults
-                    .iter()
-                    .any(|fault| fits(&fault.place.file, fault.place.entry, &fault.words));
+                let found =
+                    done.faults.iter().any(|fault| fits(&fault.place.file, fault.place.entry, &fault.words));
                 (done.verdict.level != Level::Broken || !found)
                     .then(|| format!("expected a fault at one of {places:?} with {words:?}"))
             }

@@ -125,11 +125,17 @@ fn try_one(made: &MadeCase, class: &Class, nth: u32) -> (Expected, Option<String
             Ok(Err(error)) => Some(format!("the verifier gave up: {error}")),
             Ok(_) if took > LONGEST => Some(format!("the check took {took:?}")),
             Ok(Ok(done)) => expected.unmet(&done).map(|why| {
-                format!("{why}\n  {} {}\n  notes {:?}\n  {}", done.verdict, done.sentence, done.notes, faults(&done))
+                format!(
+                    "{why}\n  {} {}\n  notes {:?}\n  {}",
+                    done.verdict,
+                    done.sentence,
+                    done.notes,
+                    faults(&done)
+                )
             }),
         };
-        let missed =
-            missed.map(|why| format!("{} {}:{nth} ({:?}; {did})\n  {why}", class.threat, class.name, class.view));
+        let missed = missed
+            .map(|why| format!("{} {}:{nth} ({:?}; {did})\n  {why}", class.threat, class.name, class.view));
         return (expected, missed);
     }
     panic!("no seed of {} changes anything", class.name);

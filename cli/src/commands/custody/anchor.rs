@@ -88,7 +88,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         checkpoint
     } else {
         for path in &args.import {
-            let bytes = std::fs::read(path).map_err(|error| Failure::new(format!("failed to read {path:?}: {error}")))?;
+            let bytes = std::fs::read(path)
+                .map_err(|error| Failure::new(format!("failed to read {path:?}: {error}")))?;
             let who = path.display().to_string();
             match anchors::import_anchor(&log, &bytes, &chain, &writer) {
                 Ok((appended, words)) => made.push((who, appended.seq, words)),
@@ -127,10 +128,14 @@ fn say(
         session.ui.warn(&format!("{who}: {why}"));
     }
     if made.is_empty() {
-        session.ui.say(&format!("not anchored; {file} is kept and waits: run this again, or carry it out by hand"));
+        session
+            .ui
+            .say(&format!("not anchored; {file} is kept and waits: run this again, or carry it out by hand"));
     } else {
         let entries = ui::count(size, "entry", "entries");
-        session.ui.say(&format!("{} for the first {entries}", ui::count(made.len() as u64, "anchor", "anchors")));
+        session
+            .ui
+            .say(&format!("{} for the first {entries}", ui::count(made.len() as u64, "anchor", "anchors")));
     }
     Ok(())
 }
@@ -191,7 +196,8 @@ fn pending(target: &Target, session: &Session) -> Result<Outcome, Failure> {
     let (mut rows, mut found) = (Vec::new(), Vec::new());
     for (name, folder) in logs {
         let Some(waiting) = anchors::pending(&CustodyLog::open(&folder)?)? else { continue };
-        found.push(json!({ "log": name, "from": waiting.from, "size": waiting.size, "since": waiting.since }));
+        found
+            .push(json!({ "log": name, "from": waiting.from, "size": waiting.size, "since": waiting.since }));
         let entries = format!("{} to {}", waiting.from, waiting.size.saturating_sub(1));
         rows.push(vec![name, entries, waiting.since]);
     }

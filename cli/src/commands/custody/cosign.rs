@@ -77,7 +77,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
             "time": made.time(), "vkey": vkey, "note": text,
         }))?;
     }
-    session.ui.say(&format!("cosigned {} entries of {}; verifiers trust you by {vkey}", checkpoint.size, checkpoint.origin));
+    session.ui.say(&format!(
+        "cosigned {} entries of {}; verifiers trust you by {vkey}",
+        checkpoint.size, checkpoint.origin
+    ));
     Ok(Outcome::Done)
 }
 

@@ -1,16 +1,25 @@
 //! `exhibit custody`: reads a custody log, or appends to it. One file an act.
 
+mod access;
 mod anchor;
 mod checkpoint;
+mod copy;
 mod cosign;
+mod disclose;
+mod dispose;
+mod impact;
 mod log;
 mod note;
+mod retain;
 
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
-use crate::target::Target;
-use custody::{Appended, CustodyLog, NewEntry};
+use crate::target::{Target, open_case};
+use custody::aftercare::Day;
+use custody::bundle::Bundle;
+use custody::{Appended, Case, CustodyLog, NewEntry, case_layout};
 use serde_json::json;
+use std::path::Path;
 
 /// Read a custody log, or append to it
 ///
@@ -29,6 +38,12 @@ enum Act {
     Cosign(cosign::Args),
     Log(log::Args),
     Note(note::Args),
+    Retain(retain::Args),
+    Dispose(dispose::Args),
+    Disclose(disclose::Args),
+    Copy(copy::Args),
+    Access(access::Args),
+    Impact(impact::Args),
 }
 
 /// Runs the act.
@@ -39,6 +54,12 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Act::Cosign(args) => cosign::run(args, session),
         Act::Log(args) => log::run(args, session),
         Act::Note(args) => note::run(args, session),
+        Act::Retain(args) => retain::run(args, session),
+        Act::Dispose(args) => dispose::run(args, session),
+        Act::Disclose(args) => disclose::run(args, session),
+        Act::Copy(args) => copy::run(args, session),
+        Act::Access(args) => access::run(args, session),
+        Act::Impact(args) => impact::run(args, session),
     }
 }
 
@@ -55,6 +76,70 @@ fn append(target: &Target, entry: &NewEntry, session: &Session) -> Result<Append
         };
         Failure::new(error).hint(hint)
     })
+}
+
+/// Appends one entry to the log of the case that is named, or that the exhibit lies in; outside a case to the bundle's.
+fn append_to_case(target: &Target, entry: &NewEntry, session: &Session) -> Result<Appended, Failure> {
+    let key = session.key()?;
+    let writer = session.writer(&key, target.case());
+    let appended = match target.case() {
+        Some(case) => case.append(entry.clone(), &writer),
+        None => CustodyLog::open(target.folder())?.append(entry, &writer),
+    };
+    appended.map_err(refused)
+}
+
+/// What to do about an entry that was not written.
+fn refused(error: custody::Error) -> Failure {
+    let hint = match &error {
+        custody::Error::KeyNotIntroduced { .. } => {
+            "sign with the key that began this log (--key FILE); another key must be introduced by it first"
+        }
+        custody::Error::Retained { .. } => {
+            "give the order that lets it go with --authority, or set the retention anew with `exhibit custody retain`"
+        }
+        custody::Error::WouldOverwrite { .. } => "name a folder that is not there",
+        custody::Error::InUse { .. } => "wait until the acquisition has ended",
+        custody::Error::Malformed { .. } => return Failure::usage(error.to_string()),
+        _ => "check the log with `exhibit verify`",
+    };
+    Failure::new(error).hint(hint)
+}
+
+/// The exhibit that an act is about: none when it is the whole case.
+fn about(target: &Target) -> Result<Option<String>, Failure> {
+    let Target::Bundle { folder, .. } = target else { return Ok(None) };
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(number) = case_layout::exhibit_number(&name) {
+        return Ok(Some(case_layout::exhibit_id(number)));
+    }
+    Ok(Some(Bundle::open(folder)?.manifest().exhibit.clone()))
+}
+
+/// The case and the id of the exhibit in `CASE:E001`, or in a bundle's folder that lies in a case. The exhibit's folder
+/// need not be there: its copies may still be.
+fn exhibit_in_case(words: &str) -> Result<(Case, String), Failure> {
+    if !Path::new(words).is_dir()
+        && let Some((case, id)) = words.rsplit_once(':')
+        && case_layout::exhibit_number(&id.to_ascii_uppercase()).is_some_and(|_| !id.contains('-'))
+    {
+        return Ok((open_case(Path::new(case))?, id.to_ascii_uppercase()));
+    }
+    let target = Target::open(words)?;
+    let id = about(&target)?.ok_or_else(|| {
+        Failure::usage(format!("{words:?} is a case: name one of its exhibits"))
+            .hint(format!("such as {words}:E001; `exhibit list` shows them"))
+    })?;
+    let outside = || {
+        Failure::usage(format!("{words:?} lies outside a case, and the record must outlive the bundle"))
+            .hint("name it as CASE:E001")
+    };
+    Ok((target.case().cloned().ok_or_else(outside)?, id))
+}
+
+/// A day, as `--until` takes it.
+fn day(text: &str) -> Result<Day, String> {
+    Day::parse(text).map_err(|error| error.to_string())
 }
 
 /// Says which entry was written.
