@@ -17,6 +17,8 @@ mod encryption;
 mod keys_of_a_log;
 #[path = "custody/other_tools.rs"]
 mod other_tools;
+#[path = "custody/reports.rs"]
+mod reports;
 #[path = "custody/ssh.rs"]
 mod ssh;
 #[path = "custody/support.rs"]

@@ -5,6 +5,7 @@
 //! comes from evidence or people is shown safe and short everywhere.
 
 mod acquisition;
+mod aftermath;
 mod answers;
 mod authority;
 mod blocks;

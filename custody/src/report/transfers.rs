@@ -6,7 +6,7 @@ use super::answers::actor;
 use super::blocks::{fact, part, row, table, times, toned, words};
 use super::document::{Block, Column, NO_RECORD, Part, Tone};
 use super::material::Material;
-use super::{text, units};
+use super::{aftermath, text, units};
 use crate::entry::{Entry, EntryType};
 
 /// Acts by which evidence was looked at or into.
@@ -91,7 +91,7 @@ pub(super) fn transfers(m: &Material) -> Part {
     ];
     blocks.extend(table("Every time that evidence was read", columns, rows, "custody.jsonl"));
     blocks.push(Block::Heading("What left the case, and what is kept".to_owned()));
-    blocks.extend(aftermath(m));
+    blocks.extend(aftermath::blocks(m));
     blocks.push(Block::Heading("The case's log, entry by entry".to_owned()));
     let rows = m.log.entries.iter().map(|entry| {
         row([
@@ -130,33 +130,4 @@ fn signatures(entry: &Entry) -> String {
         })
         .collect();
     if names.is_empty() { NO_SIGNATURE.to_owned() } else { names.join("; ") }
-}
-
-/// Retention, disposal and disclosure.
-fn aftermath(m: &Material) -> Vec<Block> {
-    let kinds = [
-        EntryType::DISCLOSURE_MADE,
-        EntryType::RETENTION_SET,
-        EntryType::ITEM_DISPOSED,
-        EntryType::CASE_CLOSED,
-    ];
-    let mut facts = Vec::new();
-    for (kind, label) in
-        kinds.iter().zip(["Given to another party", "Retention", "Disposed of or returned", "Case closed"])
-    {
-        let mut entries = m.entries().filter(|(_, entry)| entry.kind == *kind).peekable();
-        if entries.peek().is_none() {
-            facts.push(fact(label, "", &[]));
-        }
-        for (log, entry) in entries.take(100) {
-            let words = format!(
-                "{}, {}: {}",
-                units::time_utc(&entry.time.wall),
-                actor(entry),
-                super::words::told(entry)
-            );
-            facts.push(fact(label, &words, &[log.cite(entry.seq)]));
-        }
-    }
-    vec![Block::Facts(facts)]
 }

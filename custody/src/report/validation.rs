@@ -9,6 +9,7 @@ use super::blocks::{Line, fact, hashes, list, numbers, part, row, table, times, 
 use super::document::{Block, Cite, NO_RECORD, Part, Span, Tone};
 use super::material::Material;
 use super::{text, units};
+use crate::aftercare;
 use crate::entry::EntryType;
 
 /// What each assertion of the self-test says, in the order that they are tried.
@@ -96,12 +97,24 @@ pub(super) fn validation(m: &Material) -> Part {
     ]));
     blocks.push(Block::Heading("Known issues of these versions".to_owned()));
     let notices: Vec<Line> = m
-        .of(&[EntryType::TOOL_NOTICE])
-        .map(|(log, entry)| {
+        .logs()
+        .flat_map(|log| aftercare::notices(&log.entries).into_iter().map(move |it| (log, it)))
+        .map(|(log, it)| {
+            let reference = if it.reference.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", text::cell(&it.reference))
+            };
+            let bundles = if it.bundles.is_empty() {
+                String::new()
+            } else {
+                format!(" Exhibits: {}.", text::cell(&it.bundles.join(", ")))
+            };
             Line::default()
-                .bad("Notice: ")
-                .say(text::long(&super::words::told(entry)))
-                .cite([log.cite(entry.seq)])
+                .bad(format!("{} {}{reference}: ", text::cell(&it.tool), text::cell(&it.affected)))
+                .say(text::long(&it.text))
+                .say(format!(" It touches {} here.{bundles}", units::count(it.count, "entry", "entries")))
+                .cite([log.cite(it.seq)])
         })
         .collect();
     blocks.push(if notices.is_empty() {
