@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use custody::digest::sha256;
 use custody::report::Report;
-use custody::verify::{self, Level, Options, Verification};
+use custody::verify::{self, Level, Verification};
 use custody::{Case, EntryType, NewEntry};
 
 use crate::failure::{Failure, Outcome};
@@ -14,8 +14,10 @@ use crate::target;
 
 /// Write the custody report of a case
 ///
-/// Everything is verified first, and the report says what was found. The report is made from the heads of the logs
-/// before its own entry: the same heads give the same bytes.
+/// Everything is verified first, and the report says what was found: verdict and limits first, then who did what, what
+/// is missing, and the commands by which anybody checks it without this program. Name what you trust and what was kept
+/// elsewhere, as for verify; else the verdict cannot be more than CONSISTENT. The report is made from the heads of
+/// the logs before its own entry: the same heads give the same bytes.
 ///
 /// Example: exhibit report ir-2026-017 -o report
 #[derive(Debug, clap::Args)]
@@ -28,19 +30,37 @@ pub(crate) struct Args {
     /// What to write, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Format::Html])]
     format: Vec<Format>,
+    /// A folder with what was kept elsewhere: checkpoints, receipts, tokens (.tsr), root certificates
+    #[arg(long, value_name = "DIR")]
+    anchors: Option<PathBuf>,
+    /// A key you trust: a fingerprint, a C2SP vkey, a PEM file or its text; or a time-stamp authority's root
+    /// certificate (PEM file); may be given again
+    #[arg(long, value_name = "KEY")]
+    trust: Vec<String>,
+    /// Compare with the sizes and roots that this file remembers; see `verify`
+    #[arg(long, value_name = "FILE")]
+    memory: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// report.html: one file, no script
     Html,
+    /// report.case.jsonld: every act in the ontology CASE 1.4
+    Case,
     /// report.json: the same for programs
     Json,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
-    let options = Options { identities: session.identities()?.clone(), ..Options::default() };
+    let options = super::verify::brought(
+        &args.trust,
+        args.anchors.as_deref(),
+        args.memory.as_deref(),
+        case.folder(),
+        session,
+    )?;
     let bars = Bars::waiting(session.ui, "verifying");
     let verification = verify::verify_case(case.folder(), &options)?;
     drop(bars);
@@ -93,6 +113,7 @@ fn write(
     for format in formats {
         let (name, text) = match format {
             Format::Html => ("report.html", report.to_html()),
+            Format::Case => ("report.case.jsonld", report.to_case_jsonld()?),
             Format::Json => ("report.json", report.to_json().to_owned()),
         };
         let path = output.join(name);

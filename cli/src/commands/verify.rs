@@ -1,6 +1,6 @@
 //! `exhibit verify`: checks a case or bundle from its bytes up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use custody::verify::{
     self, Level, Memory, Options, OutsideAnchors, ThreatState, TrustedKey, Verdict, Verification,
@@ -43,23 +43,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let target = Target::open(&args.target)?;
-    let mut options = Options { identities: session.identities()?.clone(), ..Options::default() };
-    for key in &args.trust {
-        trusted(key, &mut options)?;
-    }
-    if let Some(folder) = &args.anchors {
-        let around = target.case().map_or_else(|| target.folder(), custody::Case::folder);
-        if let (Ok(inner), Ok(outer)) = (folder.canonicalize(), around.canonicalize())
-            && inner.starts_with(outer)
-        {
-            return Err(Failure::usage(format!("{folder:?} lies within what is to be verified"))
-                .hint("an anchor is a copy that was kept elsewhere, out of the presenter's hands"));
-        }
-        options.outside = OutsideAnchors::read(folder)?;
-    }
-    if let Some(file) = &args.memory {
-        options.memory = Memory::load(file)?;
-    }
+    let around = target.case().map_or_else(|| target.folder(), custody::Case::folder);
+    let options = brought(&args.trust, args.anchors.as_deref(), args.memory.as_deref(), around, session)?;
     let bars = Bars::waiting(session.ui, "verifying");
     let verification = verify::verify(target.folder(), &options)?;
     drop(bars);
@@ -85,6 +70,33 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     } else {
         Outcome::Done
     })
+}
+
+/// What the person who verifies brings along, from outside of what is verified.
+pub(crate) fn brought(
+    trust: &[String],
+    anchors: Option<&Path>,
+    memory: Option<&Path>,
+    around: &Path,
+    session: &Session,
+) -> Result<Options, Failure> {
+    let mut options = Options { identities: session.identities()?.clone(), ..Options::default() };
+    for key in trust {
+        trusted(key, &mut options)?;
+    }
+    if let Some(folder) = anchors {
+        if let (Ok(inner), Ok(outer)) = (folder.canonicalize(), around.canonicalize())
+            && inner.starts_with(outer)
+        {
+            return Err(Failure::usage(format!("{folder:?} lies within what is to be verified"))
+                .hint("an anchor is a copy that was kept elsewhere, out of the presenter's hands"));
+        }
+        options.outside = OutsideAnchors::read(folder)?;
+    }
+    if let Some(file) = memory {
+        options.memory = Memory::load(file)?;
+    }
+    Ok(options)
 }
 
 /// Prints verdict, faults and notes.

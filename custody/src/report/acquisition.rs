@@ -250,7 +250,7 @@ fn acts(x: &ExhibitMaterial) -> Vec<Block> {
             units::time(&entry.time.wall),
             super::words::act(&entry.kind).to_owned(),
             actor(entry),
-            text::cell(&super::words::what(entry)),
+            text::cell(&super::words::told(entry)),
         ])
     });
     let columns =

@@ -265,6 +265,6 @@ pub(super) fn cut(m: &Material) -> Line {
 }
 
 /// How many entries of the case's log the latest independent anchor covers.
-pub(super) fn latest_anchor(_m: &Material) -> Option<u64> {
-    None
+pub(super) fn latest_anchor(m: &Material) -> Option<u64> {
+    m.verification.log.anchored.iter().filter(|fact| fact.independent).map(|fact| fact.covers).max()
 }

@@ -69,7 +69,7 @@ pub(super) fn authority(m: &Material) -> Part {
                 units::time(&entry.time.wall),
                 entry.kind.to_string(),
                 actor(entry),
-                super::words::what(entry),
+                super::words::told(entry),
             ])
         });
         let columns =
@@ -165,7 +165,7 @@ pub(super) fn competence(m: &Material) -> Part {
             .take(50)
         {
             let label = if entry.kind == EntryType::KEY_ADDED { "Key added" } else { "Key revoked" };
-            facts.push(fact(label, &super::words::what(entry), &[log.cite(entry.seq)]));
+            facts.push(fact(label, &super::words::told(entry), &[log.cite(entry.seq)]));
         }
         if let Some(signer) = &log.signer {
             let label = format!(

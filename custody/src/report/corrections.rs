@@ -30,7 +30,7 @@ pub(super) fn corrections(m: &Material) -> Part {
                 log.cite(entry.seq).to_string(),
                 units::time(&entry.time.wall),
                 actor(entry),
-                super::words::what(entry),
+                super::words::told(entry),
                 refs.join(" "),
             ])
         });

@@ -6,6 +6,7 @@ use super::document::{Block, Cite, Part, Tone};
 use super::holders;
 use super::material::Material;
 use super::{text, units};
+use crate::anchors::Receipt;
 use crate::bundle::State;
 use crate::entry::EntryType;
 use crate::verify::Level;
@@ -60,11 +61,15 @@ pub(super) fn verdict(m: &Material) -> Part {
         Block::Facts(facts),
     ];
     if let Some(head) = &m.log.head {
+        let receipt = Receipt::new(head.clone(), Vec::new());
         blocks.push(Block::Qr {
-            text: head.checkpoint.to_text(),
-            caption: "The log's name, its number of entries and the root over them, to be read with a telephone. Whoever \
-                      keeps this page can later show whether the log was shortened or replaced."
-                .to_owned(),
+            text: receipt.qr_text(),
+            caption: format!(
+                "The signed head of the case's log: its name, {} and the root over them. In words: {}. Whoever keeps this page can \
+                 later show whether the log was shortened or replaced: read the code with a telephone, or compare the words.",
+                units::count(head.checkpoint.size, "entry", "entries"),
+                receipt.words().join(" ")
+            ),
         });
     }
     part(1, "verdict", "Verdict", "Can I rely on it?", blocks)

@@ -22,14 +22,14 @@ pub(super) fn render(document: &Document) -> String {
         html(&document.title),
         html(&document.subtitle)
     );
-    let left = format!("Case {}   Exhibits {}   Report {}", foot.case, foot.exhibits, foot.report_id);
+    let line = format!("Case {} · exhibits {} · report {}", foot.case, foot.exhibits, foot.report_id);
     let _ = write!(
         out,
-        "@page {{ @bottom-left {{ content: {} }} @bottom-center {{ content: {} }} \
+        "@page {{ @bottom-left {{ content: {} \"\\A\" {} }} \
          @bottom-right {{ content: \"page \" counter(page) \" of \" counter(pages) }} }}\n\
          </style>\n</head>\n<body><main>\n",
-        css(&shortened(&left, 90)),
-        css(&shortened(&foot.checkpoint, 44)),
+        css(&shortened(&line, 130)),
+        css(&shortened(&format!("log of the case: {}", foot.checkpoint), 130)),
     );
     let _ = write!(
         out,
@@ -37,8 +37,11 @@ pub(super) fn render(document: &Document) -> String {
         html(&document.title),
         html(&document.subtitle)
     );
-    contents(&mut out, document);
-    for part in &document.parts {
+    for (at, part) in document.parts.iter().enumerate() {
+        // The verdict comes before everything, the list of contents included.
+        if at == 1 {
+            contents(&mut out, document);
+        }
         let _ = write!(
             out,
             "<section id=\"{}\"><h2><span class=\"no\">{}</span> {}</h2><p class=\"q\">{}</p>\n",
@@ -72,7 +75,6 @@ fn shortened(text: &str, most: usize) -> String {
 }
 
 fn contents(out: &mut String, document: &Document) {
-    // The verdict comes before everything, the list of contents included.
     out.push_str("<nav><ol>");
     for part in &document.parts {
         let _ = write!(

@@ -47,14 +47,14 @@ fn irregular(m: &Material) -> Vec<Line> {
         lines.push(Line::default().bad(format!("{more}, in part 14")));
     }
     for (log, entry) in m.of(&[EntryType::DEVIATION]).take(20) {
-        let line = Line::of("Deviation from procedure: ").say(text::long(&super::words::what(entry)));
+        let line = Line::of("Deviation from procedure: ").say(text::long(&super::words::told(entry)));
         lines.push(line.cite([log.cite(entry.seq)]));
     }
     for (log, entry) in m.of(&[EntryType::LOG_RECOVERED]).take(20) {
         let line = Line::of(
             "A log ended in something unsigned when it was next written to, which was kept and recorded: ",
         );
-        lines.push(line.say(text::long(&super::words::what(entry))).cite([log.cite(entry.seq)]));
+        lines.push(line.say(text::long(&super::words::told(entry))).cite([log.cite(entry.seq)]));
     }
     for (log, entry) in m.of(&[EntryType::ACQUIRE_PAUSED]).take(20) {
         let line = Line::of(format!(

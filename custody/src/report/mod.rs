@@ -8,6 +8,7 @@ mod acquisition;
 mod answers;
 mod authority;
 mod blocks;
+mod case_jsonld;
 mod certificates;
 mod checks;
 mod completeness;
@@ -100,6 +101,15 @@ impl Report {
     /// The report as one HTML file that needs no script, no font and no other file.
     pub fn to_html(&self) -> String {
         html::render(&self.document())
+    }
+
+    /// The report in CASE 1.4, as JSON-LD: every entry an action, with the exhibits, people and tools.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] if it cannot be written, which no content makes it do.
+    pub fn to_case_jsonld(&self) -> Result<String> {
+        case_jsonld::render(&self.material)
     }
 
     /// The report as one line of JSON, for programs: facts, checks, questions, and the parts as they are printed.

@@ -65,7 +65,7 @@ fn entries(m: &Material, kinds: &[EntryType], none: &str) -> Vec<Line> {
 }
 
 fn told(log: &Log, entry: &Entry) -> Line {
-    let words = text::cell(&super::words::what(entry));
+    let words = text::cell(&super::words::told(entry));
     let line = Line::of(format!(
         "{}, {}, {}",
         units::time_utc(&entry.time.wall),

@@ -77,7 +77,7 @@ pub(super) fn transfers(m: &Material) -> Part {
             exhibit.unwrap_or_else(|| "the case".to_owned()),
             actor(entry),
             why.unwrap_or_else(|| NO_RECORD.to_owned()),
-            super::words::what(entry),
+            super::words::told(entry),
         ])
     });
     let columns = vec![
@@ -100,7 +100,7 @@ pub(super) fn transfers(m: &Material) -> Part {
             super::words::act(&entry.kind).to_owned(),
             entry.about.exhibit.clone().unwrap_or_default(),
             actor(entry),
-            super::words::what(entry),
+            super::words::told(entry),
         ])
     });
     let columns: Vec<Column> = vec![
@@ -153,7 +153,7 @@ fn aftermath(m: &Material) -> Vec<Block> {
                 "{}, {}: {}",
                 units::time_utc(&entry.time.wall),
                 actor(entry),
-                super::words::what(entry)
+                super::words::told(entry)
             );
             facts.push(fact(label, &words, &[log.cite(entry.seq)]));
         }

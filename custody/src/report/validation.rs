@@ -100,7 +100,7 @@ pub(super) fn validation(m: &Material) -> Part {
         .map(|(log, entry)| {
             Line::default()
                 .bad("Notice: ")
-                .say(text::long(&super::words::what(entry)))
+                .say(text::long(&super::words::told(entry)))
                 .cite([log.cite(entry.seq)])
         })
         .collect();

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::units;
 use crate::entry::Entry;
 
 /// One sentence for an entry: its result, how it was done, what it was done to, and what went wrong.
@@ -44,6 +45,59 @@ pub(super) fn what(entry: &Entry) -> String {
         parts.push(format!("refers to entry {}", refs.join(", ")));
     }
     parts.join("; ")
+}
+
+/// What an entry records, for readers: in a sentence of its own where its type is one that every case has.
+pub(super) fn told(entry: &Entry) -> String {
+    sentence(entry).unwrap_or_else(|| what(entry))
+}
+
+fn sentence(entry: &Entry) -> Option<String> {
+    let about = &entry.about;
+    let number = |name: &str| about.result.get(name).and_then(Value::as_u64);
+    let text = |name: &str| about.result.get(name).and_then(Value::as_str);
+    Some(match entry.kind.as_str() {
+        "log.genesis" => {
+            let authority = about.why.as_ref().map(|why| why.authority.as_str()).filter(|text| !text.is_empty());
+            let authority = authority.map(|text| format!("; authority: {text}")).unwrap_or_default();
+            format!("the log was begun, under the name {}{authority}", entry.how_text("origin")?)
+        }
+        "exhibit.added" => format!("room was made for exhibit {}, {}", about.exhibit.as_deref()?, entry.how_text("name")?),
+        "acquire.start" => {
+            let source = about.how.get("source")?;
+            let size = source.get("size").and_then(Value::as_u64).map(|size| format!(", {}", units::size(size)));
+            let path = source.get("path").and_then(Value::as_str).unwrap_or("a source without a name");
+            format!("began to read {path}{}", size.unwrap_or_default())
+        }
+        "acquire.end" => {
+            let issues = match number("issues")? {
+                0 => "no irregularity".to_owned(),
+                n => units::count(n, "irregularity", "irregularities"),
+            };
+            let hash = text("sha256").map(|hash| format!("; SHA-256 {hash}")).unwrap_or_default();
+            format!("read {}, {issues}{hash}", units::size(number("bytes")?))
+        }
+        "bundle.sealed" => {
+            let first = about.subject.first()?;
+            let more = match about.subject.len() - 1 {
+                0 => String::new(),
+                n => format!(", and {n} more files (part 9)"),
+            };
+            format!("{} fixed with SHA-256 {}{more}", first.id, first.sha256?)
+        }
+        "selftest.result" => format!("{} tried, {} failed (part 10)", units::count(number("tried")?, "assertion", "assertions"), number("failed")?),
+        "verify.result" => {
+            let read = number("stream_bytes").map(|bytes| format!(", {} read again", units::size(bytes)));
+            let faults = units::count(number("faults")?, "fault", "faults");
+            format!("verdict {}, {faults}{}", text("verdict")?, read.unwrap_or_default())
+        }
+        "report.issued" => {
+            let files: Vec<String> = about.subject.iter().map(|file| file.id.clone()).collect();
+            format!("{} with verdict {}", files.join(", "), text("verdict")?)
+        }
+        "note" => entry.how_text("text")?.to_owned(),
+        _ => return None,
+    })
 }
 
 /// Who acted: name, role and organisation, and the key where nobody is named.
