@@ -19,6 +19,9 @@ mod keys_of_a_log;
 mod other_tools;
 #[path = "custody/ssh.rs"]
 mod ssh;
+#[cfg(feature = "pdf")]
+#[path = "custody/report_pdf.rs"]
+mod report_pdf;
 #[path = "custody/support.rs"]
 mod support;
 #[path = "custody/tamper/mod.rs"]
