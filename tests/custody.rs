@@ -17,11 +17,11 @@ mod encryption;
 mod keys_of_a_log;
 #[path = "custody/other_tools.rs"]
 mod other_tools;
-#[path = "custody/ssh.rs"]
-mod ssh;
 #[cfg(feature = "pdf")]
 #[path = "custody/report_pdf.rs"]
 mod report_pdf;
+#[path = "custody/ssh.rs"]
+mod ssh;
 #[path = "custody/support.rs"]
 mod support;
 #[path = "custody/tamper/mod.rs"]

@@ -260,7 +260,8 @@ fn run(program: &str, arguments: &[&str]) -> Option<String> {
     };
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     // poppler 22 takes `/Suspects false`, which ISO 32000-1 (table 321) allows, for a fault.
-    let said = String::from_utf8_lossy(&output.stderr).replace("Syntax Error: Suspects object is wrong type (boolean)\n", "");
+    let said = String::from_utf8_lossy(&output.stderr)
+        .replace("Syntax Error: Suspects object is wrong type (boolean)\n", "");
     assert_eq!(said, "", "{program}");
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -36,13 +36,13 @@ pub(super) fn part(book: &mut Book<'_>, part: &Part, numbered: bool) {
     let first = part.blocks.first().map_or(0.0, least);
     book.gap(18.0);
     // A part begins low on a page only if it has something to say there.
-    let least = if numbered { (BOTTOM - TOP) * 0.28 } else { 0.0 };
-    book.need((PART.leading + QUESTION.leading + 8.0 + first).max(least));
+    let low = if numbered { (BOTTOM - TOP) * 0.28 } else { 0.0 };
+    book.need((PART.leading + QUESTION.leading + 8.0 + first).max(low));
     let place = book.place();
     book.parts.push(place);
     book.marked(Mark::Section, |book| {
         let heading = match numbered {
-            true => format!("{}  {}", part.number, part.title),
+            true => format!("{}. {}", part.number, part.title),
             false => part.title.to_owned(),
         };
         text(book, Mark::Heading(1, heading.clone()), &[Span::plain(heading)], &PART, LEFT);
@@ -52,14 +52,10 @@ pub(super) fn part(book: &mut Book<'_>, part: &Part, numbered: bool) {
         book.y += 4.0;
         let mut blocks = part.blocks.iter().peekable();
         while let Some(each) = blocks.next() {
-            let follows = blocks.peek().map_or(0.0, |next| least_of(next));
+            let follows = blocks.peek().map_or(0.0, |next| least(next));
             block(book, each, follows);
         }
     });
-}
-
-fn least_of(block: &Block) -> f32 {
-    least(block)
 }
 
 /// Room that a block needs to begin on a page.
@@ -121,7 +117,12 @@ pub(super) fn label(book: &mut Book<'_>, words: &str) {
 
 /// What stands below a picture.
 pub(super) fn small(book: &mut Book<'_>, words: &str, x: f32, width: f32) {
-    let lines = lines(book.fonts, &[Span::plain(words)], &SMALL, width);
+    small_spans(book, &[Span::plain(words)], x, width);
+}
+
+/// The same in several styles.
+pub(super) fn small_spans(book: &mut Book<'_>, spans: &[Span], x: f32, width: f32) {
+    let lines = lines(book.fonts, spans, &SMALL, width);
     book.marked(Mark::Paragraph, |book| book.flow(x, lines, &SMALL));
 }
 
@@ -212,7 +213,11 @@ fn verdict(book: &mut Book<'_>, word: &str, tone: Tone, sentences: &[String]) {
 
 fn check(book: &mut Book<'_>, title: &str, command: &str, expect: &str) {
     book.gap(4.0);
-    book.need(LABEL.leading + 3.0 * COMMAND.leading + 14.0);
+    // One that is not long stays in one piece; of any, the title stays with the first lines.
+    let rows = (command.lines().count() + expect.lines().count()) as f32;
+    let whole = LABEL.leading + SMALL.leading + rows * COMMAND.leading + 20.0;
+    let least = LABEL.leading + 3.0 * COMMAND.leading + 14.0;
+    book.need(if whole < (BOTTOM - TOP) * 0.4 { whole.max(least) } else { least });
     text(book, Mark::Paragraph, &[Span::plain(title)], &LABEL, LEFT);
     book.y += 2.0;
     boxed(book, command, &COMMAND, Some(TINT));
@@ -232,6 +237,7 @@ fn boxed(book: &mut Book<'_>, content: &str, setting: &Setting, ground: Option<I
     let content = content.trim_end_matches('\n');
     let mut rest = lines(book.fonts, &[Span::plain(content)], setting, RIGHT - x - 6.0);
     let pad = if ground.is_some() { 4.0 } else { 1.0 };
+    book.open(Mark::Paragraph);
     book.open(Mark::Code(content.to_owned()));
     while !rest.is_empty() {
         let fits = ((book.room() - 2.0 * pad) / setting.leading).max(0.0) as usize;
@@ -253,6 +259,7 @@ fn boxed(book: &mut Book<'_>, content: &str, setting: &Setting, ground: Option<I
         book.y += pad;
         rest = after;
     }
+    book.close();
     book.close();
     book.y += 2.0;
 }

@@ -37,7 +37,7 @@ pub(super) fn fill(book: &mut Book<'_>, kept: &Kept, parts: &[Part]) {
     let heading = cut_to(book.fonts, "Contents", &HEADING, MEASURE);
     draft.open(Mark::Group);
     draft.marked(Mark::Heading(1, "Contents".to_owned()), |book| {
-        book.line_at(LEFT, book.y, heading, &HEADING)
+        book.line_at(LEFT, book.y, heading, &HEADING);
     });
     draft.y += HEADING.leading;
     draft.open(Mark::Contents);

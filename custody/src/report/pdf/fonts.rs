@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn the_faces_hold_latin_greek_and_cyrillic_and_hashes_are_of_equal_width() {
         let fonts = Fonts::load().unwrap();
-        for character in "Aé߀ğŁΩЖ–—“”•…№".chars() {
+        for character in "Aéß€ğŁΩЖ–—“”•…№".chars() {
             for face in [Face::Regular, Face::Bold, Face::Mono] {
                 assert!(fonts.glyph(face, character).is_some(), "{character} in {face:?}");
             }

@@ -2,10 +2,11 @@
 
 use qrcode::{Color, EcLevel, QrCode};
 
-use super::blocks::{label, small, small_at, small_width};
+use super::blocks::{label, small, small_at, small_spans, small_width};
 use super::page::{Book, LEFT, MEASURE, Mark, Op, RIGHT};
 use super::text::{BLACK, GREY, Ink, PALE};
 use crate::report::device_picture::{Bar, DevicePicture, Key};
+use crate::report::document::{Span, Style};
 use crate::report::holder_picture::HolderPicture;
 
 /// Pictures are this wide in their own units.
@@ -93,16 +94,14 @@ pub(super) fn qr(book: &mut Book<'_>, text: &str, caption: &str) {
         book.marked(Mark::Figure(words), |book| book.push(Op::Fill { boxes, ink: BLACK }));
     }
     book.y = top + 14.0;
-    label_beside(book, caption, x);
-    let shown = if code.is_ok() { text.to_owned() } else { format!("Too long for a code: {text}") };
-    small(book, &shown, x, RIGHT - x);
+    small_spans(book, &[Span::new(caption, Style::Strong)], x, RIGHT - x);
+    book.y += 3.0;
+    if code.is_err() {
+        small(book, "Too long for a code:", x, RIGHT - x);
+    }
+    small_spans(book, &[Span::mono(text)], x, RIGHT - x);
     book.y = book.y.max(top + QR_SIZE);
     book.gap(6.0);
-}
-
-fn label_beside(book: &mut Book<'_>, words: &str, x: f32) {
-    small(book, words, x, RIGHT - x);
-    book.y += 3.0;
 }
 
 /// Bars at the cursor, in a frame.

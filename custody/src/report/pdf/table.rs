@@ -232,8 +232,13 @@ fn widths(fonts: &Fonts, table: &Table) -> Vec<f32> {
     for (at, column) in table.columns.iter().enumerate() {
         let setting = setting(column.kind);
         let head = unbroken(fonts, &[Span::plain(column.title.clone())], &HEAD);
-        let mut need =
-            Need { least: head.0, most: head.1, width: 0.0, weight: f32::from(column.weight.max(1)) };
+        let mut need = Need {
+            least: head.0.min(MEASURE * 0.4),
+            most: head.1,
+            width: 0.0,
+            weight: f32::from(column.weight.max(1)),
+            step: if column.kind == ColumnKind::Hash { 8.0 * 0.6 * 0.93 * setting.look.size } else { 0.0 },
+        };
         for row in table.rows.iter().take(LOOKED_AT) {
             let spans = row.cells.get(at).map(|spans| spans_of(column.kind, spans)).unwrap_or_default();
             let (least, most) = unbroken(fonts, &spans, &setting);
@@ -242,7 +247,8 @@ fn widths(fonts: &Fonts, table: &Table) -> Vec<f32> {
                 // A hash is broken; sixteen digits of it are not.
                 ColumnKind::Hash => least.min(16.0 * 0.6 * setting.look.size),
                 ColumnKind::Words => least.min(MEASURE / 6.0),
-            };
+            }
+            .min(MEASURE * 0.4);
             need.least = need.least.max(least);
             need.most = need.most.max(most);
         }
@@ -259,6 +265,8 @@ struct Need {
     most: f32,
     width: f32,
     weight: f32,
+    /// Width of the eight digits by which a hash is broken; 0 for other texts.
+    step: f32,
 }
 
 fn share_out(needs: &mut [Need]) {
@@ -276,9 +284,19 @@ fn share_out(needs: &mut [Need]) {
             need.width = (need.width + rest * need.weight / weight).min(need.most);
         }
     }
+    // What is less than eight digits is of no use to a hash; others have more use for it.
+    if needs.iter().any(|need| need.step == 0.0) {
+        for need in needs.iter_mut().filter(|need| need.step > 0.0 && need.width < need.most) {
+            let inner = need.width - 2.0 * PAD_X - 0.5;
+            need.width -= if inner > need.step { inner % need.step } else { 0.0 };
+        }
+    }
     let rest = (MEASURE - needs.iter().map(|need| need.width).sum::<f32>()).max(0.0);
-    let weight: f32 = needs.iter().map(|need| need.weight).sum();
-    needs.iter_mut().for_each(|need| need.width += rest * need.weight / weight.max(1.0));
+    let takes = |need: &Need| need.step == 0.0 || need.width >= need.most;
+    let weight: f32 = needs.iter().filter(|need| takes(need)).map(|need| need.weight).sum();
+    for need in needs.iter_mut() {
+        need.width += if takes(need) && weight > 0.0 { rest * need.weight / weight } else { 0.0 };
+    }
 }
 
 /// The widest word and the whole text in one line.
@@ -301,7 +319,7 @@ mod tests {
     use super::*;
 
     fn need(least: f32, most: f32, weight: f32) -> Need {
-        Need { least, most, width: 0.0, weight }
+        Need { least, most, width: 0.0, weight, step: 0.0 }
     }
 
     #[test]
