@@ -21,6 +21,9 @@ mod keys_of_a_log;
 mod other_implementations;
 #[path = "custody/other_tools.rs"]
 mod other_tools;
+#[cfg(feature = "pdf")]
+#[path = "custody/report_pdf.rs"]
+mod report_pdf;
 #[path = "custody/ssh.rs"]
 mod ssh;
 #[path = "custody/support.rs"]
