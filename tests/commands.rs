@@ -8,6 +8,8 @@
     reason = "a test stops at the first surprise, and says what it skipped"
 )]
 
+#[path = "anchors.rs"]
+mod anchors;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]
@@ -26,6 +28,8 @@ mod proofs;
 mod syscalls;
 #[path = "support/web01.rs"]
 mod web01;
+#[path = "support/test_authority.rs"]
+mod test_authority;
 #[path = "web01_counts.rs"]
 mod web01_counts;
 

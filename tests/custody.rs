@@ -4,6 +4,8 @@
 #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "custody/anchors.rs"]
+mod anchors;
 #[path = "custody/appending.rs"]
 mod appending;
 #[path = "custody/cases.rs"]
@@ -15,10 +17,15 @@ mod damage;
 mod encryption;
 #[path = "custody/keys_of_a_log.rs"]
 mod keys_of_a_log;
+#[path = "custody/other_implementations.rs"]
+mod other_implementations;
 #[path = "custody/other_tools.rs"]
 mod other_tools;
 #[path = "custody/reports.rs"]
 mod reports;
+#[cfg(feature = "pdf")]
+#[path = "custody/report_pdf.rs"]
+mod report_pdf;
 #[path = "custody/ssh.rs"]
 mod ssh;
 #[path = "custody/support.rs"]

@@ -266,7 +266,7 @@ fn an_anchor_is_stored_once_and_never_replaced() {
     log.append_anchor("a.tsr", b"token", entry(), &writer()).unwrap();
     let done = check(folder.path());
     assert!(done.is_intact(), "{}", faults(&done));
-    assert!(done.notes.iter().any(|note| note.contains("not checked by this version")), "{:?}", done.notes);
+    assert!(done.notes.iter().any(|note| note.contains("is no anchor that can be read")), "{:?}", done.notes);
     assert!(matches!(
         log.append_anchor("a.tsr", b"other", entry(), &writer()),
         Err(Error::WouldOverwrite { .. })

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use custody::merkle::Frontier;
+use custody::anchors::{Authorities, Cosignature, Receipt, request_time_stamp};
+use custody::merkle::{Frontier, root_of};
 use custody::verify::{Level, Memory, Options, OutsideAnchors, TrustedKey, verify, verify_log};
-use custody::{EntryType, NewEntry, SignedCheckpoint};
+use custody::{Checkpoint, EntryType, NewEntry, SignedCheckpoint};
 
 use crate::support::{
     KEY, Recipe, WITNESS, anchor_with_witness, check, faults, log_with, note, trusting, writer,
@@ -207,4 +208,102 @@ fn a_remembered_size_shows_a_roll_back_and_a_rewrite() {
     let mut after = memory.clone();
     done.remember(&mut after);
     assert_eq!(after, memory);
+}
+
+/// Cuts the log to `size` entries as one who has its key does: signs a new checkpoint there, and leaves no later one.
+fn cut_and_sign_anew(folder: &Path, size: u64) {
+    cut_log(folder, usize::try_from(size).unwrap());
+    let text = std::fs::read_to_string(folder.join("custody.jsonl")).unwrap();
+    let origin = custody::CustodyLog::open(folder).unwrap().origin().to_owned();
+    let checkpoint = Checkpoint { origin, size, root: root_of(text.lines()) };
+    let signed = SignedCheckpoint::sign(checkpoint, &*KEY).unwrap();
+    std::fs::write(folder.join("checkpoint"), signed.note.to_text()).unwrap();
+    for item in std::fs::read_dir(folder.join("checkpoints")).unwrap() {
+        let path = item.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap() > size {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_cut_of_any_length_is_found_whenever_one_anchor_of_any_kind_survives() {
+    let made = tempfile::tempdir().unwrap();
+    bundle(made.path());
+    let newest = std::fs::read(made.path().join("checkpoint")).unwrap();
+    let signed = SignedCheckpoint::parse(&newest).unwrap();
+    let stamp = request_time_stamp(&crate::time_stamps::Near(&crate::time_stamps::P256), "", &newest).unwrap();
+    let mut cosigned = signed.note.clone();
+    let line = Cosignature::sign(signed.note.text(), "w.example/1", &*WITNESS, 1_795_300_000).unwrap().line;
+    cosigned.add_line(line).unwrap();
+    let mut stripped = custody::SignedNote::sign(signed.note.text(), "w.example/1", &*WITNESS).unwrap();
+    stripped.add_line(cosigned.signatures().last().unwrap().clone()).unwrap();
+    let receipt = Receipt::new(signed.clone(), Vec::new()).to_text().unwrap();
+    let root = crate::time_stamps::P256.root();
+    let kinds: [(&str, Vec<(&str, Vec<u8>)>); 5] = [
+        ("kept copy", vec![("c", newest.clone())]),
+        ("receipt", vec![("r.txt", receipt.into_bytes())]),
+        ("token", vec![("c", newest.clone()), ("t.tsr", stamp.as_bytes().to_vec()), ("ca.pem", root.into_bytes())]),
+        ("cosignature", vec![("n", cosigned.to_text().into_bytes())]),
+        // The log's own signature is not even there.
+        ("cosignature alone", vec![("n", stripped.to_text().into_bytes())]),
+    ];
+    for (kind, files) in kinds {
+        let elsewhere = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            std::fs::write(elsewhere.path().join(name), bytes).unwrap();
+        }
+        let vkey = WITNESS.verifying_key().to_cosigner_vkey("w.example/1");
+        let options = || Options {
+            outside: OutsideAnchors::read(elsewhere.path()).unwrap(),
+            trust: if kind.starts_with("cosignature") { vec![TrustedKey::parse(&vkey).unwrap()] } else { Vec::new() },
+            ..Options::default()
+        };
+        let whole = verify(made.path(), &options()).unwrap();
+        assert!(whole.verdict.level == Level::Anchored, "{kind}: {} {}", whole.verdict, faults(&whole));
+        for size in 1..7 {
+            let cut = tempfile::tempdir().unwrap();
+            crate::support::copy_folder(made.path(), cut.path());
+            cut_and_sign_anew(cut.path(), size);
+            let alone = check(cut.path());
+            assert!(alone.verdict.level < Level::Anchored && alone.sentence.contains("0 anchors independent"));
+            let done = verify(cut.path(), &options()).unwrap();
+            let named = done.faults.iter().any(|fault| {
+                fault.words.starts_with(&format!("TRUNCATED: the log has {size} entries and the anchor"))
+                    && fault.words.ends_with("says 7")
+            });
+            assert!(named, "{kind}, {size} left: {}", faults(&done));
+        }
+    }
+}
+
+#[test]
+fn a_token_without_its_checkpoint_proves_nothing_and_is_told_of() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    bundle(folder.path());
+    let newest = std::fs::read(folder.path().join("checkpoint")).unwrap();
+    let stamp = request_time_stamp(&crate::time_stamps::Near(&crate::time_stamps::RSA), "", &newest).unwrap();
+    std::fs::write(elsewhere.path().join("t.tsr"), stamp.as_bytes()).unwrap();
+    let mut authorities = Authorities::default();
+    authorities.add_pem(&crate::time_stamps::RSA.root()).unwrap();
+    let outside = OutsideAnchors::read(elsewhere.path()).unwrap();
+    let options = Options { outside, authorities, ..Options::default() };
+    assert_eq!(verify(folder.path(), &options).unwrap().verdict.to_string(), "ANCHORED(1)");
+    cut_and_sign_anew(folder.path(), 5);
+    let done = verify(folder.path(), &options).unwrap();
+    assert!(done.is_intact() && done.verdict.level < Level::Anchored, "{}", faults(&done));
+    assert!(done.notes.iter().any(|note| note.contains("t.tsr is a time stamp over no checkpoint")), "{:?}", done.notes);
+}
+
+#[test]
+fn a_token_that_a_cut_left_behind_in_the_bundle_is_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Recipe::default().make(folder.path());
+    let parties = custody::anchors::Parties { authorities: vec!["http://tsa".into()], ..Default::default() };
+    let near = crate::time_stamps::Near(&crate::time_stamps::RSA);
+    let (_, asked) = custody::anchors::anchor(&log, &parties, &near, &writer()).unwrap();
+    assert!(asked[0].outcome.is_ok());
+    cut_and_sign_anew(folder.path(), 4);
+    let done = check(folder.path());
+    assert!(done.faults.iter().any(|fault| fault.place.file == "anchors/00000004.tsa.tsr"), "{}", faults(&done));
 }

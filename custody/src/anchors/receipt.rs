@@ -66,12 +66,13 @@ impl Receipt {
         text.push_str(&format!("{:<9}{}\n", "entries", checkpoint.size));
         text.push_str(&format!("{:<9}{}\n", "root", checkpoint.root));
         text.push_str(&format!("{:<9}{}\n{:<9}{}\n\n", "words", first.join(" "), "", second.join(" ")));
-        text.push_str(
-            "Keep this. The first so many entries of that log can only ever be the ones that\n\
-             these words, this root and this code stand for: a copy that is shown later can\n\
-             be checked against them, by eye, with a telephone, or with\n\
-             exhibit verify COPY --anchors FOLDER-WITH-THIS-FILE\n\n",
-        );
+        let first = if checkpoint.size == 1 { "entry".to_owned() } else { format!("{} entries", checkpoint.size) };
+        text.push_str(&format!(
+            "Keep this. These words, this root and this code stand for the first {first}\n\
+             of that log and for no others. A copy that is shown later can be checked\n\
+             against them: by eye, with a telephone, or with\n\
+             exhibit verify COPY --anchors FOLDER-WITH-THIS-FILE\n\n"
+        ));
         text.push_str(&self.qr_lines()?);
         text.push('\n');
         text.push_str(BEGIN);

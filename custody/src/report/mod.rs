@@ -26,6 +26,8 @@ mod limits;
 mod lineage;
 mod material;
 mod model;
+#[cfg(feature = "pdf")]
+pub mod pdf;
 mod qr;
 mod questions;
 mod text;

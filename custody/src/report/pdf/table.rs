@@ -1,0 +1,345 @@
+//! Tables and lists of facts: widths of columns, rows over pages, heads that come again.
+
+use super::blocks::TABLE;
+use super::fonts::{Face, Fonts};
+use super::page::{BOTTOM, Book, LEFT, MEASURE, Mark, TOP};
+use super::text::{AMBER, BLUE, GREEN, GREY, Ink, Line, PALE, RED, Setting, TINT, lines};
+use crate::report::document::{Column, ColumnKind, Fact, Row, Span, Style, Table, Tone};
+
+/// Around the text of a cell.
+const PAD_X: f32 = 4.0;
+const PAD_Y: f32 = 2.6;
+/// Rows that are looked at for the widths of the columns.
+const LOOKED_AT: usize = 200;
+/// Width of the labels of facts.
+const LABEL: f32 = 128.0;
+
+const HEAD: Setting = Setting::new(Face::Bold, 7.6, 10.2, GREY);
+const FACT: Setting = Setting::new(Face::Regular, 9.2, 12.6, super::text::BLACK);
+const FACT_LABEL: Setting = Setting::new(Face::Regular, 8.6, 12.6, GREY);
+const CAPTION: Setting = Setting::new(Face::Bold, 8.8, 12.4, BLUE);
+
+/// A cell, set.
+struct Cell {
+    x: f32,
+    width: f32,
+    lines: Vec<Line>,
+    setting: Setting,
+    mark: Mark,
+    right: bool,
+}
+
+/// What a row stands on.
+struct Ground {
+    tint: Option<Ink>,
+    bar: Option<Ink>,
+    rule: Ink,
+}
+
+/// A table; nothing if it has no columns.
+pub(super) fn table(book: &mut Book<'_>, table: &Table) {
+    if table.columns.is_empty() {
+        return;
+    }
+    let widths = widths(book.fonts, table);
+    let mut places = Vec::with_capacity(widths.len());
+    let mut x = LEFT;
+    for width in widths {
+        places.push((x, width));
+        x += width;
+    }
+    let fonts = book.fonts;
+    let caption = lines(fonts, &[Span::plain(table.caption.clone())], &CAPTION, MEASURE);
+    let caption = if table.caption.is_empty() { Vec::new() } else { caption };
+    let first = table.rows.first().map_or(0.0, |row| height(&cells(fonts, &table.columns, &places, row)));
+    let head = height(&heads(fonts, &table.columns, &places));
+    let above = caption.len() as f32 * CAPTION.leading + head;
+    book.need((above + first + 2.0 * PAD_Y).min(BOTTOM - TOP));
+    book.marked(Mark::Table(table.caption.clone()), |book| {
+        if !caption.is_empty() {
+            book.marked(Mark::Caption, |book| book.flow(LEFT, caption, &CAPTION));
+            book.y += 1.5;
+        }
+        let draw_head = |book: &mut Book<'_>| {
+            let ground = Ground { tint: Some(TINT), bar: None, rule: GREY };
+            row(book, heads(fonts, &table.columns, &places), &ground, &mut |_| {});
+        };
+        book.marked(Mark::TableHead, draw_head);
+        book.open(Mark::TableBody);
+        for each in &table.rows {
+            let cells = cells(fonts, &table.columns, &places, each);
+            row(book, cells, &ground(each.tone), &mut |book| book.marked(Mark::Aside, draw_head));
+        }
+        book.close();
+    });
+}
+
+/// Facts: what it is, the fact, the entries that say it.
+pub(super) fn facts(book: &mut Book<'_>, facts: &[Fact]) {
+    if facts.is_empty() {
+        return;
+    }
+    let places = [(LEFT, LABEL), (LEFT + LABEL, MEASURE - LABEL)];
+    let [(label_x, label_width), (x, width)] = places;
+    book.open(Mark::Table(String::new()));
+    for fact in facts {
+        let mut value = fact.value.clone();
+        for cite in &fact.cites {
+            value.push(Span::plain(" "));
+            value.push(cite.span());
+        }
+        let label = [Span::plain(fact.label.clone())];
+        let cells = vec![
+            Cell {
+                x: label_x,
+                width: label_width,
+                lines: lines(book.fonts, &label, &FACT_LABEL, label_width - 2.0 * PAD_X),
+                setting: FACT_LABEL,
+                mark: Mark::RowHead,
+                right: false,
+            },
+            Cell {
+                x,
+                width,
+                lines: lines(book.fonts, &value, &FACT, width - 2.0 * PAD_X),
+                setting: FACT,
+                mark: Mark::Cell,
+                right: false,
+            },
+        ];
+        row(book, cells, &Ground { tint: None, bar: None, rule: PALE }, &mut |_| {});
+    }
+    book.close();
+}
+
+fn ground(tone: Tone) -> Ground {
+    let (tint, bar) = match tone {
+        Tone::Plain => (None, None),
+        Tone::Good => (None, Some(GREEN)),
+        Tone::Warn => (Some([0xfd, 0xf6, 0xe6]), Some(AMBER)),
+        Tone::Bad => (Some([0xfb, 0xea, 0xe9]), Some(RED)),
+    };
+    Ground { tint, bar, rule: PALE }
+}
+
+fn heads(fonts: &Fonts, columns: &[Column], places: &[(f32, f32)]) -> Vec<Cell> {
+    let head = |(column, (x, width)): (&Column, &(f32, f32))| Cell {
+        x: *x,
+        width: *width,
+        lines: lines(fonts, &[Span::plain(column.title.clone())], &HEAD, width - 2.0 * PAD_X),
+        setting: HEAD,
+        mark: Mark::ColumnHead,
+        right: column.kind == ColumnKind::Number,
+    };
+    columns.iter().zip(places).map(head).collect()
+}
+
+fn cells(fonts: &Fonts, columns: &[Column], places: &[(f32, f32)], row: &Row) -> Vec<Cell> {
+    let none: &[Span] = &[];
+    let texts = row.cells.iter().map(Vec::as_slice).chain(std::iter::repeat(none));
+    let cell = |((column, (x, width)), spans): ((&Column, &(f32, f32)), &[Span])| {
+        let setting = setting(column.kind);
+        Cell {
+            x: *x,
+            width: *width,
+            lines: lines(fonts, &spans_of(column.kind, spans), &setting, width - 2.0 * PAD_X),
+            setting,
+            mark: Mark::Cell,
+            right: column.kind == ColumnKind::Number,
+        }
+    };
+    columns.iter().zip(places).zip(texts).map(cell).collect()
+}
+
+fn setting(kind: ColumnKind) -> Setting {
+    Setting { whole: matches!(kind, ColumnKind::Time | ColumnKind::Number), ..TABLE }
+}
+
+/// What a column of hashes holds is set in mono, whether the cell says so or not.
+fn spans_of(kind: ColumnKind, spans: &[Span]) -> Vec<Span> {
+    let style = |style| if kind == ColumnKind::Hash && style == Style::Plain { Style::Mono } else { style };
+    spans.iter().map(|span| Span::new(span.text.clone(), style(span.style))).collect()
+}
+
+/// How high a row is.
+fn height(cells: &[Cell]) -> f32 {
+    let tallest = cells.iter().map(|cell| cell.lines.len() as f32 * cell.setting.leading);
+    tallest.fold(0.0, f32::max) + 2.0 * PAD_Y
+}
+
+/// A row: whole on this page or the next; only one that is higher than a page is cut.
+fn row(book: &mut Book<'_>, mut cells: Vec<Cell>, ground: &Ground, head: &mut dyn FnMut(&mut Book<'_>)) {
+    let tall = height(&cells);
+    if tall > book.room() && !book.at_top() && tall <= BOTTOM - TOP - 40.0 {
+        book.new_page();
+        head(book);
+    }
+    loop {
+        let leading = cells.iter().map(|cell| cell.setting.leading).fold(1.0, f32::max);
+        let rest: usize = cells.iter().map(|cell| cell.lines.len()).max().unwrap_or(0);
+        let fits = ((book.room() - 2.0 * PAD_Y) / leading).max(0.0) as usize;
+        if fits < rest.min(2) && !book.at_top() {
+            book.new_page();
+            head(book);
+            // A head that leaves no room would come for ever.
+            if book.room() < 3.0 * leading + 2.0 * PAD_Y {
+                book.new_page();
+            }
+            continue;
+        }
+        let here = fits.max(1).min(rest);
+        piece_of_row(book, &mut cells, here, ground);
+        if here >= rest {
+            return;
+        }
+    }
+}
+
+/// The next lines of each cell.
+fn piece_of_row(book: &mut Book<'_>, cells: &mut [Cell], count: usize, ground: &Ground) {
+    let shown = cells.iter().map(|cell| cell.lines.len().min(count) as f32 * cell.setting.leading);
+    let tall = shown.fold(0.0, f32::max) + 2.0 * PAD_Y;
+    let (top, left) = (book.y, cells.first().map_or(LEFT, |cell| cell.x));
+    let width: f32 = cells.iter().map(|cell| cell.width).sum();
+    if let Some(tint) = ground.tint {
+        book.fill([left, top, width, tall], tint);
+    }
+    if let Some(bar) = ground.bar {
+        book.fill([left, top, 2.0, tall], bar);
+    }
+    book.marked(Mark::Row, |book| {
+        for cell in cells {
+            let rest = cell.lines.split_off(cell.lines.len().min(count));
+            let lines = std::mem::replace(&mut cell.lines, rest);
+            let mut y = top + PAD_Y;
+            let (x, room) = (cell.x + PAD_X, cell.width - 2.0 * PAD_X);
+            book.marked(cell.mark.clone(), |book| {
+                for line in lines {
+                    let x = if cell.right { x + (room - line.width).max(0.0) } else { x };
+                    book.line_at(x, y, line, &cell.setting);
+                    y += cell.setting.leading;
+                }
+            });
+        }
+    });
+    book.y = top + tall;
+    book.rule(left, book.y - 0.25, width, ground.rule);
+}
+
+/// Widths of the columns, which fill the measure: what each needs first, then what each could use, by weight.
+fn widths(fonts: &Fonts, table: &Table) -> Vec<f32> {
+    let mut needs: Vec<Need> = Vec::with_capacity(table.columns.len());
+    for (at, column) in table.columns.iter().enumerate() {
+        let setting = setting(column.kind);
+        let head = unbroken(fonts, &[Span::plain(column.title.clone())], &HEAD);
+        let mut need = Need {
+            least: head.0.min(MEASURE * 0.4),
+            most: head.1,
+            width: 0.0,
+            weight: f32::from(column.weight.max(1)),
+            step: if column.kind == ColumnKind::Hash { 8.0 * 0.6 * 0.93 * setting.look.size } else { 0.0 },
+        };
+        for row in table.rows.iter().take(LOOKED_AT) {
+            let spans = row.cells.get(at).map(|spans| spans_of(column.kind, spans)).unwrap_or_default();
+            let (least, most) = unbroken(fonts, &spans, &setting);
+            let least = match column.kind {
+                ColumnKind::Time | ColumnKind::Number => most,
+                // A hash is broken; sixteen digits of it are not.
+                ColumnKind::Hash => least.min(16.0 * 0.6 * setting.look.size),
+                ColumnKind::Words => least.min(MEASURE / 6.0),
+            }
+            .min(MEASURE * 0.4);
+            need.least = need.least.max(least);
+            need.most = need.most.max(most);
+        }
+        need.least += 2.0 * PAD_X + 0.5;
+        need.most = (need.most + 2.0 * PAD_X + 0.5).min(MEASURE);
+        needs.push(need);
+    }
+    share_out(&mut needs);
+    needs.iter().map(|need| need.width).collect()
+}
+
+struct Need {
+    least: f32,
+    most: f32,
+    width: f32,
+    weight: f32,
+    /// Width of the eight digits by which a hash is broken; 0 for other texts.
+    step: f32,
+}
+
+fn share_out(needs: &mut [Need]) {
+    let least: f32 = needs.iter().map(|need| need.least).sum();
+    let shrink = (MEASURE / least.max(1.0)).min(1.0);
+    needs.iter_mut().for_each(|need| need.width = need.least * shrink);
+    // Each round fills one column at least, or ends.
+    for _ in 0..=needs.len() {
+        let rest = MEASURE - needs.iter().map(|need| need.width).sum::<f32>();
+        let weight: f32 = needs.iter().filter(|need| need.width < need.most).map(|need| need.weight).sum();
+        if rest <= 0.1 || weight == 0.0 {
+            break;
+        }
+        for need in needs.iter_mut().filter(|need| need.width < need.most) {
+            need.width = (need.width + rest * need.weight / weight).min(need.most);
+        }
+    }
+    // What is less than eight digits is of no use to a hash; others have more use for it.
+    if needs.iter().any(|need| need.step == 0.0) {
+        for need in needs.iter_mut().filter(|need| need.step > 0.0 && need.width < need.most) {
+            let inner = need.width - 2.0 * PAD_X - 0.5;
+            need.width -= if inner > need.step { inner % need.step } else { 0.0 };
+        }
+    }
+    let rest = (MEASURE - needs.iter().map(|need| need.width).sum::<f32>()).max(0.0);
+    let takes = |need: &Need| need.step == 0.0 || need.width >= need.most;
+    let weight: f32 = needs.iter().filter(|need| takes(need)).map(|need| need.weight).sum();
+    for need in needs.iter_mut() {
+        need.width += if takes(need) && weight > 0.0 { rest * need.weight / weight } else { 0.0 };
+    }
+}
+
+/// The widest word and the whole text in one line.
+fn unbroken(fonts: &Fonts, spans: &[Span], setting: &Setting) -> (f32, f32) {
+    let most = lines(fonts, spans, setting, f32::MAX).iter().map(|line| line.width).fold(0.0, f32::max);
+    let mut least: f32 = 0.0;
+    for span in spans {
+        for word in span.text.split([' ', '\n']).filter(|word| !word.is_empty()) {
+            let word = [Span::new(word, span.style)];
+            let wide =
+                lines(fonts, &word, setting, f32::MAX).iter().map(|line| line.width).fold(0.0, f32::max);
+            least = least.max(wide);
+        }
+    }
+    (least.min(most.max(1.0)), most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(least: f32, most: f32, weight: f32) -> Need {
+        Need { least, most, width: 0.0, weight, step: 0.0 }
+    }
+
+    #[test]
+    fn the_columns_fill_the_measure_and_none_is_narrower_than_its_need() {
+        for mut needs in [
+            vec![need(20.0, 40.0, 1.0), need(50.0, 900.0, 6.0), need(60.0, 60.0, 1.0)],
+            vec![need(20.0, 40.0, 1.0), need(50.0, 60.0, 1.0)],
+            vec![need(100.0, 100.0, 1.0)],
+        ] {
+            share_out(&mut needs);
+            let sum: f32 = needs.iter().map(|need| need.width).sum();
+            assert!((sum - MEASURE).abs() < 0.5, "{sum}");
+            assert!(needs.iter().all(|need| need.width >= need.least - 0.01));
+        }
+    }
+
+    #[test]
+    fn columns_that_need_more_than_there_is_share_what_there_is() {
+        let mut needs = vec![need(400.0, 400.0, 1.0), need(800.0, 900.0, 1.0)];
+        share_out(&mut needs);
+        assert!((needs.iter().map(|need| need.width).sum::<f32>() - MEASURE).abs() < 0.5);
+    }
+}
