@@ -6,7 +6,7 @@
 //! append records as `log.recovered`. Its cost does not grow with the log.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -81,6 +81,9 @@ impl<'a> Writer<'a> {
         &self.identity
     }
 }
+
+/// Says whether an entry may follow those that are there.
+type Allowed<'a> = &'a dyn Fn(&[Entry]) -> Result<()>;
 
 /// What an append did.
 #[derive(Debug, Clone)]
@@ -185,7 +188,23 @@ impl CustodyLog {
     /// written, [`Error::Key`] when the key does not sign, [`Error::Read`] and [`Error::Write`]. Nothing is appended then, except that a failing disk may
     /// leave an unsigned tail.
     pub fn append(&self, new: &NewEntry, writer: &Writer<'_>) -> Result<Appended> {
-        self.append_after(new, writer, |_| Ok(()))
+        self.append_after(new, writer, None, |_| Ok(()))
+    }
+
+    /// Appends one entry when `allowed` finds nothing against it in the entries that are there, under the same lock.
+    ///
+    /// Reads the whole log: for rare acts that depend on what was done before.
+    ///
+    /// # Errors
+    ///
+    /// Those of `allowed` and of [`CustodyLog::append`]; nothing is appended then.
+    pub fn append_when(
+        &self,
+        new: &NewEntry,
+        writer: &Writer<'_>,
+        allowed: impl Fn(&[Entry]) -> Result<()>,
+    ) -> Result<Appended> {
+        self.append_after(new, writer, Some(&allowed), |_| Ok(()))
     }
 
     /// Appends after `before` has done its work in the folder, under the lock.
@@ -193,6 +212,7 @@ impl CustodyLog {
         &self,
         new: &NewEntry,
         writer: &Writer<'_>,
+        allowed: Option<Allowed<'_>>,
         before: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Appended> {
         let own = writer.key.verifying_key().fingerprint();
@@ -206,6 +226,12 @@ impl CustodyLog {
         }
         let mut held = HeldLog::lock(self, writer)?;
         let head = read_head(&self.folder, &self.origin, &mut held.file)?;
+        if let Some(allowed) = allowed {
+            held.file
+                .rewind()
+                .map_err(|source| Error::Read { path: case_layout::log(&self.folder), source })?;
+            allowed(&self.entries_of(&held.file)?.0)?;
+        }
         let introduction = held.introduction(&head, writer)?;
         let recovery = held.set_torn_aside(&head)?;
         let recovered = recovery.is_some();
@@ -261,7 +287,7 @@ impl CustodyLog {
             let id = format!("{}/{name}", case_layout::ANCHORS);
             entry = entry.subject(&id, bytes.len() as u64, sha256(bytes));
         }
-        self.append_after(&entry, writer, |folder| {
+        self.append_after(&entry, writer, None, |folder| {
             let into = folder.join(case_layout::ANCHORS);
             plain_folder(&into)?;
             for (name, bytes) in files {
@@ -331,29 +357,33 @@ impl CustodyLog {
     ///
     /// [`Error::Read`], or [`Error::LogBroken`] naming the first line that is no entry.
     pub fn read(&self) -> Result<LogContents> {
+        let file = lock_shared(&case_layout::log(&self.folder))?;
+        let (entries, torn_bytes) = self.entries_of(&file)?;
+        let checkpoint = read_small(&case_layout::checkpoint(&self.folder), MAX_NOTE as u64)?;
+        let checkpoint = checkpoint.map(|bytes| SignedCheckpoint::parse(&bytes)).transpose()?;
+        Ok(LogContents { entries, checkpoint, torn_bytes })
+    }
+
+    /// All whole entries from where the file stands, and how many bytes follow them.
+    fn entries_of(&self, file: &File) -> Result<(Vec<Entry>, u64)> {
         let path = case_layout::log(&self.folder);
         let fault = |source| Error::Read { path: path.clone(), source };
-        let file = lock_shared(&path)?;
-        let mut contents = LogContents { entries: Vec::new(), checkpoint: None, torn_bytes: 0 };
-        let mut lines = BufReader::new(&file);
+        let mut entries = Vec::new();
+        let mut lines = BufReader::new(file);
         let mut line = Vec::new();
         loop {
             line.clear();
             let read = (&mut lines).take(MAX_ENTRY as u64 + 1).read_until(b'\n', &mut line).map_err(fault)?;
             if line.pop() != Some(b'\n') {
                 let rest = std::io::copy(&mut lines, &mut std::io::sink()).map_err(fault)?;
-                contents.torn_bytes = rest.saturating_add(read as u64);
-                break;
+                return Ok((entries, rest.saturating_add(read as u64)));
             }
             let entry = Entry::parse(&line).map_err(|error| Error::LogBroken {
                 path: path.clone(),
-                why: format!("line {}: {error}", contents.entries.len()),
+                why: format!("line {}: {error}", entries.len()),
             })?;
-            contents.entries.push(entry);
+            entries.push(entry);
         }
-        let checkpoint = read_small(&case_layout::checkpoint(&self.folder), MAX_NOTE as u64)?;
-        contents.checkpoint = checkpoint.map(|bytes| SignedCheckpoint::parse(&bytes)).transpose()?;
-        Ok(contents)
     }
 }
 

@@ -86,6 +86,12 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A handover makes no sense: no such offer, answered already, signed by another than it names.
+    #[error("the handover cannot be recorded: {why}")]
+    Handover {
+        /// Why not.
+        why: String,
+    },
     /// A log lies where locks of other machines are not seen.
     #[error("{path:?} is on {kind}, where locks cannot be relied on; append with a single writer only")]
     SharedFilesystem {
