@@ -30,11 +30,17 @@
 //!   verified at the receipt; `party_sigs` the receiver's signature.
 //! - a party signature is `{"role":"giver"|"receiver","sshsig":[lines of the .sig file]}`.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
+use crate::bundle::LONGEST_MANIFEST;
+use crate::case::exhibits_in;
+use crate::case_layout;
 use crate::clock::rfc3339;
 use crate::custody_log::{Appended, CustodyLog, Writer};
 use crate::digest::{Digest, sha256};
+use crate::durable_file::read_small;
 use crate::entry::{Entry, EntryType, NewEntry, Why, uuid_v7};
 use crate::error::{Error, Result};
 use crate::log_keys::HOW_TO_KEY;
@@ -58,6 +64,7 @@ pub(crate) const SIG_ROLE: &str = "role";
 /// In a party signature: the lines of the `.sig` file.
 pub(crate) const SIG_LINES: &str = "sshsig";
 
+const MANIFEST: &str = "manifest.json";
 const TITLE: &str = "exhibit custody offer v1";
 /// More exhibits are handed over one by one, or in several offers: an entry has at most 65,535 bytes.
 const MOST_ITEMS: usize = 300;
@@ -457,6 +464,35 @@ pub(crate) fn answer_entry(
     }
     entry.about.party_sigs.push(party_signature("receiver", &signature));
     Ok(entry)
+}
+
+/// What can be handed over from a folder: the bundle in it, or every exhibit of the case.
+///
+/// An exhibit that is not sealed has no manifest.
+///
+/// # Errors
+///
+/// [`Error::Handover`] when a manifest is not the one that was sealed; [`Error::Read`], [`Error::LogBroken`].
+pub fn items_in(folder: &Path) -> Result<Vec<Item>> {
+    if case_layout::case_file(folder).exists() {
+        let exhibits = exhibits_in(folder)?.into_iter();
+        return exhibits.map(|exhibit| item_in(&exhibit.folder, Some(exhibit.id))).collect();
+    }
+    Ok(vec![item_in(folder, None)?])
+}
+
+fn item_in(bundle: &Path, id: Option<String>) -> Result<Item> {
+    let entries = CustodyLog::open(bundle)?.read()?.entries;
+    let said = entries.iter().find_map(|entry| entry.about.exhibit.clone());
+    let id = id.or(said).unwrap_or_else(|| "bundle".to_owned());
+    let sealed = entries.iter().find(|entry| entry.kind == EntryType::BUNDLE_SEALED);
+    let named = sealed.and_then(|entry| entry.about.subject.iter().find(|file| file.id == MANIFEST)?.sha256);
+    let Some(named) = named else { return Ok(Item { id, manifest: None }) };
+    let there = read_small(&bundle.join(MANIFEST), LONGEST_MANIFEST)?.map(|bytes| sha256(&bytes));
+    if there != Some(named) {
+        return Err(refused(format!("manifest.json of {id} is not the one that was sealed")));
+    }
+    Ok(Item { id, manifest: there })
 }
 
 /// The offer that waits for its answer.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use custody::ssh::AllowedSigners;
 use custody::verify::{
     self, Level, Memory, Options, OutsideAnchors, ThreatState, TrustedKey, Verdict, Verification,
 };
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// certificate (PEM file); may be given again
     #[arg(long, value_name = "KEY")]
     trust: Vec<String>,
+    /// A file of allowed signers (ssh-keygen(1)): people, and the authorities that certify them; may be given again
+    #[arg(long, value_name = "FILE")]
+    signers: Vec<PathBuf>,
     /// Fail unless the verdict is at least this
     #[arg(long, value_name = "LEVEL")]
     at_least: Option<Level>,
@@ -46,6 +50,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let mut options = Options { identities: session.identities()?.clone(), ..Options::default() };
     for key in &args.trust {
         trusted(key, &mut options)?;
+    }
+    for file in &args.signers {
+        options.signers.extend(AllowedSigners::read(file)?);
     }
     if let Some(folder) = &args.anchors {
         let around = target.case().map_or_else(|| target.folder(), custody::Case::folder);

@@ -7,10 +7,13 @@ mod copy;
 mod cosign;
 mod disclose;
 mod dispose;
+mod handing_over;
 mod impact;
 mod log;
 mod note;
+mod receive;
 mod retain;
+mod transfer;
 
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
@@ -44,6 +47,8 @@ enum Act {
     Copy(copy::Args),
     Access(access::Args),
     Impact(impact::Args),
+    Transfer(transfer::Args),
+    Receive(receive::Args),
 }
 
 /// Runs the act.
@@ -60,6 +65,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Act::Copy(args) => copy::run(args, session),
         Act::Access(args) => access::run(args, session),
         Act::Impact(args) => impact::run(args, session),
+        Act::Transfer(args) => transfer::run(args, session),
+        Act::Receive(args) => receive::run(args, session),
     }
 }
 
@@ -67,15 +74,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 fn append(target: &Target, entry: &NewEntry, session: &Session) -> Result<Appended, Failure> {
     let key = session.key()?;
     let writer = session.writer(&key, target.case());
-    CustodyLog::open(target.folder())?.append(entry, &writer).map_err(|error| {
-        let hint = match &error {
-            custody::Error::KeyNotIntroduced { .. } => {
-                "sign with the key that began this log (--key FILE); another key must be introduced by it first"
-            }
-            _ => "check the log with `exhibit verify`",
-        };
-        Failure::new(error).hint(hint)
-    })
+    CustodyLog::open(target.folder())?.append(entry, &writer).map_err(refused)
 }
 
 /// Appends one entry to the log of the case that is named, or that the exhibit lies in; outside a case to the bundle's.
@@ -98,6 +97,8 @@ fn refused(error: custody::Error) -> Failure {
         custody::Error::Retained { .. } => {
             "give the order that lets it go with --authority, or set the retention anew with `exhibit custody retain`"
         }
+        custody::Error::Handover { .. } => "`exhibit custody log` shows the offers and their answers",
+        custody::Error::Key { .. } | custody::Error::Signature { .. } => return Failure::new(error),
         custody::Error::WouldOverwrite { .. } => "name a folder that is not there",
         custody::Error::InUse { .. } => "wait until the acquisition has ended",
         custody::Error::Malformed { .. } => return Failure::usage(error.to_string()),
