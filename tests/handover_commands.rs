@@ -335,3 +335,119 @@ fn keys_that_ssh_keygen_made_sign_and_bad_ones_are_named() {
     desk.write("garbage", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n");
     init("garbage-case", "", "garbage").fails(4, &["garbage", "no OpenSSH key"]);
 }
+
+#[test]
+fn corrections_and_deviations_refer_to_entries_that_are_there() {
+    let desk = case_and_receiver();
+    desk.ok(&["custody", "note", "case", "seal 0042"]);
+    let last = types(&desk, "case").len() - 1;
+    desk.ok(&["custody", "correct", "case", &last.to_string(), "the seal was 0043"]);
+    let correction = entry(&desk, "case", last + 1);
+    assert_eq!((&correction["type"], &correction["refs"][0]), (&"correction".into(), &last.into()));
+    assert_eq!(correction["how"]["text"], "the seal was 0043");
+    desk.ok(&["custody", "deviate", "case:E001", "no write blocker", "--refs", "0,1"]);
+    let entries = types(&desk, "case:E001");
+    let deviation = entry(&desk, "case:E001", entries.len() - 1);
+    assert_eq!((&deviation["type"], &deviation["refs"]), (&"deviation".into(), &serde_json::json!([0, 1])));
+    desk.run(&["custody", "correct", "case", "99", "x"]).fails(2, &["the log has no entry 99; its last is"]);
+    desk.run(&["custody", "correct", "case", "1", " "]).fails(2, &["the correction says nothing"]);
+    desk.run(&["custody", "deviate", "case", "x", "--refs", "99"]).fails(2, &["no entry 99"]);
+    desk.ok(&["verify", "case"]);
+}
+
+#[test]
+fn a_closed_case_takes_no_evidence_and_no_note_and_still_verifies() {
+    let desk = case_and_receiver();
+    desk.ok(&["custody", "transfer", "case:E001", "--to", "Store", "--unsigned"]);
+    desk.run(&["custody", "close", "case"])
+        .fails(4, &["not finished", "of E001 was not answered", "--anyway REASON"]);
+    desk.ok(&["custody", "receive", "case:E001", "--unsigned"]);
+    desk.ok(&["custody", "close", "case", "judgment is final"]);
+    let closed = types(&desk, "case").len() - 1;
+    let close = entry(&desk, "case", closed);
+    assert_eq!((&close["type"], &close["how"]["text"]), (&"case.closed".into(), &"judgment is final".into()));
+    assert_eq!(close["result"]["exhibits"][0]["id"], "E001");
+    let says = format!("closed by entry {closed}");
+    desk.run(&["custody", "note", "case", "late"]).fails(4, &[&says, "takes no note", "custody correct"]);
+    desk.run(&["custody", "deviate", "case", "late"]).fails(4, &[&says, "takes no deviation"]);
+    desk.run(&["custody", "close", "case"]).fails(4, &[&says]);
+    let exhibits = fs::read_dir(desk.path("case/exhibits")).unwrap().count();
+    desk.run(&["acquire", "disk", "disk.raw", "--case", "case", "--name", "more"]).fails(4, &[&says]);
+    assert_eq!(
+        fs::read_dir(desk.path("case/exhibits")).unwrap().count(),
+        exhibits,
+        "no empty exhibit is left"
+    );
+    desk.ok(&["custody", "correct", "case", &closed.to_string(), "the judgment is of 2026-11-20"]);
+    desk.ok(&["verify", "case"]);
+    let after = entry(&desk, "case", closed + 2);
+    assert_eq!((&after["type"], &after["how"]["after_close"]), (&"verify.result".into(), &closed.into()));
+    desk.ok(&["custody", "transfer", "case", "--to", "Archive", "--unsigned"]);
+}
+
+#[test]
+fn a_case_with_an_open_exhibit_closes_only_with_a_reason() {
+    let desk = Desk::new();
+    desk.ok(&["init", "case", "--name", "n", "--examiner", "e"]);
+    desk.write("disk.raw", DISK);
+    desk.ok(&["acquire", "disk", "disk.raw", "--case", "case"]);
+    let bundle = fs::read_dir(desk.path("case/exhibits")).unwrap().next().unwrap().unwrap().path();
+    // As an acquisition that was never finished leaves it: a log without a seal.
+    let log = fs::read_to_string(bundle.join("custody.jsonl")).unwrap();
+    assert!(log.contains("bundle.sealed"));
+    fs::write(
+        bundle.join("custody.jsonl"),
+        log.lines()
+            .filter(|line| !line.contains("bundle.sealed"))
+            .map(|line| format!("{line}\n"))
+            .collect::<String>(),
+    )
+    .unwrap();
+    desk.run(&["custody", "close", "case"]).fails(4, &["E001 is not sealed"]);
+    desk.run(&["custody", "close", "case", "--anyway", ""]).fails(2, &["the reason says nothing"]);
+    desk.ok(&["custody", "close", "case", "--anyway", "the disk died"]);
+    let closed = types(&desk, "case").len() - 1;
+    let close = entry(&desk, "case", closed);
+    assert_eq!(
+        (&close["how"]["anyway"], &close["result"]["open"][0]),
+        (&"the disk died".into(), &"E001".into())
+    );
+    desk.run(&["custody", "transfer", "case:E001", "--to", "x", "--unsigned"]).fails(4, &["is not sealed"]);
+}
+
+#[test]
+fn keys_are_added_rotated_revoked_and_listed() {
+    let desk = case_and_receiver();
+    let note = |key: &str| desk.run(&["custody", "note", "case", "x", "--key", key]);
+    note("store.pem").fails(4, &["may not sign", "must be introduced"]);
+    desk.ok(&["custody", "key", "add", "case", "store.pub.pem", "--name", "P. Roe"]);
+    assert_eq!(note("store.pem").code, 0);
+    desk.run(&["custody", "key", "add", "case", "store.pub.pem"]).fails(4, &["may write this log already"]);
+    desk.ok(&["key", "new", "--key", "new.pem"]);
+    desk.ok(&["custody", "key", "rotate", "case", "--to", "new.pem", "--reason", "yearly"]);
+    desk.run(&["custody", "note", "case", "x"]).fails(4, &["it was revoked"]);
+    assert_eq!(note("new.pem").code, 0);
+    let keys: serde_json::Value =
+        serde_json::from_str(&desk.ok(&["custody", "key", "list", "case", "--json"]).stdout).unwrap();
+    let keys = keys.as_array().unwrap();
+    assert_eq!(keys.len(), 3);
+    assert_eq!((&keys[0]["reason"], &keys[1]["name"]), (&"yearly".into(), &"P. Roe".into()));
+    assert!(keys[0]["revoked"].is_u64() && keys[2]["revoked"].is_null());
+    let table = desk.ok(&["custody", "key", "list", "case"]).stdout;
+    assert!(
+        table.contains("P. Roe") && table.contains("entries 0 to") && table.contains("yearly"),
+        "{table}"
+    );
+    let store = keys[1]["fingerprint"].as_str().unwrap();
+    let revoke = |key: &str, gone: &str| {
+        desk.run(&["custody", "key", "revoke", "case", gone, "--reason", "stolen", "--key", key])
+    };
+    revoke("store.pem", store).fails(4, &["cannot revoke itself"]);
+    revoke("new.pem", "SHA256:nobody").fails(4, &["has no key SHA256:nobody; it has SHA256:"]);
+    assert_eq!(revoke("new.pem", store).code, 0);
+    revoke("new.pem", store).fails(4, &["revoked the key", "already"]);
+    note("store.pem").fails(4, &["it was revoked"]);
+    desk.run(&["custody", "key", "add", "case", "store.pub.pem", "--key", "new.pem"])
+        .fails(4, &["it never comes back"]);
+    desk.ok(&["verify", "case", "--key", "new.pem"]);
+}

@@ -14,13 +14,14 @@ use rustix::fs::FlockOperation;
 use crate::case_layout;
 use crate::checkpoint::{Checkpoint, MAX_NOTE, SignedCheckpoint, SignedNote};
 use crate::clock::Clock;
+use crate::closing::{HOW_AFTER_CLOSE, allowed_after_close};
 use crate::digest::{Digest, sha256};
 use crate::durable_file::{is_plain_file, plain_folder, read_small, replace, sync_folder, write_new};
 use crate::entry::{Entry, EntryType, Identity, MAX_ENTRY, NewEntry, line_of};
 use crate::error::{Error, Result};
 use crate::keys::{Signer, VerifyingKey, random};
 use crate::log_head::{Head, read_head, walk_to_checkpoint};
-use crate::log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY, LogKeys};
+use crate::log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY, KeyWindow, LogKeys};
 use crate::merkle::{Frontier, leaf_hash};
 
 /// In `how` of an entry that was written where locks cannot be relied on: the kind of file system.
@@ -184,7 +185,7 @@ impl CustodyLog {
     /// # Errors
     ///
     /// [`Error::LogBroken`] when the log does not fit its checkpoint, [`Error::KeyNotIntroduced`],
-    /// [`Error::SharedFilesystem`], [`Error::StrictJson`] or [`Error::Malformed`] when the entry cannot be
+    /// [`Error::Closed`], [`Error::SharedFilesystem`], [`Error::StrictJson`] or [`Error::Malformed`] when the entry cannot be
     /// written, [`Error::Key`] when the key does not sign, [`Error::Read`] and [`Error::Write`]. Nothing is appended then, except that a failing disk may
     /// leave an unsigned tail.
     pub fn append(&self, new: &NewEntry, writer: &Writer<'_>) -> Result<Appended> {
@@ -231,6 +232,11 @@ impl CustodyLog {
                 .rewind()
                 .map_err(|source| Error::Read { path: case_layout::log(&self.folder), source })?;
             allowed(&self.entries_of(&held.file)?.0)?;
+        }
+        held.closed = head.closed;
+        if let Some(closed) = head.closed.filter(|_| !allowed_after_close(&new.kind)) {
+            let path = case_layout::log(&self.folder);
+            return Err(Error::Closed { path, closed, kind: new.kind.to_string() });
         }
         let introduction = held.introduction(&head, writer)?;
         let recovery = held.set_torn_aside(&head)?;
@@ -364,6 +370,43 @@ impl CustodyLog {
         Ok(LogContents { entries, checkpoint, torn_bytes })
     }
 
+    /// The keys of the log, each with the entries that it may sign for. Reads the whole log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], or [`Error::LogBroken`] when the log does not fit its checkpoint.
+    pub fn keys(&self) -> Result<Vec<KeyWindow>> {
+        let mut file = lock_shared(&case_layout::log(&self.folder))?;
+        let head = read_head(&self.folder, &self.origin, &mut file)?;
+        let (keys, covered) = self.gather_keys(&head.checkpoint, &mut file)?;
+        Ok(keys.windows(&covered))
+    }
+
+    /// The entry that closed the log, if one did.
+    ///
+    /// # Errors
+    ///
+    /// As [`CustodyLog::keys`].
+    pub fn closed(&self) -> Result<Option<u64>> {
+        let mut file = lock_shared(&case_layout::log(&self.folder))?;
+        Ok(read_head(&self.folder, &self.origin, &mut file)?.closed)
+    }
+
+    /// The keys up to this checkpoint, and the entries that say something of them.
+    fn gather_keys(&self, head: &SignedCheckpoint, file: &mut File) -> Result<(LogKeys, Vec<Entry>)> {
+        let kept = kept_checkpoints(&self.folder)?;
+        let sizes = kept.iter().map(|kept| kept.checkpoint.size).collect();
+        let (walked, _) = walk_to_checkpoint(&case_layout::log(&self.folder), head, file, sizes)?;
+        let fits = |kept: &&SignedCheckpoint| {
+            let mark = walked.at.get(&kept.checkpoint.size);
+            mark.is_some_and(|mark| mark.frontier.root() == kept.checkpoint.root)
+        };
+        let signed: Vec<_> = std::iter::once(head).chain(kept.iter().filter(fits)).collect();
+        let size = head.checkpoint.size;
+        let covered: Vec<_> = walked.landmarks.into_iter().filter(|entry| entry.seq < size).collect();
+        Ok((LogKeys::gather(&self.origin, self.genesis, &covered, &signed), covered))
+    }
+
     /// All whole entries from where the file stands, and how many bytes follow them.
     fn entries_of(&self, file: &File) -> Result<(Vec<Entry>, u64)> {
         let path = case_layout::log(&self.folder);
@@ -408,6 +451,8 @@ struct HeldLog<'a> {
     file: File,
     /// Where locks cannot be relied on: what file system it is.
     shared: Option<&'static str>,
+    /// The entry that closed it.
+    closed: Option<u64>,
 }
 
 impl<'a> HeldLog<'a> {
@@ -424,7 +469,7 @@ impl<'a> HeldLog<'a> {
         if let (Err(error), None) = (locked, shared) {
             return Err(fault(error.into()));
         }
-        Ok(Self { log, file, shared })
+        Ok(Self { log, file, shared, closed: None })
     }
 
     /// What must be said before this writer's key signs: nothing, or a `key.added` and who signs it too.
@@ -438,24 +483,11 @@ impl<'a> HeldLog<'a> {
             return Ok(None);
         }
         // Somebody else signed last, which is rare: now the whole log is read.
-        let folder = &self.log.folder;
-        let path = case_layout::log(folder);
-        let kept = kept_checkpoints(folder)?;
-        let sizes = kept.iter().map(|kept| kept.checkpoint.size).collect();
-        let (walked, _) = walk_to_checkpoint(&path, &head.checkpoint, &mut self.file, sizes)?;
-        let fits = |kept: &&SignedCheckpoint| {
-            walked
-                .at
-                .get(&kept.checkpoint.size)
-                .is_some_and(|mark| mark.frontier.root() == kept.checkpoint.root)
-        };
-        let signed: Vec<_> = std::iter::once(&head.checkpoint).chain(kept.iter().filter(fits)).collect();
+        let (keys, covered) = self.log.gather_keys(&head.checkpoint, &mut self.file)?;
         let size = head.checkpoint.checkpoint.size;
-        let covered: Vec<_> = walked.landmarks.into_iter().filter(|entry| entry.seq < size).collect();
-        let keys = LogKeys::gather(&self.log.origin, self.log.genesis, &covered, &signed);
         if !keys.accept(&head.checkpoint) {
             return Err(Error::LogBroken {
-                path,
+                path: case_layout::log(&self.log.folder),
                 why: "no key that may sign it signed its checkpoint".to_owned(),
             });
         }
@@ -527,9 +559,14 @@ impl<'a> HeldLog<'a> {
         let mut lines = String::new();
         let (mut frontier, mut last) = (end.frontier.clone(), end.last);
         for entry in entries {
-            let recorded = self.shared.map(|kind| entry.clone().how(HOW_SINGLE_WRITER, kind));
-            let entry = recorded.as_ref().unwrap_or(entry);
-            let line = line_of(entry, frontier.size(), last, &writer.identity, writer.key, writer.clock)?;
+            let mut entry = entry.clone();
+            if let Some(kind) = self.shared {
+                entry = entry.how(HOW_SINGLE_WRITER, kind);
+            }
+            if let Some(closed) = self.closed {
+                entry = entry.how(HOW_AFTER_CLOSE, closed);
+            }
+            let line = line_of(&entry, frontier.size(), last, &writer.identity, writer.key, writer.clock)?;
             frontier.push(line.as_bytes());
             last = sha256(line.as_bytes());
             lines.push_str(&line);

@@ -14,6 +14,7 @@ pub mod case_layout;
 mod case_lock;
 pub mod checkpoint;
 pub mod clock;
+pub mod closing;
 pub mod continuity;
 mod custody_log;
 pub mod digest;
@@ -50,7 +51,7 @@ pub use entry::{
 };
 pub use error::{Error, Result};
 pub use keys::{Signer, SigningKey, VerifyingKey};
-pub use log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY};
+pub use log_keys::{HOW_FINGERPRINT, HOW_NAME, HOW_ORIGIN, HOW_REASON, HOW_TO_KEY, HOW_VKEY, KeyWindow};
 pub use sign_command::CommandSigner;
 pub use timeline_check::TimelineState;
 pub use twin_hash::TwinHasher;

@@ -127,6 +127,7 @@ impl Check<'_> {
             self.findings.fault(Place::entry(key.introduced), FaultKind::Key, words);
         }
         let covered = self.lines(head.as_ref());
+        self.writers(&keys, size);
         self.frontier(size);
         self.kept_rule(size);
         self.torn_files(size);
@@ -357,6 +358,32 @@ impl Check<'_> {
             self.findings.fault(Place::entry(last), FaultKind::Root, words);
         }
         covered
+    }
+
+    /// Every entry must name as its writer a key that might sign for it then.
+    fn writers(&mut self, keys: &LogKeys, size: u64) {
+        for (fingerprint, (first, last)) in std::mem::take(&mut self.files.walk.writers) {
+            if first >= size {
+                continue;
+            }
+            let mut known =
+                keys.all().iter().filter(|key| key.accepted && key.key.fingerprint() == fingerprint);
+            let (place, words) = match known.next() {
+                None => (first, format!("it names the key {fingerprint}, which may sign nothing here")),
+                Some(key) if first < key.introduced => {
+                    let from = key.introduced;
+                    (first, format!("it names the key {fingerprint}, which came with entry {from} only"))
+                }
+                Some(key) => match key.revoked.filter(|revoked| *revoked <= last && last < size) {
+                    Some(revoked) => {
+                        (last, format!("it names the key {fingerprint}, which entry {revoked} had revoked"))
+                    }
+                    None => continue,
+                },
+            };
+            let words = format!("SIGNED BY KEY OUTSIDE ITS WINDOW: {words}");
+            self.findings.fault(Place::entry(place), FaultKind::Key, words);
+        }
     }
 
     fn frontier(&mut self, size: u64) {

@@ -3,12 +3,16 @@
 mod access;
 mod anchor;
 mod checkpoint;
+mod close;
 mod copy;
+mod correct;
 mod cosign;
+mod deviate;
 mod disclose;
 mod dispose;
 mod handing_over;
 mod impact;
+mod key;
 mod log;
 mod note;
 mod receive;
@@ -49,6 +53,10 @@ enum Act {
     Impact(impact::Args),
     Transfer(transfer::Args),
     Receive(receive::Args),
+    Correct(correct::Args),
+    Deviate(deviate::Args),
+    Key(key::Args),
+    Close(close::Args),
 }
 
 /// Runs the act.
@@ -67,6 +75,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Act::Impact(args) => impact::run(args, session),
         Act::Transfer(args) => transfer::run(args, session),
         Act::Receive(args) => receive::run(args, session),
+        Act::Correct(args) => correct::run(args, session),
+        Act::Deviate(args) => deviate::run(args, session),
+        Act::Key(args) => key::run(args, session),
+        Act::Close(args) => close::run(args, session),
     }
 }
 
@@ -96,6 +108,12 @@ fn refused(error: custody::Error) -> Failure {
         }
         custody::Error::Retained { .. } => {
             "give the order that lets it go with --authority, or set the retention anew with `exhibit custody retain`"
+        }
+        custody::Error::Closed { kind, .. } if kind == "note" => {
+            "a closed log takes no note; `exhibit custody correct` refers to an entry and says what is right"
+        }
+        custody::Error::Closed { .. } => {
+            "a closed case can be looked at, handed on, disclosed, corrected and anchored, and nothing is added to it"
         }
         custody::Error::Handover { .. } => "`exhibit custody log` shows the offers and their answers",
         custody::Error::Key { .. } | custody::Error::Signature { .. } => return Failure::new(error),
@@ -141,6 +159,24 @@ fn exhibit_in_case(words: &str) -> Result<(Case, String), Failure> {
 /// A day, as `--until` takes it.
 fn day(text: &str) -> Result<Day, String> {
     Day::parse(text).map_err(|error| error.to_string())
+}
+
+/// A text that must say something.
+fn said<'a>(text: &'a str, what: &str) -> Result<&'a str, Failure> {
+    let text = text.trim();
+    if text.is_empty() { Err(Failure::usage(format!("{what} says nothing"))) } else { Ok(text) }
+}
+
+/// Makes sure that a log has this entry, before one refers to it.
+fn must_be_there(target: &Target, seq: u64) -> Result<(), Failure> {
+    let entries = CustodyLog::open(target.folder())?.read()?.entries;
+    match entries.last().map(|last| last.seq) {
+        Some(last) if seq <= last => Ok(()),
+        last => Err(Failure::usage(format!(
+            "the log has no entry {seq}; its last is {}",
+            last.map_or("none".to_owned(), |last| last.to_string())
+        ))),
+    }
 }
 
 /// Says which entry was written.
