@@ -20,6 +20,8 @@ mod encrypted_case;
 mod exhibit;
 #[path = "export_import.rs"]
 mod export_import;
+#[path = "handover_commands.rs"]
+mod handover_commands;
 #[path = "imaging_commands.rs"]
 mod imaging_commands;
 #[path = "proofs.rs"]

@@ -15,6 +15,8 @@ mod damage;
 #[cfg(feature = "age")]
 #[path = "custody/encryption.rs"]
 mod encryption;
+#[path = "custody/handovers.rs"]
+mod handovers;
 #[path = "custody/keys_of_a_log.rs"]
 mod keys_of_a_log;
 #[path = "custody/other_implementations.rs"]

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use custody::bundle::{Bundle, Identities};
 use custody::clock::SystemClock;
 use custody::keys::{Signer, SigningKey};
-use custody::{Case, Logged, NewEntry, Writer};
+use custody::{Case, Identity, Logged, NewEntry, Writer};
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -95,8 +95,14 @@ impl Session {
 
     /// A writer of entries that acts for the case's examiner.
     pub(crate) fn writer<'a>(&'a self, key: &'a dyn Signer, case: Option<&Case>) -> Writer<'a> {
+        Writer::new(key, &self.clock, self.identity(case))
+    }
+
+    /// Who acts: the case's examiner, with this program, on this machine.
+    pub(crate) fn identity(&self, case: Option<&Case>) -> Identity {
         let (name, org) = case.map_or(("", ""), |case| (&case.file().examiner, &case.file().organisation));
-        Writer::new(key, &self.clock, identity::of_this_run(name, Some(org)))
+        let case = case.map(|case| case.file().id.clone());
+        Identity { case, ..identity::of_this_run(name, Some(org)) }
     }
 
     /// Records an act that only reads in the case it is done from; where that cannot be, it says `not logged`.

@@ -172,6 +172,10 @@ impl Case {
     /// [`Error::Write`], and those of [`CustodyLog::append`].
     pub fn add_exhibit(&self, name: &str, writer: &Writer<'_>) -> Result<Exhibit> {
         let _lock = self.lock()?;
+        if let Some(closed) = self.log.closed()? {
+            let (path, kind) = (case_layout::log(&self.folder), EntryType::EXHIBIT_ADDED.to_string());
+            return Err(Error::Closed { path, closed, kind });
+        }
         let taken = self.exhibits()?;
         // An id is never given twice, also when its exhibit was disposed of.
         let gone = folders_in(&case_layout::disposed(&self.folder))?;

@@ -6,7 +6,7 @@
 //! append records as `log.recovered`. Its cost does not grow with the log.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -14,13 +14,14 @@ use rustix::fs::FlockOperation;
 use crate::case_layout;
 use crate::checkpoint::{Checkpoint, MAX_NOTE, SignedCheckpoint, SignedNote};
 use crate::clock::Clock;
+use crate::closing::{HOW_AFTER_CLOSE, allowed_after_close};
 use crate::digest::{Digest, sha256};
 use crate::durable_file::{is_plain_file, plain_folder, read_small, replace, sync_folder, write_new};
 use crate::entry::{Entry, EntryType, Identity, MAX_ENTRY, NewEntry, line_of};
 use crate::error::{Error, Result};
 use crate::keys::{Signer, VerifyingKey, random};
 use crate::log_head::{Head, read_head, walk_to_checkpoint};
-use crate::log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY, LogKeys};
+use crate::log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_TO_KEY, HOW_VKEY, KeyWindow, LogKeys};
 use crate::merkle::{Frontier, leaf_hash};
 
 /// In `how` of an entry that was written where locks cannot be relied on: the kind of file system.
@@ -81,6 +82,9 @@ impl<'a> Writer<'a> {
         &self.identity
     }
 }
+
+/// Says whether an entry may follow those that are there.
+type Allowed<'a> = &'a dyn Fn(&[Entry]) -> Result<()>;
 
 /// What an append did.
 #[derive(Debug, Clone)]
@@ -181,11 +185,27 @@ impl CustodyLog {
     /// # Errors
     ///
     /// [`Error::LogBroken`] when the log does not fit its checkpoint, [`Error::KeyNotIntroduced`],
-    /// [`Error::SharedFilesystem`], [`Error::StrictJson`] or [`Error::Malformed`] when the entry cannot be
+    /// [`Error::Closed`], [`Error::SharedFilesystem`], [`Error::StrictJson`] or [`Error::Malformed`] when the entry cannot be
     /// written, [`Error::Key`] when the key does not sign, [`Error::Read`] and [`Error::Write`]. Nothing is appended then, except that a failing disk may
     /// leave an unsigned tail.
     pub fn append(&self, new: &NewEntry, writer: &Writer<'_>) -> Result<Appended> {
-        self.append_after(new, writer, |_| Ok(()))
+        self.append_after(new, writer, None, |_| Ok(()))
+    }
+
+    /// Appends one entry when `allowed` finds nothing against it in the entries that are there, under the same lock.
+    ///
+    /// Reads the whole log: for rare acts that depend on what was done before.
+    ///
+    /// # Errors
+    ///
+    /// Those of `allowed` and of [`CustodyLog::append`]; nothing is appended then.
+    pub fn append_when(
+        &self,
+        new: &NewEntry,
+        writer: &Writer<'_>,
+        allowed: impl Fn(&[Entry]) -> Result<()>,
+    ) -> Result<Appended> {
+        self.append_after(new, writer, Some(&allowed), |_| Ok(()))
     }
 
     /// Appends after `before` has done its work in the folder, under the lock.
@@ -193,6 +213,7 @@ impl CustodyLog {
         &self,
         new: &NewEntry,
         writer: &Writer<'_>,
+        allowed: Option<Allowed<'_>>,
         before: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Appended> {
         let own = writer.key.verifying_key().fingerprint();
@@ -206,6 +227,17 @@ impl CustodyLog {
         }
         let mut held = HeldLog::lock(self, writer)?;
         let head = read_head(&self.folder, &self.origin, &mut held.file)?;
+        if let Some(allowed) = allowed {
+            held.file
+                .rewind()
+                .map_err(|source| Error::Read { path: case_layout::log(&self.folder), source })?;
+            allowed(&self.entries_of(&held.file)?.0)?;
+        }
+        held.closed = head.closed;
+        if let Some(closed) = head.closed.filter(|_| !allowed_after_close(&new.kind)) {
+            let path = case_layout::log(&self.folder);
+            return Err(Error::Closed { path, closed, kind: new.kind.to_string() });
+        }
         let introduction = held.introduction(&head, writer)?;
         let recovery = held.set_torn_aside(&head)?;
         let recovered = recovery.is_some();
@@ -261,7 +293,7 @@ impl CustodyLog {
             let id = format!("{}/{name}", case_layout::ANCHORS);
             entry = entry.subject(&id, bytes.len() as u64, sha256(bytes));
         }
-        self.append_after(&entry, writer, |folder| {
+        self.append_after(&entry, writer, None, |folder| {
             let into = folder.join(case_layout::ANCHORS);
             plain_folder(&into)?;
             for (name, bytes) in files {
@@ -331,29 +363,70 @@ impl CustodyLog {
     ///
     /// [`Error::Read`], or [`Error::LogBroken`] naming the first line that is no entry.
     pub fn read(&self) -> Result<LogContents> {
+        let file = lock_shared(&case_layout::log(&self.folder))?;
+        let (entries, torn_bytes) = self.entries_of(&file)?;
+        let checkpoint = read_small(&case_layout::checkpoint(&self.folder), MAX_NOTE as u64)?;
+        let checkpoint = checkpoint.map(|bytes| SignedCheckpoint::parse(&bytes)).transpose()?;
+        Ok(LogContents { entries, checkpoint, torn_bytes })
+    }
+
+    /// The keys of the log, each with the entries that it may sign for. Reads the whole log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], or [`Error::LogBroken`] when the log does not fit its checkpoint.
+    pub fn keys(&self) -> Result<Vec<KeyWindow>> {
+        let mut file = lock_shared(&case_layout::log(&self.folder))?;
+        let head = read_head(&self.folder, &self.origin, &mut file)?;
+        let (keys, covered) = self.gather_keys(&head.checkpoint, &mut file)?;
+        Ok(keys.windows(&covered))
+    }
+
+    /// The entry that closed the log, if one did.
+    ///
+    /// # Errors
+    ///
+    /// As [`CustodyLog::keys`].
+    pub fn closed(&self) -> Result<Option<u64>> {
+        let mut file = lock_shared(&case_layout::log(&self.folder))?;
+        Ok(read_head(&self.folder, &self.origin, &mut file)?.closed)
+    }
+
+    /// The keys up to this checkpoint, and the entries that say something of them.
+    fn gather_keys(&self, head: &SignedCheckpoint, file: &mut File) -> Result<(LogKeys, Vec<Entry>)> {
+        let kept = kept_checkpoints(&self.folder)?;
+        let sizes = kept.iter().map(|kept| kept.checkpoint.size).collect();
+        let (walked, _) = walk_to_checkpoint(&case_layout::log(&self.folder), head, file, sizes)?;
+        let fits = |kept: &&SignedCheckpoint| {
+            let mark = walked.at.get(&kept.checkpoint.size);
+            mark.is_some_and(|mark| mark.frontier.root() == kept.checkpoint.root)
+        };
+        let signed: Vec<_> = std::iter::once(head).chain(kept.iter().filter(fits)).collect();
+        let size = head.checkpoint.size;
+        let covered: Vec<_> = walked.landmarks.into_iter().filter(|entry| entry.seq < size).collect();
+        Ok((LogKeys::gather(&self.origin, self.genesis, &covered, &signed), covered))
+    }
+
+    /// All whole entries from where the file stands, and how many bytes follow them.
+    fn entries_of(&self, file: &File) -> Result<(Vec<Entry>, u64)> {
         let path = case_layout::log(&self.folder);
         let fault = |source| Error::Read { path: path.clone(), source };
-        let file = lock_shared(&path)?;
-        let mut contents = LogContents { entries: Vec::new(), checkpoint: None, torn_bytes: 0 };
-        let mut lines = BufReader::new(&file);
+        let mut entries = Vec::new();
+        let mut lines = BufReader::new(file);
         let mut line = Vec::new();
         loop {
             line.clear();
             let read = (&mut lines).take(MAX_ENTRY as u64 + 1).read_until(b'\n', &mut line).map_err(fault)?;
             if line.pop() != Some(b'\n') {
                 let rest = std::io::copy(&mut lines, &mut std::io::sink()).map_err(fault)?;
-                contents.torn_bytes = rest.saturating_add(read as u64);
-                break;
+                return Ok((entries, rest.saturating_add(read as u64)));
             }
             let entry = Entry::parse(&line).map_err(|error| Error::LogBroken {
                 path: path.clone(),
-                why: format!("line {}: {error}", contents.entries.len()),
+                why: format!("line {}: {error}", entries.len()),
             })?;
-            contents.entries.push(entry);
+            entries.push(entry);
         }
-        let checkpoint = read_small(&case_layout::checkpoint(&self.folder), MAX_NOTE as u64)?;
-        contents.checkpoint = checkpoint.map(|bytes| SignedCheckpoint::parse(&bytes)).transpose()?;
-        Ok(contents)
     }
 }
 
@@ -378,6 +451,8 @@ struct HeldLog<'a> {
     file: File,
     /// Where locks cannot be relied on: what file system it is.
     shared: Option<&'static str>,
+    /// The entry that closed it.
+    closed: Option<u64>,
 }
 
 impl<'a> HeldLog<'a> {
@@ -394,7 +469,7 @@ impl<'a> HeldLog<'a> {
         if let (Err(error), None) = (locked, shared) {
             return Err(fault(error.into()));
         }
-        Ok(Self { log, file, shared })
+        Ok(Self { log, file, shared, closed: None })
     }
 
     /// What must be said before this writer's key signs: nothing, or a `key.added` and who signs it too.
@@ -408,24 +483,11 @@ impl<'a> HeldLog<'a> {
             return Ok(None);
         }
         // Somebody else signed last, which is rare: now the whole log is read.
-        let folder = &self.log.folder;
-        let path = case_layout::log(folder);
-        let kept = kept_checkpoints(folder)?;
-        let sizes = kept.iter().map(|kept| kept.checkpoint.size).collect();
-        let (walked, _) = walk_to_checkpoint(&path, &head.checkpoint, &mut self.file, sizes)?;
-        let fits = |kept: &&SignedCheckpoint| {
-            walked
-                .at
-                .get(&kept.checkpoint.size)
-                .is_some_and(|mark| mark.frontier.root() == kept.checkpoint.root)
-        };
-        let signed: Vec<_> = std::iter::once(&head.checkpoint).chain(kept.iter().filter(fits)).collect();
+        let (keys, covered) = self.log.gather_keys(&head.checkpoint, &mut self.file)?;
         let size = head.checkpoint.checkpoint.size;
-        let covered: Vec<_> = walked.landmarks.into_iter().filter(|entry| entry.seq < size).collect();
-        let keys = LogKeys::gather(&self.log.origin, self.log.genesis, &covered, &signed);
         if !keys.accept(&head.checkpoint) {
             return Err(Error::LogBroken {
-                path,
+                path: case_layout::log(&self.log.folder),
                 why: "no key that may sign it signed its checkpoint".to_owned(),
             });
         }
@@ -497,9 +559,14 @@ impl<'a> HeldLog<'a> {
         let mut lines = String::new();
         let (mut frontier, mut last) = (end.frontier.clone(), end.last);
         for entry in entries {
-            let recorded = self.shared.map(|kind| entry.clone().how(HOW_SINGLE_WRITER, kind));
-            let entry = recorded.as_ref().unwrap_or(entry);
-            let line = line_of(entry, frontier.size(), last, &writer.identity, writer.key, writer.clock)?;
+            let mut entry = entry.clone();
+            if let Some(kind) = self.shared {
+                entry = entry.how(HOW_SINGLE_WRITER, kind);
+            }
+            if let Some(closed) = self.closed {
+                entry = entry.how(HOW_AFTER_CLOSE, closed);
+            }
+            let line = line_of(&entry, frontier.size(), last, &writer.identity, writer.key, writer.clock)?;
             frontier.push(line.as_bytes());
             last = sha256(line.as_bytes());
             lines.push_str(&line);

@@ -86,6 +86,22 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A handover makes no sense: no such offer, answered already, signed by another than it names.
+    #[error("the handover cannot be recorded: {why}")]
+    Handover {
+        /// Why not.
+        why: String,
+    },
+    /// A log that was closed takes no such entry.
+    #[error("the custody log {path:?} was closed by entry {closed}: it takes no {kind} any more")]
+    Closed {
+        /// The log.
+        path: PathBuf,
+        /// The entry that closed it.
+        closed: u64,
+        /// What was to be appended.
+        kind: String,
+    },
     /// A log lies where locks of other machines are not seen.
     #[error("{path:?} is on {kind}, where locks cannot be relied on; append with a single writer only")]
     SharedFilesystem {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::case_layout;
 use crate::checkpoint::{MAX_NOTE, SignedCheckpoint};
+use crate::closing::closed_by;
 use crate::digest::{Digest, sha256};
 use crate::durable_file::read_small;
 use crate::entry::{Entry, MAX_ENTRY};
@@ -32,6 +33,8 @@ pub(crate) struct Head {
     pub(crate) end: u64,
     /// What is there beyond the checkpoint.
     pub(crate) tail: Option<Tail>,
+    /// The entry that closed the log.
+    pub(crate) closed: Option<u64>,
 }
 
 /// What was written and not signed, because a writer was interrupted.
@@ -61,10 +64,10 @@ pub(crate) fn read_head(folder: &Path, origin: &str, log: &mut File) -> Result<H
             checkpoint.checkpoint.origin
         )));
     }
-    if let Some((frontier, last, end)) = near_end(folder, &checkpoint, log).map_err(fault)? {
-        return Ok(Head { checkpoint, frontier, last, end, tail: None });
+    if let Some((frontier, last, end, closed)) = near_end(folder, &checkpoint, log).map_err(fault)? {
+        return Ok(Head { checkpoint, frontier, last, end, tail: None, closed });
     }
-    let (_, mark) = walk_to_checkpoint(&path, &checkpoint, log, BTreeSet::new())?;
+    let (walked, mark) = walk_to_checkpoint(&path, &checkpoint, log, BTreeSet::new())?;
     let Mark { mut frontier, mut end, last, .. } = mark;
     let mut last = last.unwrap_or(Digest([0; 32]));
     let mut bytes = Vec::new();
@@ -73,15 +76,18 @@ pub(crate) fn read_head(folder: &Path, origin: &str, log: &mut File) -> Result<H
     if bytes.len() as u64 > MOST_TAIL {
         return Err(broken(format!("more than {MOST_TAIL} bytes follow what its checkpoint covers")));
     }
+    let mut closed = walked.landmarks.iter().find_map(closed_by);
     if bytes.is_empty() {
-        return Ok(Head { checkpoint, frontier, last, end, tail: None });
+        return Ok(Head { checkpoint, frontier, last, end, tail: None, closed });
     }
     let mut tail = Tail { entries: 0, length: bytes.len() as u64, sha256: sha256(&bytes), torn: Vec::new() };
     let mut rest = bytes.as_slice();
     while let Some((line, after)) = split_line(rest) {
-        if !Entry::parse(line).is_ok_and(|entry| entry.seq == frontier.size() && entry.prev == last) {
+        let Ok(entry) = Entry::parse(line) else { break };
+        if entry.seq != frontier.size() || entry.prev != last {
             break;
         }
+        closed = closed.or_else(|| closed_by(&entry));
         frontier.push(line);
         last = sha256(line);
         end = end.saturating_add(line.len() as u64 + 1);
@@ -89,7 +95,7 @@ pub(crate) fn read_head(folder: &Path, origin: &str, log: &mut File) -> Result<H
         rest = after;
     }
     tail.torn = rest.to_vec();
-    Ok(Head { checkpoint, frontier, last, end, tail: Some(tail) })
+    Ok(Head { checkpoint, frontier, last, end, tail: Some(tail), closed })
 }
 
 /// Reads a whole log, makes sure that it gives its checkpoint's root, and marks the other sizes in `wanted`.
@@ -121,7 +127,7 @@ fn near_end(
     folder: &Path,
     checkpoint: &SignedCheckpoint,
     log: &mut File,
-) -> std::io::Result<Option<(Frontier, Digest, u64)>> {
+) -> std::io::Result<Option<(Frontier, Digest, u64, Option<u64>)>> {
     let checkpoint = &checkpoint.checkpoint;
     let text = read_small(&folder.join(case_layout::FRONTIER), MAX_NOTE as u64).ok().flatten();
     let Some(frontier) = text
@@ -144,8 +150,9 @@ fn near_end(
         rest = after;
     }
     let fits = count < covered || frontier.smallest() == Some(tree.root());
-    let is_last = Entry::parse(last).is_ok_and(|entry| entry.seq.checked_add(1) == Some(checkpoint.size));
-    Ok((fits && is_last && rest.is_empty()).then(|| (frontier, sha256(last), end)))
+    let Ok(entry) = Entry::parse(last) else { return Ok(None) };
+    let is_last = entry.seq.checked_add(1) == Some(checkpoint.size);
+    Ok((fits && is_last && rest.is_empty()).then(|| (frontier, sha256(last), end, closed_by(&entry))))
 }
 
 /// The last `count` lines of a file that ends at `end` with a line feed; `None` when it has fewer.

@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use serde::Serialize;
+
 use crate::checkpoint::SignedCheckpoint;
 use crate::entry::{Entry, EntryType};
 use crate::keys::VerifyingKey;
@@ -19,12 +21,40 @@ pub const HOW_FINGERPRINT: &str = "fingerprint";
 /// In `how` of `transfer.offered`: the fingerprint of the receiver's key.
 pub const HOW_TO_KEY: &str = "to_key";
 
+/// In `how` of `key.added`: whose key it is.
+pub const HOW_NAME: &str = "name";
+/// In `how` of `key.revoked`: why.
+pub const HOW_REASON: &str = "reason";
+
+/// A key of a log, and the entries that it may sign for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyWindow {
+    /// Its fingerprint.
+    pub fingerprint: String,
+    /// The key, as a C2SP verifier key of the log.
+    pub vkey: String,
+    /// Whose it is, where the log says so.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The entry that brought it.
+    pub introduced: u64,
+    /// The entry that revoked it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<u64>,
+    /// Why it was revoked.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Whether it is the first key, or an earlier one vouches for it; else it may sign nothing.
+    pub accepted: bool,
+}
+
 /// More keys than any log needs; what is added beyond them is not accepted.
 const MOST_KEYS: usize = 1000;
 
 /// The keys of one log.
 #[derive(Debug)]
 pub(crate) struct LogKeys {
+    origin: String,
     keys: Vec<LogKey>,
 }
 
@@ -92,12 +122,30 @@ impl LogKeys {
                 key.accepted = vouched;
             }
         }
-        Self { keys }
+        Self { origin: origin.to_owned(), keys }
     }
 
     /// The keys that may sign a checkpoint of this size.
     pub(crate) fn valid_at(&self, size: u64) -> impl Iterator<Item = &VerifyingKey> {
         self.keys.iter().filter(move |key| key.may_sign(size)).map(|key| &key.key)
+    }
+
+    /// Each key with its window; names and reasons are looked up in these entries.
+    pub(crate) fn windows(&self, entries: &[Entry]) -> Vec<KeyWindow> {
+        let by_seq: HashMap<u64, &Entry> = entries.iter().map(|entry| (entry.seq, entry)).collect();
+        let said = |seq: Option<u64>, fact: &str| {
+            seq.and_then(|seq| by_seq.get(&seq)?.how_text(fact)).unwrap_or_default().to_owned()
+        };
+        let window = |key: &LogKey| KeyWindow {
+            fingerprint: key.key.fingerprint(),
+            vkey: key.key.to_vkey(&self.origin),
+            name: said(Some(key.introduced), HOW_NAME),
+            introduced: key.introduced,
+            revoked: key.revoked,
+            reason: said(key.revoked, HOW_REASON),
+            accepted: key.accepted,
+        };
+        self.keys.iter().map(window).collect()
     }
 
     /// Every key, accepted or not, in the order they came.

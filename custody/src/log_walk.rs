@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Read as _};
 
+use crate::closing::allowed_after_close;
 use crate::digest::{Digest, sha256};
 use crate::entry::{Entry, EntryType, MAX_ENTRY};
 use crate::error::Result;
@@ -32,6 +33,10 @@ pub(crate) struct LogWalk {
     pub(crate) notes: Vec<String>,
     /// What the entries tell together.
     pub(crate) story: Story,
+    /// The keys that entries name as their writer's: the first and last entry of each. Bounded; recoveries aside.
+    pub(crate) writers: BTreeMap<String, (u64, u64)>,
+    /// The line of the entry that closed the log.
+    closed: Option<u64>,
 }
 
 /// The state of a log after a number of lines.
@@ -70,6 +75,7 @@ pub(crate) enum LineFaultKind {
 
 const MOST_FAULTS: usize = 100;
 const MOST_NOTES: usize = 100;
+const MOST_WRITERS: usize = 2000;
 
 /// Walks a log from its first byte, and notes root and position at the sizes in `wanted`.
 ///
@@ -126,6 +132,8 @@ pub(crate) fn walk(mut log: impl BufRead, wanted: &BTreeSet<u64>) -> Result<LogW
         if entry.prev != prev.unwrap_or(Digest([0; 32])) {
             walk.chain_fault(number);
         }
+        walk.after_close(number, &entry);
+        walk.writer(&entry);
         walk.look_at(&entry, &last_wall);
         walk.story.see(&entry);
         last_wall.clone_from(&entry.time.wall);
@@ -147,6 +155,31 @@ impl LogWalk {
         self.fault_count += 1;
         if self.faults.len() < MOST_FAULTS {
             self.faults.push(fault);
+        }
+    }
+
+    /// After the close only some entries may come.
+    fn after_close(&mut self, number: u64, entry: &Entry) {
+        match self.closed {
+            Some(closed) if !allowed_after_close(&entry.kind) => {
+                let words =
+                    format!("a {} follows the close in entry {closed}, which allows none", entry.kind);
+                self.fault(number, LineFaultKind::Order, words);
+            }
+            None if entry.kind == EntryType::CASE_CLOSED => self.closed = Some(number),
+            _ => {}
+        }
+    }
+
+    /// A recovery is written with the introduction that follows it, before its key may sign.
+    fn writer(&mut self, entry: &Entry) {
+        if entry.actor.key.is_empty() || entry.kind == EntryType::LOG_RECOVERED {
+            return;
+        }
+        if let Some((_, last)) = self.writers.get_mut(&entry.actor.key) {
+            *last = entry.seq;
+        } else if self.writers.len() < MOST_WRITERS {
+            self.writers.insert(entry.actor.key.clone(), (entry.seq, entry.seq));
         }
     }
 
@@ -186,9 +219,6 @@ impl LogWalk {
                 entry.seq, entry.time.wall
             ));
         }
-        if !entry.about.party_sigs.is_empty() {
-            say(format!("the party signatures of entry {} are not checked by this version", entry.seq));
-        }
     }
 }
 
@@ -207,5 +237,6 @@ fn is_landmark(entry: &Entry) -> bool {
     ];
     entry.kind.keeps_checkpoint()
         || more.contains(&entry.kind)
+        || !entry.about.party_sigs.is_empty()
         || entry.about.subject.iter().any(|subject| subject.id == "manifest.json")
 }

@@ -7,6 +7,7 @@ use custody::report::Report;
 use custody::verify::{self, Level, Verification};
 use custody::{Case, EntryType, NewEntry};
 
+use super::verify::Brought;
 use crate::failure::{Failure, Outcome};
 use crate::progress_bar::Bars;
 use crate::session::Session;
@@ -30,16 +31,8 @@ pub(crate) struct Args {
     /// What to write, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Format::Html])]
     format: Vec<Format>,
-    /// A folder with what was kept elsewhere: checkpoints, receipts, tokens (.tsr), root certificates
-    #[arg(long, value_name = "DIR")]
-    anchors: Option<PathBuf>,
-    /// A key you trust: a fingerprint, a C2SP vkey, a PEM file or its text; or a time-stamp authority's root
-    /// certificate (PEM file); may be given again
-    #[arg(long, value_name = "KEY")]
-    trust: Vec<String>,
-    /// Compare with the sizes and roots that this file remembers; see `verify`
-    #[arg(long, value_name = "FILE")]
-    memory: Option<PathBuf>,
+    #[command(flatten)]
+    brought: Brought,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -54,16 +47,11 @@ enum Format {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
-    let options = super::verify::brought(
-        &args.trust,
-        args.anchors.as_deref(),
-        args.memory.as_deref(),
-        case.folder(),
-        session,
-    )?;
+    let options = args.brought.options(case.folder(), session)?;
     let bars = Bars::waiting(session.ui, "verifying");
     let verification = verify::verify_case(case.folder(), &options)?;
     drop(bars);
+    args.brought.remember(&options, &verification)?;
     let written = write(&case, &verification, &args.output, &args.format, session)?;
     if session.ui.is_json() {
         let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use custody::ssh::AllowedSigners;
 use custody::verify::{
     self, Level, Memory, Options, OutsideAnchors, ThreatState, TrustedKey, Verdict, Verification,
 };
@@ -26,6 +27,16 @@ pub(crate) struct Args {
     /// CASE, a bundle's folder, or CASE:E001
     #[arg(value_name = "CASE|BUNDLE")]
     target: String,
+    #[command(flatten)]
+    brought: Brought,
+    /// Fail unless the verdict is at least this
+    #[arg(long, value_name = "LEVEL")]
+    at_least: Option<Level>,
+}
+
+/// What the person who verifies brings along, from outside of what is verified.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Brought {
     /// A folder with what was kept elsewhere: checkpoints, receipts, tokens (.tsr), root certificates
     #[arg(long, value_name = "DIR")]
     anchors: Option<PathBuf>,
@@ -33,9 +44,9 @@ pub(crate) struct Args {
     /// certificate (PEM file); may be given again
     #[arg(long, value_name = "KEY")]
     trust: Vec<String>,
-    /// Fail unless the verdict is at least this
-    #[arg(long, value_name = "LEVEL")]
-    at_least: Option<Level>,
+    /// A file of allowed signers (ssh-keygen(1)): people, and the authorities that certify them; may be given again
+    #[arg(long, value_name = "FILE")]
+    signers: Vec<PathBuf>,
     /// Remember the largest size and root of each log in this file, and compare with what it remembers
     #[arg(long, value_name = "FILE")]
     memory: Option<PathBuf>,
@@ -44,15 +55,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let target = Target::open(&args.target)?;
     let around = target.case().map_or_else(|| target.folder(), custody::Case::folder);
-    let options = brought(&args.trust, args.anchors.as_deref(), args.memory.as_deref(), around, session)?;
+    let options = args.brought.options(around, session)?;
     let bars = Bars::waiting(session.ui, "verifying");
     let verification = verify::verify(target.folder(), &options)?;
     drop(bars);
-    if let Some(file) = &args.memory {
-        let mut memory = options.memory.clone();
-        verification.remember(&mut memory);
-        memory.save(file)?;
-    }
+    args.brought.remember(&options, &verification)?;
     let unmet = args.at_least.filter(|level| !verification.meets(*level));
     if session.ui.is_json() {
         session.ui.document(&serde_json::to_value(&verification)?)?;
@@ -72,31 +79,40 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     })
 }
 
-/// What the person who verifies brings along, from outside of what is verified.
-pub(crate) fn brought(
-    trust: &[String],
-    anchors: Option<&Path>,
-    memory: Option<&Path>,
-    around: &Path,
-    session: &Session,
-) -> Result<Options, Failure> {
-    let mut options = Options { identities: session.identities()?.clone(), ..Options::default() };
-    for key in trust {
-        trusted(key, &mut options)?;
-    }
-    if let Some(folder) = anchors {
-        if let (Ok(inner), Ok(outer)) = (folder.canonicalize(), around.canonicalize())
-            && inner.starts_with(outer)
-        {
-            return Err(Failure::usage(format!("{folder:?} lies within what is to be verified"))
-                .hint("an anchor is a copy that was kept elsewhere, out of the presenter's hands"));
+impl Brought {
+    /// The options of a verification; `around` is the folder that anchors must not lie in.
+    pub(crate) fn options(&self, around: &Path, session: &Session) -> Result<Options, Failure> {
+        let mut options = Options { identities: session.identities()?.clone(), ..Options::default() };
+        for key in &self.trust {
+            trusted(key, &mut options)?;
         }
-        options.outside = OutsideAnchors::read(folder)?;
+        for file in &self.signers {
+            options.signers.extend(AllowedSigners::read(file)?);
+        }
+        if let Some(folder) = &self.anchors {
+            if let (Ok(inner), Ok(outer)) = (folder.canonicalize(), around.canonicalize())
+                && inner.starts_with(outer)
+            {
+                return Err(Failure::usage(format!("{folder:?} lies within what is to be verified"))
+                    .hint("an anchor is a copy that was kept elsewhere, out of the presenter's hands"));
+            }
+            options.outside = OutsideAnchors::read(folder)?;
+        }
+        if let Some(file) = &self.memory {
+            options.memory = Memory::load(file)?;
+        }
+        Ok(options)
     }
-    if let Some(file) = memory {
-        options.memory = Memory::load(file)?;
+
+    /// Remembers what was seen, where a file for it was named.
+    pub(crate) fn remember(&self, options: &Options, verification: &Verification) -> Result<(), Failure> {
+        if let Some(file) = &self.memory {
+            let mut memory = options.memory.clone();
+            verification.remember(&mut memory);
+            memory.save(file)?;
+        }
+        Ok(())
     }
-    Ok(options)
 }
 
 /// Prints verdict, faults and notes.

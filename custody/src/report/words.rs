@@ -19,7 +19,7 @@ pub(super) fn what(entry: &Entry) -> String {
     if !result.is_empty() {
         parts.push(result);
     }
-    let how = facts(&about.how, &["command", "text"]);
+    let how = facts(&about.how, &["command", "text", "offer", "offer_sha256"]);
     if !how.is_empty() {
         parts.push(how);
     }

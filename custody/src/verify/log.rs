@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::Options;
 use super::anchors::{self, AnchorFact, AnchorKind};
 use super::findings::{FaultKind, Findings, Place};
+use super::handovers;
 use super::log_files::{self, LogFiles};
+use super::{Options, TrustedKey};
 use crate::case_layout;
 use crate::checkpoint::SignedCheckpoint;
 use crate::digest::Digest;
@@ -18,6 +19,7 @@ use crate::keys::VerifyingKey;
 use crate::log_keys::{HOW_ORIGIN, HOW_VKEY, LogKeys};
 use crate::log_story::Story;
 use crate::log_walk::{LineFault, LineFaultKind};
+use crate::parties::{PartySignature, People};
 
 /// What was found out about a log.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -41,6 +43,9 @@ pub struct LogSummary {
     pub anchors: Vec<String>,
     /// Every anchor that was found and checked, whether it counts or not.
     pub anchored: Vec<AnchorFact>,
+    /// Every signature of a party to a handover.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parties: Vec<PartySignature>,
 }
 
 /// What the checks of a bundle or case need to know about its log.
@@ -122,6 +127,7 @@ impl Check<'_> {
             self.findings.fault(Place::entry(key.introduced), FaultKind::Key, words);
         }
         let covered = self.lines(head.as_ref());
+        self.writers(&keys, size);
         self.frontier(size);
         self.kept_rule(size);
         self.torn_files(size);
@@ -135,6 +141,11 @@ impl Check<'_> {
         let mut landmarks = std::mem::take(&mut self.files.walk.landmarks);
         // Without any good checkpoint the verdict is settled; the entries still help to say what is wrong.
         landmarks.retain(|entry| entry.seq < size || head.is_none());
+        let people = People {
+            signers: self.options.signers.clone(),
+            trusted: self.options.trust.iter().map(TrustedKey::fingerprint).collect(),
+        };
+        let signatures = handovers::verify(&landmarks, &people, self.findings);
         let signers: Vec<VerifyingKey> = head.as_ref().map_or_else(Vec::new, |head| {
             keys.valid_at(size).filter(|key| head.is_signed_by(key)).copied().collect()
         });
@@ -151,6 +162,7 @@ impl Check<'_> {
             checkpoints: self.files.kept.len() as u64 + u64::from(self.files.checkpoint.is_some()),
             anchors: parties.iter().map(|fact| fact.words.clone()).collect(),
             anchored,
+            parties: signatures,
         };
         if summary.unsigned_entries > 0 || summary.torn_bytes > 0 {
             self.findings.note(format!(
@@ -346,6 +358,32 @@ impl Check<'_> {
             self.findings.fault(Place::entry(last), FaultKind::Root, words);
         }
         covered
+    }
+
+    /// Every entry must name as its writer a key that might sign for it then.
+    fn writers(&mut self, keys: &LogKeys, size: u64) {
+        for (fingerprint, (first, last)) in std::mem::take(&mut self.files.walk.writers) {
+            if first >= size {
+                continue;
+            }
+            let mut known =
+                keys.all().iter().filter(|key| key.accepted && key.key.fingerprint() == fingerprint);
+            let (place, words) = match known.next() {
+                None => (first, format!("it names the key {fingerprint}, which may sign nothing here")),
+                Some(key) if first < key.introduced => {
+                    let from = key.introduced;
+                    (first, format!("it names the key {fingerprint}, which came with entry {from} only"))
+                }
+                Some(key) => match key.revoked.filter(|revoked| *revoked <= last && last < size) {
+                    Some(revoked) => {
+                        (last, format!("it names the key {fingerprint}, which entry {revoked} had revoked"))
+                    }
+                    None => continue,
+                },
+            };
+            let words = format!("SIGNED BY KEY OUTSIDE ITS WINDOW: {words}");
+            self.findings.fault(Place::entry(place), FaultKind::Key, words);
+        }
     }
 
     fn frontier(&mut self, size: u64) {

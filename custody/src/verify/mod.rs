@@ -9,6 +9,7 @@ mod anchors;
 mod bundle;
 mod case;
 mod findings;
+mod handovers;
 mod log;
 mod log_files;
 mod stream;
@@ -33,6 +34,7 @@ use crate::case_layout;
 use crate::digest::Digest;
 use crate::entry::EntryType;
 use crate::error::Result;
+use crate::ssh::AllowedSigners;
 use findings::Findings;
 use log::LogCheck;
 
@@ -41,6 +43,8 @@ use log::LogCheck;
 pub struct Options {
     /// Keys that are trusted: of examiners, of laboratories, of witnesses.
     pub trust: Vec<TrustedKey>,
+    /// Who is who: people and the authorities that certify them. A trusted key counts for a person too.
+    pub signers: AllowedSigners,
     /// Checkpoints and tokens that were kept elsewhere.
     pub outside: OutsideAnchors,
     /// Root certificates of time-stamp authorities that are trusted.

@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::durable_file::{read_small, replace, sync_folder};
 use crate::error::{Error, Result};
 use crate::keys::VerifyingKey;
+use crate::ssh::SshPublicKey;
 use crate::strict_json;
 
 /// A key that the verifier trusts.
@@ -32,7 +33,8 @@ enum Form {
 }
 
 impl TrustedKey {
-    /// Reads a C2SP verifier key (of a log, or of a cosigner), a PEM public key, or a fingerprint (`SHA256:…`).
+    /// Reads a C2SP verifier key (of a log, or of a cosigner), a PEM public key, the line of an OpenSSH `.pub` file, or a
+    /// fingerprint (`SHA256:…`).
     ///
     /// # Errors
     ///
@@ -50,6 +52,14 @@ impl TrustedKey {
                 ));
             }
             return Ok(Self(Form::Fingerprint(text.to_owned())));
+        }
+        if ["ssh-", "ecdsa-", "sk-"].iter().any(|kind| text.starts_with(kind)) {
+            let key = SshPublicKey::from_line(text)?;
+            return Ok(Self(match key.ed25519() {
+                Some(key) => Form::Key { name: None, key },
+                // It signs no log, but may be a person's or an authority's.
+                None => Form::Fingerprint(key.fingerprint()),
+            }));
         }
         if let Ok((name, key)) = VerifyingKey::from_cosigner_vkey(text) {
             return Ok(Self(Form::Cosigner { name, key }));

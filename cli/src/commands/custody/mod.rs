@@ -3,14 +3,21 @@
 mod access;
 mod anchor;
 mod checkpoint;
+mod close;
 mod copy;
+mod correct;
 mod cosign;
+mod deviate;
 mod disclose;
 mod dispose;
+mod handing_over;
 mod impact;
+mod key;
 mod log;
 mod note;
+mod receive;
 mod retain;
+mod transfer;
 
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
@@ -44,6 +51,12 @@ enum Act {
     Copy(copy::Args),
     Access(access::Args),
     Impact(impact::Args),
+    Transfer(transfer::Args),
+    Receive(receive::Args),
+    Correct(correct::Args),
+    Deviate(deviate::Args),
+    Key(key::Args),
+    Close(close::Args),
 }
 
 /// Runs the act.
@@ -60,6 +73,12 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Act::Copy(args) => copy::run(args, session),
         Act::Access(args) => access::run(args, session),
         Act::Impact(args) => impact::run(args, session),
+        Act::Transfer(args) => transfer::run(args, session),
+        Act::Receive(args) => receive::run(args, session),
+        Act::Correct(args) => correct::run(args, session),
+        Act::Deviate(args) => deviate::run(args, session),
+        Act::Key(args) => key::run(args, session),
+        Act::Close(args) => close::run(args, session),
     }
 }
 
@@ -67,15 +86,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 fn append(target: &Target, entry: &NewEntry, session: &Session) -> Result<Appended, Failure> {
     let key = session.key()?;
     let writer = session.writer(&key, target.case());
-    CustodyLog::open(target.folder())?.append(entry, &writer).map_err(|error| {
-        let hint = match &error {
-            custody::Error::KeyNotIntroduced { .. } => {
-                "sign with the key that began this log (--key FILE); another key must be introduced by it first"
-            }
-            _ => "check the log with `exhibit verify`",
-        };
-        Failure::new(error).hint(hint)
-    })
+    CustodyLog::open(target.folder())?.append(entry, &writer).map_err(refused)
 }
 
 /// Appends one entry to the log of the case that is named, or that the exhibit lies in; outside a case to the bundle's.
@@ -98,6 +109,14 @@ fn refused(error: custody::Error) -> Failure {
         custody::Error::Retained { .. } => {
             "give the order that lets it go with --authority, or set the retention anew with `exhibit custody retain`"
         }
+        custody::Error::Closed { kind, .. } if kind == "note" => {
+            "a closed log takes no note; `exhibit custody correct` refers to an entry and says what is right"
+        }
+        custody::Error::Closed { .. } => {
+            "a closed case can be looked at, handed on, disclosed, corrected and anchored, and nothing is added to it"
+        }
+        custody::Error::Handover { .. } => "`exhibit custody log` shows the offers and their answers",
+        custody::Error::Key { .. } | custody::Error::Signature { .. } => return Failure::new(error),
         custody::Error::WouldOverwrite { .. } => "name a folder that is not there",
         custody::Error::InUse { .. } => "wait until the acquisition has ended",
         custody::Error::Malformed { .. } => return Failure::usage(error.to_string()),
@@ -140,6 +159,24 @@ fn exhibit_in_case(words: &str) -> Result<(Case, String), Failure> {
 /// A day, as `--until` takes it.
 fn day(text: &str) -> Result<Day, String> {
     Day::parse(text).map_err(|error| error.to_string())
+}
+
+/// A text that must say something.
+fn said<'a>(text: &'a str, what: &str) -> Result<&'a str, Failure> {
+    let text = text.trim();
+    if text.is_empty() { Err(Failure::usage(format!("{what} says nothing"))) } else { Ok(text) }
+}
+
+/// Makes sure that a log has this entry, before one refers to it.
+fn must_be_there(target: &Target, seq: u64) -> Result<(), Failure> {
+    let entries = CustodyLog::open(target.folder())?.read()?.entries;
+    match entries.last().map(|last| last.seq) {
+        Some(last) if seq <= last => Ok(()),
+        last => Err(Failure::usage(format!(
+            "the log has no entry {seq}; its last is {}",
+            last.map_or("none".to_owned(), |last| last.to_string())
+        ))),
+    }
 }
 
 /// Says which entry was written.
