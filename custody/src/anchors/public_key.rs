@@ -129,10 +129,12 @@ fn ecdsa_sha512(curve: &[u8], key: &[u8], message: &[u8], signature: &[u8]) -> R
     let hash = HashKind::Sha512.of_bytes(message);
     let holds = match curve {
         P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(key).is_ok_and(|key| {
-            p256::ecdsa::Signature::from_der(signature).is_ok_and(|made| key.verify_prehash(&hash, &made).is_ok())
+            p256::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|made| key.verify_prehash(&hash, &made).is_ok())
         }),
         P384 => p384::ecdsa::VerifyingKey::from_sec1_bytes(key).is_ok_and(|key| {
-            p384::ecdsa::Signature::from_der(signature).is_ok_and(|made| key.verify_prehash(&hash, &made).is_ok())
+            p384::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|made| key.verify_prehash(&hash, &made).is_ok())
         }),
         _ => return Err(refuse("a curve that this version does not know")),
     };

@@ -119,18 +119,31 @@ fn anchors(m: &Material) -> Vec<Block> {
 pub(super) fn windows(m: &Material) -> Vec<Block> {
     let timed = || facts(m).filter(|(_, fact)| fact.time.is_some());
     if timed().next().is_none() {
-        return vec![Line::of("Time stamps, cosignatures and kept copies that name a time: ").no_record().say(".").block()];
+        return vec![
+            Line::of("Time stamps, cosignatures and kept copies that name a time: ")
+                .no_record()
+                .say(".")
+                .block(),
+        ];
     }
     let rows = timed().map(|(of, fact)| {
         let log = m.logs().find(|log| log.name == of || (of == "the case" && log.folder.is_empty()));
         let last = log.and_then(|log| log.entries.get(usize::try_from(fact.covers).ok()?.checked_sub(1)?));
         let (claimed, cite) = last.map_or_else(
             || (NO_RECORD.to_owned(), String::new()),
-            |entry| (units::time(&entry.time.wall), log.map(|log| log.cite(entry.seq).to_string()).unwrap_or_default()),
+            |entry| {
+                (
+                    units::time(&entry.time.wall),
+                    log.map(|log| log.cite(entry.seq).to_string()).unwrap_or_default(),
+                )
+            },
         );
-        let late = last.zip(fact.time.as_deref()).and_then(|(entry, time)| units::between(&entry.time.wall, time));
+        let late =
+            last.zip(fact.time.as_deref()).and_then(|(entry, time)| units::between(&entry.time.wall, time));
         let sits = match late {
-            Some(ns) if ns < -1_000_000_000 => format!("the machine's clock was ahead by {}", units::duration(ns)),
+            Some(ns) if ns < -1_000_000_000 => {
+                format!("the machine's clock was ahead by {}", units::duration(ns))
+            }
             Some(ns) => format!("inside: {} after the entry", units::duration(ns)),
             None => NO_RECORD.to_owned(),
         };
@@ -162,8 +175,18 @@ fn threats(m: &Material) -> Vec<Block> {
         row.cells.push(vec![Span::plain(text::long(&threat.words))]);
         toned(row, tone)
     });
-    let columns = vec![words("No.", 1), words("Threat", 3), words("Verdict", 2), words("What was seen, and what would show it", 9)];
-    let mut blocks = table("Every known way to cheat with a log, and what is known of it here", columns, rows, "the output of verify");
+    let columns = vec![
+        words("No.", 1),
+        words("Threat", 3),
+        words("Verdict", 2),
+        words("What was seen, and what would show it", 9),
+    ];
+    let mut blocks = table(
+        "Every known way to cheat with a log, and what is known of it here",
+        columns,
+        rows,
+        "the output of verify",
+    );
     blocks.push(
         Line::of(
             "HELD: looked for, and not found. NOT PROVED: nothing that was shown could tell; the words say what would. FOUND: there are \
@@ -176,9 +199,11 @@ fn threats(m: &Material) -> Vec<Block> {
 
 fn faults(m: &Material) -> Vec<Block> {
     let mut blocks = Vec::new();
-    let rows = m.verification.faults.iter().map(|fault| -> Row {
-        toned(row([fault.place.to_string(), fault.words.clone()]), Tone::Bad)
-    });
+    let rows = m
+        .verification
+        .faults
+        .iter()
+        .map(|fault| -> Row { toned(row([fault.place.to_string(), fault.words.clone()]), Tone::Bad) });
     if m.verification.faults.is_empty() {
         let counts = &m.verification.counts;
         blocks.push(

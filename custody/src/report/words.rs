@@ -58,14 +58,18 @@ fn sentence(entry: &Entry) -> Option<String> {
     let text = |name: &str| about.result.get(name).and_then(Value::as_str);
     Some(match entry.kind.as_str() {
         "log.genesis" => {
-            let authority = about.why.as_ref().map(|why| why.authority.as_str()).filter(|text| !text.is_empty());
+            let authority =
+                about.why.as_ref().map(|why| why.authority.as_str()).filter(|text| !text.is_empty());
             let authority = authority.map(|text| format!("; authority: {text}")).unwrap_or_default();
             format!("the log was begun, under the name {}{authority}", entry.how_text("origin")?)
         }
-        "exhibit.added" => format!("room was made for exhibit {}, {}", about.exhibit.as_deref()?, entry.how_text("name")?),
+        "exhibit.added" => {
+            format!("room was made for exhibit {}, {}", about.exhibit.as_deref()?, entry.how_text("name")?)
+        }
         "acquire.start" => {
             let source = about.how.get("source")?;
-            let size = source.get("size").and_then(Value::as_u64).map(|size| format!(", {}", units::size(size)));
+            let size =
+                source.get("size").and_then(Value::as_u64).map(|size| format!(", {}", units::size(size)));
             let path = source.get("path").and_then(Value::as_str).unwrap_or("a source without a name");
             format!("began to read {path}{}", size.unwrap_or_default())
         }
@@ -85,7 +89,11 @@ fn sentence(entry: &Entry) -> Option<String> {
             };
             format!("{} fixed with SHA-256 {}{more}", first.id, first.sha256?)
         }
-        "selftest.result" => format!("{} tried, {} failed (part 10)", units::count(number("tried")?, "assertion", "assertions"), number("failed")?),
+        "selftest.result" => format!(
+            "{} tried, {} failed (part 10)",
+            units::count(number("tried")?, "assertion", "assertions"),
+            number("failed")?
+        ),
         "verify.result" => {
             let read = number("stream_bytes").map(|bytes| format!(", {} read again", units::size(bytes)));
             let faults = units::count(number("faults")?, "fault", "faults");
