@@ -28,10 +28,10 @@ mod imaging_commands;
 mod proofs;
 #[path = "syscalls.rs"]
 mod syscalls;
-#[path = "support/web01.rs"]
-mod web01;
 #[path = "support/test_authority.rs"]
 mod test_authority;
+#[path = "support/web01.rs"]
+mod web01;
 #[path = "web01_counts.rs"]
 mod web01_counts;
 
