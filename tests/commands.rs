@@ -8,6 +8,8 @@
     reason = "a test stops at the first surprise, and says what it skipped"
 )]
 
+#[path = "aftercare_commands.rs"]
+mod aftercare_commands;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]

@@ -4,6 +4,8 @@
 #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "custody/aftercare.rs"]
+mod aftercare;
 #[path = "custody/appending.rs"]
 mod appending;
 #[path = "custody/cases.rs"]
