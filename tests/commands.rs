@@ -10,6 +10,8 @@
 
 #[path = "anchors.rs"]
 mod anchors;
+#[path = "aftercare_commands.rs"]
+mod aftercare_commands;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]

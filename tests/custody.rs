@@ -6,6 +6,8 @@
 
 #[path = "custody/anchors.rs"]
 mod anchors;
+#[path = "custody/aftercare.rs"]
+mod aftercare;
 #[path = "custody/appending.rs"]
 mod appending;
 #[path = "custody/cases.rs"]
