@@ -10,6 +10,8 @@ mod anchors;
 mod appending;
 #[path = "custody/cases.rs"]
 mod cases;
+#[path = "custody/copies.rs"]
+mod copies;
 #[path = "custody/damage.rs"]
 mod damage;
 #[cfg(feature = "age")]

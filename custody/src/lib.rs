@@ -26,6 +26,7 @@ mod log_keys;
 mod log_story;
 mod log_walk;
 pub mod merkle;
+pub mod proof;
 pub mod report;
 mod sign_command;
 pub mod ssh;

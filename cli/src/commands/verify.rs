@@ -7,6 +7,7 @@ use custody::verify::{
 };
 use custody::{EntryType, NewEntry};
 
+use crate::commands::custody::compare;
 use crate::failure::{Failure, Outcome};
 use crate::progress_bar::Bars;
 use crate::session::Session;
@@ -36,7 +37,8 @@ pub(crate) struct Args {
     /// Fail unless the verdict is at least this
     #[arg(long, value_name = "LEVEL")]
     at_least: Option<Level>,
-    /// Remember the largest size and root of each log in this file, and compare with what it remembers
+    /// Remember the newest signed checkpoint of each log in this file, and compare with what it remembers; where
+    /// another history was remembered, the proof of the fork is written beside it
     #[arg(long, value_name = "FILE")]
     memory: Option<PathBuf>,
 }
@@ -46,12 +48,13 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let around = target.case().map_or_else(|| target.folder(), custody::Case::folder);
     let options = brought(&args.trust, args.anchors.as_deref(), args.memory.as_deref(), around, session)?;
     let bars = Bars::waiting(session.ui, "verifying");
-    let verification = verify::verify(target.folder(), &options)?;
+    let verification = match &args.memory {
+        Some(file) => verify::verify_remembering(target.folder(), &options, file)?,
+        None => verify::verify(target.folder(), &options)?,
+    };
     drop(bars);
     if let Some(file) = &args.memory {
-        let mut memory = options.memory.clone();
-        verification.remember(&mut memory);
-        memory.save(file)?;
+        prove_forks(file, target.folder(), session)?;
     }
     let unmet = args.at_least.filter(|level| !verification.meets(*level));
     if session.ui.is_json() {
@@ -97,6 +100,23 @@ pub(crate) fn brought(
         options.memory = Memory::load(file)?;
     }
     Ok(options)
+}
+
+/// Writes a proof beside the memory file for each log that is another history than the one remembered there.
+fn prove_forks(memory: &Path, folder: &Path, session: &Session) -> Result<(), Failure> {
+    for proof in verify::forks_from_memory(folder, &Memory::load(memory)?)? {
+        let forked = proof.check()?;
+        let id: String = forked.origin.chars().rev().take(8).collect();
+        let [a, b] = forked.sizes;
+        let mut path = memory.as_os_str().to_owned();
+        path.push(format!(".fork-{}-{a}-{b}.json", id.chars().rev().collect::<String>()));
+        let path = PathBuf::from(path);
+        if !path.exists() {
+            compare::write(&path, &proof)?;
+        }
+        session.ui.warn(&format!("{}; proof of it: {}", forked.words(), path.display()));
+    }
+    Ok(())
 }
 
 /// Prints verdict, faults and notes.
