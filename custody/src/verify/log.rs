@@ -171,15 +171,11 @@ impl Check<'_> {
             keys: Some(keys),
             genesis_vkey: self.vkey.clone(),
             trusted,
-<<<<<<< HEAD
             anchored: parties
                 .iter()
                 .map(|fact| (fact.covers, fact.kind == AnchorKind::Cosignature))
                 .collect(),
-=======
-            anchored: parties.iter().map(|fact| (fact.covers, fact.kind == AnchorKind::Cosignature)).collect(),
             head: head.map(|head| (head, signers)),
->>>>>>> 5405706 (Compare two copies of a log, and prove it where somebody signed two histories)
             story: std::mem::take(&mut self.files.walk.story),
             remembered,
             compared,

@@ -14,6 +14,7 @@ mod log;
 mod log_files;
 mod stream;
 pub mod threats;
+mod time_windows;
 mod trust;
 mod verdict;
 

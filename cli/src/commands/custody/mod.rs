@@ -3,12 +3,12 @@
 mod access;
 mod anchor;
 mod checkpoint;
+pub(crate) mod compare;
 mod copy;
 mod cosign;
 mod disclose;
 mod dispose;
 mod impact;
-pub(crate) mod compare;
 mod log;
 mod note;
 mod retain;
