@@ -58,6 +58,9 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A bundle could not be read.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::Error),
     /// A key could not be read, or its passphrase is missing or wrong.
     #[error("failed to use key: {why}")]
     Key {

@@ -14,11 +14,11 @@ use crate::checkpoint::{MAX_NOTE, SignedCheckpoint};
 use crate::custody_log::lock_shared;
 use crate::digest::Digest;
 use crate::durable_file::read_small;
-use crate::entry::MAX_ENTRY;
+use crate::entry::{Entry, EntryType, MAX_ENTRY};
 use crate::error::{Error, Result};
 use crate::keys::VerifyingKey;
 use crate::merkle::{Tree, consistency_proof, leaf_hash, root_of_hashes};
-use crate::proof::{ForkProof, Head, ProvedLine};
+use crate::proof::{ForkProof, Head, ProvedLine, Seal, TlogProof};
 
 /// A copy of a log, or one signed checkpoint of it.
 #[derive(Debug)]
@@ -129,6 +129,41 @@ impl LogCopy {
     /// Its newest signed checkpoint.
     pub fn head(&self) -> &SignedCheckpoint {
         &self.head
+    }
+
+    /// The line of an entry, the proof that it is under the head, and a key of the log that signed the head.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] when there is no such entry under the head, [`Error::Read`].
+    pub fn prove(&self, index: u64) -> Result<(String, TlogProof, VerifyingKey)> {
+        let none = || Error::malformed("entry", format!("{} has no signed entry {index}", self.name));
+        let (_, leaves) = self.log.as_ref().ok_or_else(none)?;
+        let at = usize::try_from(index).ok().filter(|at| *at < leaves.len()).ok_or_else(none)?;
+        let ProvedLine { line, path } = self.proved_line(&Tree::new(leaves.clone()), at)?;
+        let key = *self.keys.first().ok_or_else(none)?;
+        Ok((line, TlogProof { extra: None, index, path, checkpoint: self.head.clone() }, key))
+    }
+
+    /// The entry that sealed the bundle, with its proof.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] when the log holds none, and those of [`LogCopy::prove`].
+    pub fn seal(&self) -> Result<Seal> {
+        let none = || Error::malformed("bundle", format!("{} was never sealed", self.name));
+        let (folder, _) = self.log.as_ref().ok_or_else(none)?;
+        let mut sealed = None;
+        each_line(folder, |at, line| {
+            if line.windows(15).any(|part| part == b"\"bundle.sealed\"")
+                && Entry::parse(line).is_ok_and(|entry| entry.kind == EntryType::BUNDLE_SEALED)
+            {
+                sealed = Some(at);
+            }
+            sealed.is_none()
+        })?;
+        let (line, proof, key) = self.prove(sealed.ok_or_else(none)?)?;
+        Ok(Seal::new(line, &proof, &key))
     }
 
     fn size(&self) -> u64 {
