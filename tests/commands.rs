@@ -8,10 +8,10 @@
     reason = "a test stops at the first surprise, and says what it skipped"
 )]
 
-#[path = "anchors.rs"]
-mod anchors;
 #[path = "aftercare_commands.rs"]
 mod aftercare_commands;
+#[path = "anchors.rs"]
+mod anchors;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]

@@ -12,6 +12,9 @@ use crate::checkpoint::SignedCheckpoint;
 use crate::entry::EntryType;
 use crate::log_keys::LogKeys;
 
+/// How a note says that a token proves nothing.
+pub(super) const DOES_NOT_HOLD: &str = "does not hold";
+
 /// What kind of anchor it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -161,7 +164,7 @@ impl Check<'_> {
             return false;
         }
         if size > entries {
-            let words = format!("TRUNCATED: the log has {entries} entries and {name} says {size}");
+            let words = format!("TRUNCATED: have {entries}, {name} says >={size}");
             self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
         } else {
             let words = format!("FORK: {name} has another root for the first {size} entries");
@@ -233,7 +236,7 @@ impl Check<'_> {
                 }
                 Err(damage) => {
                     let words = format!(
-                        "the time stamp {name} does not hold: {}; not counted",
+                        "the time stamp {name} {DOES_NOT_HOLD}: {}; not counted",
                         crate::anchors::words_of(damage)
                     );
                     self.findings.note(words);
