@@ -6,6 +6,7 @@
 
 mod attack;
 mod cuts;
+mod files;
 mod forged_log;
 mod lines;
 mod made_case;
@@ -26,7 +27,7 @@ const SAMPLE: u32 = 3;
 const LONGEST: Duration = Duration::from_secs(20);
 
 fn classes() -> Vec<&'static Class> {
-    [lines::CLASSES, cuts::CLASSES].into_iter().flatten().collect()
+    [lines::CLASSES, cuts::CLASSES, files::CLASSES].into_iter().flatten().collect()
 }
 
 #[derive(Debug, Default, Clone)]
@@ -110,7 +111,8 @@ fn try_one(made: &MadeCase, class: &Class, nth: u32) -> (Expected, Option<String
         let mut attack = Attack { made, case: case.clone(), random, did: String::new() };
         let act = || (class.act)(&mut attack);
         let Ok(expected) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)) else {
-            panic!("{}:{nth} could not be carried out ({})", class.name, attack.did);
+            let why = format!("{} {}:{nth} could not be carried out", class.threat, class.name);
+            return (Expected::Nothing, Some(why));
         };
         if matches!(expected, Expected::Nothing) {
             continue;
@@ -138,7 +140,7 @@ fn try_one(made: &MadeCase, class: &Class, nth: u32) -> (Expected, Option<String
             .map(|why| format!("{} {}:{nth} ({:?}; {did})\n  {why}", class.threat, class.name, class.view));
         return (expected, missed);
     }
-    panic!("no seed of {} changes anything", class.name);
+    (Expected::Nothing, Some(format!("{} {}:{nth}: no seed changes anything", class.threat, class.name)))
 }
 
 /// What was tried and what came of it, and what cannot be found.
