@@ -10,6 +10,7 @@ mod files;
 mod forged_log;
 mod lines;
 mod made_case;
+mod spelling;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +28,7 @@ const SAMPLE: u32 = 3;
 const LONGEST: Duration = Duration::from_secs(20);
 
 fn classes() -> Vec<&'static Class> {
-    [lines::CLASSES, cuts::CLASSES, files::CLASSES].into_iter().flatten().collect()
+    [lines::CLASSES, cuts::CLASSES, files::CLASSES, spelling::CLASSES].into_iter().flatten().collect()
 }
 
 #[derive(Debug, Default, Clone)]
