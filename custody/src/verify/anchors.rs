@@ -95,15 +95,17 @@ impl Check<'_> {
             let witnessed = foreign.iter().any(|trusted| trusted.signed(&candidate.signed.note).is_some());
             if !candidate.outside {
                 // What lies in checkpoints/ was judged already; a note in anchors/ was not.
-                if name.starts_with("anchors/") && known && !damaged {
+                // Its signer may be a key that another history no longer tells of.
+                if name.starts_with("anchors/") && !damaged {
                     self.contradicted(name, &candidate.signed);
                 }
             } else if damaged && !witnessed {
                 let words =
                     format!("the anchor {name} is damaged: its signature does not verify; not counted");
                 self.findings.note(words);
-            } else if !known && !witnessed {
+            } else if !known && !witnessed && self.root_fits(&candidate.signed) {
                 self.findings.note(format!("the anchor {name} is signed by no known key; not counted"));
+            // Where the key that signed it is not in the log either, what introduced it was cut off too.
             } else if !self.contradicted(&format!("the anchor {name}"), &candidate.signed)
                 && vouched.is_empty()
             {
