@@ -18,7 +18,7 @@ fn full_bundle(folder: &Path) {
     anchor_with_witness(&log);
     log.append(&note("stored in locker 7"), &writer()).unwrap();
     log.append(&NewEntry::new(EntryType::CASE_CLOSED), &writer()).unwrap();
-    log.append(&note("after the close"), &writer()).unwrap();
+    log.append(&NewEntry::new(EntryType::CORRECTION).refers_to(1), &writer()).unwrap();
 }
 
 /// Whether a fault names the file, and the entry or chunk where one can be named.
