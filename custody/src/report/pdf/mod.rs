@@ -6,6 +6,7 @@
 mod blocks;
 mod contents;
 mod draw;
+mod enclosed;
 mod fonts;
 mod page;
 mod picture;
