@@ -17,6 +17,7 @@ pub(super) fn widths(fonts: &Fonts, table: &Table) -> Vec<f32> {
         let setting = setting(column.kind);
         let head = unbroken(fonts, &[Span::plain(column.title.clone())], &HEAD);
         let mut need = Need {
+            tight: head.0.min(MEASURE / 6.0),
             least: head.0.min(MEASURE * 0.4),
             most: head.1,
             width: 0.0,
@@ -33,9 +34,13 @@ pub(super) fn widths(fonts: &Fonts, table: &Table) -> Vec<f32> {
                 ColumnKind::Words => least.min(MEASURE / 6.0),
             }
             .min(MEASURE * 0.4);
+            // A column of times or numbers is broken at a space before it takes room that others lack.
+            let tight = parts(fonts, &spans, &setting, " \n/\\-_.,:;=");
+            need.tight = need.tight.max(tight.min(least).min(MEASURE / 8.0));
             need.least = need.least.max(least);
             need.most = need.most.max(most);
         }
+        need.tight += 2.0 * PAD_X + 0.5;
         need.least += 2.0 * PAD_X + 0.5;
         need.most = (need.most + 2.0 * PAD_X + 0.5).min(MEASURE);
         needs.push(need);
@@ -45,7 +50,11 @@ pub(super) fn widths(fonts: &Fonts, table: &Table) -> Vec<f32> {
 }
 
 struct Need {
+    /// Without breaking a word where it has no sign that parts it.
+    tight: f32,
+    /// Without breaking a word, a time or a number.
     least: f32,
+    /// In one line.
     most: f32,
     width: f32,
     weight: f32,
@@ -54,9 +63,13 @@ struct Need {
 }
 
 fn share_out(needs: &mut [Need]) {
-    let least: f32 = needs.iter().map(|need| need.least).sum();
-    let shrink = (MEASURE / least.max(1.0)).min(1.0);
-    needs.iter_mut().for_each(|need| need.width = need.least * shrink);
+    let sum = |part: fn(&Need) -> f32, needs: &[Need]| -> f32 { needs.iter().map(part).sum() };
+    let over = sum(|need| need.least, needs) - MEASURE;
+    let gives = sum(|need| need.least - need.tight, needs);
+    let share = if gives > 0.0 { (over / gives).clamp(0.0, 1.0) } else { 0.0 };
+    needs.iter_mut().for_each(|need| need.width = need.least - (need.least - need.tight) * share);
+    let shrink = (MEASURE / sum(|need| need.width, needs).max(1.0)).min(1.0);
+    needs.iter_mut().for_each(|need| need.width *= shrink);
     // Each round fills one column at least, or ends.
     for _ in 0..=needs.len() {
         let rest = MEASURE - needs.iter().map(|need| need.width).sum::<f32>();
@@ -86,17 +99,21 @@ fn share_out(needs: &mut [Need]) {
 
 /// The widest word and the whole text in one line.
 fn unbroken(fonts: &Fonts, spans: &[Span], setting: &Setting) -> (f32, f32) {
-    let most = lines(fonts, spans, setting, f32::MAX).iter().map(|line| line.width).fold(0.0, f32::max);
-    let mut least: f32 = 0.0;
-    for span in spans {
-        for word in span.text.split([' ', '\n']).filter(|word| !word.is_empty()) {
-            let word = [Span::new(word, span.style)];
-            let wide =
-                lines(fonts, &word, setting, f32::MAX).iter().map(|line| line.width).fold(0.0, f32::max);
-            least = least.max(wide);
-        }
-    }
-    (least.min(most.max(1.0)), most)
+    let most = widest(fonts, spans, setting);
+    (parts(fonts, spans, setting, " \n").min(most.max(1.0)), most)
+}
+
+/// The widest of the parts that these signs end.
+fn parts(fonts: &Fonts, spans: &[Span], setting: &Setting, signs: &str) -> f32 {
+    let words = spans.iter().flat_map(|span| {
+        let parts = span.text.split_inclusive(|character| signs.contains(character));
+        parts.map(|part| Span::new(part.trim(), span.style))
+    });
+    words.map(|word| widest(fonts, &[word], setting)).fold(0.0, f32::max)
+}
+
+fn widest(fonts: &Fonts, spans: &[Span], setting: &Setting) -> f32 {
+    lines(fonts, spans, setting, f32::MAX).iter().map(|line| line.width).fold(0.0, f32::max)
 }
 
 #[cfg(test)]
@@ -104,7 +121,7 @@ mod tests {
     use super::*;
 
     fn need(least: f32, most: f32, weight: f32) -> Need {
-        Need { least, most, width: 0.0, weight, step: 0.0 }
+        Need { tight: least / 2.0, least, most, width: 0.0, weight, step: 0.0 }
     }
 
     #[test]

@@ -148,15 +148,14 @@ fn cells(fonts: &Fonts, columns: &[Column], places: &[(f32, f32)], row: &Row) ->
     let none: &[Span] = &[];
     let texts = row.cells.iter().map(Vec::as_slice).chain(std::iter::repeat(none));
     let cell = |((column, (x, width)), spans): ((&Column, &(f32, f32)), &[Span])| {
-        let setting = setting(column.kind);
-        Cell {
-            x: *x,
-            width: *width,
-            lines: lines(fonts, &spans_of(column.kind, spans), &setting, width - 2.0 * PAD_X),
-            setting,
-            mark: Mark::Cell,
-            right: column.kind == ColumnKind::Number,
+        let (setting, room) = (setting(column.kind), width - 2.0 * PAD_X);
+        let spans = spans_of(column.kind, spans);
+        let mut set = lines(fonts, &spans, &setting, room);
+        if setting.whole && set.len() > 1 {
+            set = lines(fonts, &spans, &Setting { whole: false, ..setting }, room);
         }
+        let right = column.kind == ColumnKind::Number;
+        Cell { x: *x, width: *width, lines: set, setting, mark: Mark::Cell, right }
     };
     columns.iter().zip(places).zip(texts).map(cell).collect()
 }
