@@ -42,6 +42,9 @@ enum Format {
     Case,
     /// report.json: the same for programs
     Json,
+    /// report.pdf: PDF/A-3a to print and file, with logs, checkpoints and manifests inside
+    #[cfg(feature = "pdf")]
+    Pdf,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
@@ -94,14 +97,16 @@ fn write(
         .result("verdict", verification.verdict.to_string());
     let mut written = Vec::new();
     for format in formats {
-        let (name, text) = match format {
-            Format::Html => ("report.html", report.to_html()),
-            Format::Case => ("report.case.jsonld", report.to_case_jsonld()?),
-            Format::Json => ("report.json", report.to_json().to_owned()),
+        let (name, bytes) = match format {
+            Format::Html => ("report.html", report.to_html().into_bytes()),
+            Format::Case => ("report.case.jsonld", report.to_case_jsonld()?.into_bytes()),
+            Format::Json => ("report.json", report.to_json().as_bytes().to_vec()),
+            #[cfg(feature = "pdf")]
+            Format::Pdf => ("report.pdf", report.to_pdf(case.folder())?),
         };
         let path = output.join(name);
-        std::fs::write(&path, &text).map_err(failed(&path))?;
-        entry = entry.subject(name, text.len() as u64, sha256(text.as_bytes()));
+        std::fs::write(&path, &bytes).map_err(failed(&path))?;
+        entry = entry.subject(name, bytes.len() as u64, sha256(&bytes));
         written.push(path);
     }
     session.record_reading(Some(case), entry);
