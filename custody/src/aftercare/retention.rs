@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(first.rules.iter().map(|rule| rule.seq).collect::<Vec<_>>(), [0, 1]);
         let held = first.holds(day("2027-01-01")).unwrap();
         assert_eq!(held, "it must be kept until 2030-12-31 (entry 1)");
-        assert_eq!(first.holds(day("2030-12-31")).is_some(), true, "the last day belongs to it");
+        assert!(first.holds(day("2030-12-31")).is_some(), "the last day belongs to it");
         assert_eq!(first.holds(day("2031-01-01")), None);
         assert_eq!(keeping(&entries, "E002").until(), Some(day("2040-01-01")));
     }

@@ -55,6 +55,12 @@ pub(super) fn check(
             let words = format!("{id} IS HERE, though entry {seq} {said}: {}/{name}", case_layout::EXHIBITS);
             findings.note(words);
         }
+        if here.is_none() && gone.item == ITEM_BUNDLE {
+            let by = if gone.authority.is_empty() { "NO AUTHORITY is recorded" } else { &gone.authority };
+            let words =
+                format!("{id} is not here: entry {seq} disposed of it ({}; authority: {by})", gone.words());
+            findings.note(words);
+        }
         record(folder, gone, options, findings)?;
     }
     unnamed_records(folder, &disposals, present, findings)?;

@@ -70,7 +70,10 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     exhibits_and_log(&log, &present, &mut findings);
     aftercare::check(folder, &log, &present, options, &mut findings)?;
     // An anchor of a case must cover every exhibit that it got.
-    let last = log.entries_of(&EntryType::EXHIBIT_ADDED).map(|entry| entry.seq).max().unwrap_or(0);
+    // And what excuses that one is not there, or the presenter alone would vouch for it.
+    let gone = log.entries_of(&EntryType::ITEM_DISPOSED).filter(|entry| disposes_of_bundle(entry));
+    let last =
+        log.entries_of(&EntryType::EXHIBIT_ADDED).chain(gone).map(|entry| entry.seq).max().unwrap_or(0);
     let mut verdict = verdict_of(&log, options, &findings, Some(last), false);
     for exhibit in &exhibits {
         if exhibit.verdict.level < verdict.level && exhibit.verdict.level > Level::Broken {
