@@ -178,13 +178,13 @@ fn only_known_files(folder: &Path, findings: &mut Findings) -> Result<()> {
 /// Every exhibit that was added must be there unless disposed of, and no other.
 fn exhibits_and_log(log: &LogCheck, present: &BTreeMap<String, String>, findings: &mut Findings) {
     let mut added = BTreeSet::new();
+    let gone = log.entries_of(&EntryType::ITEM_DISPOSED).filter(|entry| disposes_of_bundle(entry));
+    // The last of each exhibit.
+    let gone: BTreeMap<_, u64> = gone.map(|entry| (&entry.about.exhibit, entry.seq)).collect();
     for entry in log.entries_of(&EntryType::EXHIBIT_ADDED) {
         let Some(folder) = entry.how_text("folder") else { continue };
         added.insert(folder);
-        let disposed = log
-            .entries_of(&EntryType::ITEM_DISPOSED)
-            .filter(|gone| disposes_of_bundle(gone))
-            .any(|gone| gone.seq > entry.seq && gone.about.exhibit == entry.about.exhibit);
+        let disposed = gone.get(&entry.about.exhibit).is_some_and(|seq| *seq > entry.seq);
         if !present.contains_key(folder) && !disposed {
             let file = format!("{}/{folder}", case_layout::EXHIBITS);
             let words = format!("entry {} added this exhibit and it is not there", entry.seq);
