@@ -12,7 +12,7 @@ use super::{
     verdict_of,
 };
 use crate::aftercare::disposes_of_bundle;
-use crate::case::{exhibits_in, parse_case_file};
+use crate::case::{MOST_CASE_FILE, exhibits_in, parse_case_file};
 use crate::case_layout;
 use crate::digest::sha256;
 use crate::durable_file::read_small;
@@ -102,7 +102,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
 /// `case.json` must be the file that the first entry names.
 fn case_file(folder: &Path, log: &LogCheck, findings: &mut Findings) -> Result<()> {
     let place = || Place::file(case_layout::CASE);
-    let bytes = match read_small(&case_layout::case_file(folder), 1 << 20) {
+    let bytes = match read_small(&case_layout::case_file(folder), MOST_CASE_FILE) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
             findings.fault(place(), FaultKind::Missing, "the case's own file is not there");

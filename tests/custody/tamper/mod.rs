@@ -10,6 +10,7 @@ mod files;
 mod forged_log;
 mod lines;
 mod made_case;
+mod people;
 mod spelling;
 
 use std::sync::Mutex;
@@ -28,7 +29,7 @@ const SAMPLE: u32 = 3;
 const LONGEST: Duration = Duration::from_secs(20);
 
 fn classes() -> Vec<&'static Class> {
-    [lines::CLASSES, cuts::CLASSES, files::CLASSES, spelling::CLASSES].into_iter().flatten().collect()
+    [lines::CLASSES, cuts::CLASSES, files::CLASSES, spelling::CLASSES, people::CLASSES].into_iter().flatten().collect()
 }
 
 #[derive(Debug, Default, Clone)]

@@ -179,7 +179,7 @@ fn case_file(attack: &mut Attack<'_>) -> Expected {
     let line = line.trim_end().to_owned();
     let (what, respell) = SPELLINGS[nth];
     // There is no entry's hash in it.
-    if what == "an upper-case hash" {
+    if ["an upper-case hash", "a key twice, another value last"].contains(&what) {
         return Expected::Nothing;
     }
     let mut changed = respell(attack, &line);
