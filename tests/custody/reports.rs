@@ -317,7 +317,8 @@ fn hostile_names_stay_text_everywhere_and_long_ones_are_cut() {
     let case = begin(&folder.path().join("case"), &names);
     let made = report(&case);
     let html = made.to_html();
-    for live in ["<script", "<img", "<svg onload", "<blink", "\u{202e}", "\u{2066}", "\u{200b}", "</style><"] {
+    for live in ["<script", "<img", "<svg onload", "<blink", "\u{202e}", "\u{2066}", "\u{200b}", "</style><"]
+    {
         assert!(!html.contains(live), "{live}");
     }
     assert_eq!(html.matches("</style>").count(), 1);
