@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     /// What to write, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Format::Html])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = DEFAULT.to_vec())]
     format: Vec<Format>,
     #[command(flatten)]
     brought: Brought,
@@ -39,11 +39,19 @@ pub(crate) struct Args {
 enum Format {
     /// report.html: one file, no script
     Html,
+    /// report.pdf: PDF/A-3 for print and archive, with the logs and manifests inside
+    #[cfg(feature = "pdf")]
+    Pdf,
     /// report.case.jsonld: every act in the ontology CASE 1.4
     Case,
     /// report.json: the same for programs
     Json,
 }
+
+#[cfg(feature = "pdf")]
+const DEFAULT: &[Format] = &[Format::Html, Format::Pdf];
+#[cfg(not(feature = "pdf"))]
+const DEFAULT: &[Format] = &[Format::Html];
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
@@ -99,14 +107,16 @@ fn write(
         .result("verdict", verification.verdict.to_string());
     let mut written = Vec::new();
     for format in formats {
-        let (name, text) = match format {
-            Format::Html => ("report.html", report.to_html()),
-            Format::Case => ("report.case.jsonld", report.to_case_jsonld()?),
-            Format::Json => ("report.json", report.to_json().to_owned()),
+        let (name, bytes) = match format {
+            Format::Html => ("report.html", report.to_html().into_bytes()),
+            #[cfg(feature = "pdf")]
+            Format::Pdf => ("report.pdf", report.to_pdf(case)?),
+            Format::Case => ("report.case.jsonld", report.to_case_jsonld()?.into_bytes()),
+            Format::Json => ("report.json", report.to_json().as_bytes().to_vec()),
         };
         let path = output.join(name);
-        std::fs::write(&path, &text).map_err(failed(&path))?;
-        entry = entry.subject(name, text.len() as u64, sha256(text.as_bytes()));
+        std::fs::write(&path, &bytes).map_err(failed(&path))?;
+        entry = entry.subject(name, bytes.len() as u64, sha256(&bytes));
         written.push(path);
     }
     session.record_reading(Some(case), entry);

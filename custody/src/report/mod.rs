@@ -7,6 +7,8 @@
 mod acquisition;
 mod aftermath;
 mod answers;
+#[cfg(feature = "pdf")]
+mod attached;
 mod authority;
 mod blocks;
 mod case_jsonld;
