@@ -8,6 +8,8 @@
     reason = "a test stops at the first surprise, and says what it skipped"
 )]
 
+#[path = "aftercare_commands.rs"]
+mod aftercare_commands;
 #[path = "anchors.rs"]
 mod anchors;
 #[path = "crate_graph.rs"]
@@ -28,10 +30,10 @@ mod imaging_commands;
 mod proofs;
 #[path = "syscalls.rs"]
 mod syscalls;
-#[path = "support/web01.rs"]
-mod web01;
 #[path = "support/test_authority.rs"]
 mod test_authority;
+#[path = "support/web01.rs"]
+mod web01;
 #[path = "web01_counts.rs"]
 mod web01_counts;
 

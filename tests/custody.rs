@@ -4,12 +4,16 @@
 #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "custody/aftercare.rs"]
+mod aftercare;
 #[path = "custody/anchors.rs"]
 mod anchors;
 #[path = "custody/appending.rs"]
 mod appending;
 #[path = "custody/cases.rs"]
 mod cases;
+#[path = "custody/copies.rs"]
+mod copies;
 #[path = "custody/damage.rs"]
 mod damage;
 #[cfg(feature = "age")]
@@ -23,11 +27,11 @@ mod keys_of_a_log;
 mod other_implementations;
 #[path = "custody/other_tools.rs"]
 mod other_tools;
-#[path = "custody/reports.rs"]
-mod reports;
 #[cfg(feature = "pdf")]
 #[path = "custody/report_pdf.rs"]
 mod report_pdf;
+#[path = "custody/reports.rs"]
+mod reports;
 #[path = "custody/ssh.rs"]
 mod ssh;
 #[path = "custody/support.rs"]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use custody::bundle::{
-    BundleStore, Extent, HashedFile, Resume, Sample, Source as SourceFacts, State, StoredFile, Stream,
-    StreamWriter,
+    BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Source as SourceFacts, State, StoredFile,
+    Stream, StreamWriter,
 };
 use custody::clock::Clock;
 use custody::{CustodyLog, NewEntry, Writer, sha256};
@@ -148,7 +148,7 @@ impl<'a> Streams<'a> {
     ) -> Result<T> {
         self.flow.progress.started(name, None);
         let begun = Begun::anew(self.store, name, kind, &self.flow, false)?;
-        let mut catalog = self.file(&format!("data/{name}.catalog.jsonl"))?;
+        let mut catalog = CatalogWriter::new(self.file(&format!("data/{name}.catalog.jsonl"))?);
         let issues = &mut self.issues;
         let (clock, folder) = (self.writer.clock(), self.folder);
         let ((made, counts), written) = store_stream(begun, &self.flow, |feed| {
@@ -156,8 +156,9 @@ impl<'a> Streams<'a> {
             let made = pack(&mut packer)?;
             Ok((made, packer.finish()?))
         })?;
-        let catalog = Some(catalog.finish()?);
-        let stream = written.writer.finish(written.sha256, written.sha256_data, catalog)?;
+        let (catalog, root) = catalog.finish()?;
+        let mut stream = written.writer.finish(written.sha256, written.sha256_data, Some(catalog))?;
+        stream.catalog_root = Some(root);
         self.files.get_or_insert_default().add(counts);
         self.add(stream);
         Ok(made)
@@ -176,7 +177,7 @@ impl<'a> Streams<'a> {
     ) -> Result<T> {
         self.flow.progress.started(&format!("{} and {}", first.0, second.0), None);
         let store = self.store;
-        let begin = |name: &str| self.file(&format!("data/{name}.catalog.jsonl"));
+        let begin = |name: &str| self.file(&format!("data/{name}.catalog.jsonl")).map(CatalogWriter::new);
         let mut catalogs = (begin(first.0)?, begin(second.0)?);
         let mut more_issues = Issues::default();
         let anew = |(name, kind)| Begun::anew(store, name, kind, &self.flow, false);
@@ -194,8 +195,9 @@ impl<'a> Streams<'a> {
         self.issues.append(more_issues);
         let (((made, of_first, of_second), second), first) = stored?;
         for (written, catalog, counts) in [(first, catalogs.0, of_first), (second, catalogs.1, of_second)] {
-            let catalog = Some(catalog.finish()?);
-            let stream = written.writer.finish(written.sha256, written.sha256_data, catalog)?;
+            let (catalog, root) = catalog.finish()?;
+            let mut stream = written.writer.finish(written.sha256, written.sha256_data, Some(catalog))?;
+            stream.catalog_root = Some(root);
             self.files.get_or_insert_default().add(counts);
             self.add(stream);
         }

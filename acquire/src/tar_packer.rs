@@ -14,7 +14,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use custody::bundle::{CatalogEntry, HashedFile, MemberKind, file_time};
+use custody::bundle::{CatalogEntry, CatalogWriter, MemberKind, file_time};
 use custody::clock::Clock;
 use custody::sha256;
 use custody::strict_json::escape_text;
@@ -72,7 +72,7 @@ impl FileCounts {
 /// Packs files into a stream, one after the other; what cannot be read is an issue.
 pub struct TarPacker<'a> {
     feed: &'a mut Feed,
-    catalog: &'a mut HashedFile,
+    catalog: &'a mut CatalogWriter,
     issues: &'a mut Issues,
     clock: &'a dyn Clock,
     /// The bundle itself, which grows while it is written.
@@ -101,7 +101,7 @@ struct OpenFolder {
 impl<'a> TarPacker<'a> {
     pub(crate) fn new(
         feed: &'a mut Feed,
-        catalog: &'a mut HashedFile,
+        catalog: &'a mut CatalogWriter,
         issues: &'a mut Issues,
         clock: &'a dyn Clock,
         leave_out: Option<&Path>,
@@ -390,7 +390,7 @@ impl<'a> TarPacker<'a> {
             self.counts.files = self.counts.files.saturating_add(1);
             self.counts.bytes = self.counts.bytes.saturating_add(entry.size);
         }
-        Ok(self.catalog.append(entry.to_line()?.as_bytes())?)
+        Ok(self.catalog.append(entry)?)
     }
 
     /// Writes a member's headers, and gives its entry with its place in the stream.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use custody::aftercare::{ITEM_BUNDLE, disposals};
 use custody::case_layout;
 use custody::{Case, Exhibit};
 
@@ -74,6 +75,17 @@ pub(crate) fn exhibit_of(case: &Case, id: &str) -> Result<Exhibit, Failure> {
     let exhibits = case.exhibits()?;
     let known: Vec<String> = exhibits.iter().map(|exhibit| exhibit.id.clone()).collect();
     exhibits.into_iter().find(|exhibit| exhibit.id.eq_ignore_ascii_case(id)).ok_or_else(|| {
+        let gone = case.log().read().map(|log| disposals(&log.entries)).unwrap_or_default();
+        let gone = gone.into_iter().rfind(|gone| {
+            gone.exhibit.as_deref().is_some_and(|gone| gone.eq_ignore_ascii_case(id))
+                && gone.item == ITEM_BUNDLE
+        });
+        if let Some(gone) = gone {
+            let words =
+                format!("{id} is not in the case {:?}: entry {} disposed of it", case.folder(), gone.seq);
+            let hint = gone.record.map(|record| format!("its custody record is kept in {record}"));
+            return hint.into_iter().fold(Failure::usage(words), Failure::hint);
+        }
         let there = if known.is_empty() {
             "it has none yet".to_owned()
         } else {

@@ -50,6 +50,17 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A file that we keep ourselves is not as we wrote it; it is left as it is.
+    #[error("{path:?} is damaged and was left as it is: {why}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A bundle could not be read.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::Error),
     /// A key could not be read, or its passphrase is missing or wrong.
     #[error("failed to use key: {why}")]
     Key {

@@ -29,6 +29,7 @@ mod log_story;
 mod log_walk;
 pub mod merkle;
 pub mod parties;
+pub mod proof;
 pub mod report;
 mod sign_command;
 pub mod ssh;

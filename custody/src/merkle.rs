@@ -165,10 +165,10 @@ pub fn inclusion_proof(leaves: &[Digest], index: usize) -> Option<Vec<Digest>> {
     while leaves.len() > 1 {
         let (left, right) = leaves.split_at_checked(left_size(leaves.len()))?;
         if index < left.len() {
-            proof.push(subtree_root(right));
+            proof.push(root_of_hashes(right));
             leaves = left;
         } else {
-            proof.push(subtree_root(left));
+            proof.push(root_of_hashes(left));
             index -= left.len();
             leaves = right;
         }
@@ -216,17 +216,17 @@ pub fn consistency_proof(leaves: &[Digest], old_size: usize) -> Option<Vec<Diges
     while old != leaves.len() {
         let (left, right) = leaves.split_at_checked(left_size(leaves.len()))?;
         if old <= left.len() {
-            proof.push(subtree_root(right));
+            proof.push(root_of_hashes(right));
             leaves = left;
         } else {
-            proof.push(subtree_root(left));
+            proof.push(root_of_hashes(left));
             old -= left.len();
             leaves = right;
             whole = false;
         }
     }
     if !whole {
-        proof.push(subtree_root(leaves));
+        proof.push(root_of_hashes(leaves));
     }
     proof.reverse();
     Some(proof)
@@ -280,7 +280,8 @@ fn left_size(n: usize) -> usize {
     n.div_ceil(2).next_power_of_two()
 }
 
-fn subtree_root(leaves: &[Digest]) -> Digest {
+/// The root over hashes of leaves, in order.
+pub fn root_of_hashes(leaves: &[Digest]) -> Digest {
     let mut frontier = Frontier::new();
     for leaf in leaves {
         frontier.push_hash(*leaf);

@@ -4,15 +4,18 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use custody::anchors::{
-    Answer, Authorities, CosignRequest, Parties, Post, Receipt, Witness, anchor, ask_witness, cosign, import_anchor,
-    pending, request_time_stamp,
+    Answer, Authorities, CosignRequest, Parties, Post, Receipt, Witness, anchor, ask_witness, cosign,
+    import_anchor, pending, request_time_stamp,
 };
 use custody::verify::{
-    AnchorKind, FaultKind, Level, Memory, Options, OutsideAnchors, TrustedKey, Verification, verify, verify_log,
+    AnchorKind, FaultKind, Level, Memory, Options, OutsideAnchors, TrustedKey, Verification, verify,
+    verify_log,
 };
 use custody::{CustodyLog, EntryType, SignedCheckpoint};
 
-use crate::support::{KEY, OTHER_KEY, Recipe, WITNESS, check, copy_folder, faults, log_with, note, trusting, writer};
+use crate::support::{
+    KEY, OTHER_KEY, Recipe, WITNESS, check, copy_folder, faults, log_with, note, trusting, writer,
+};
 use crate::test_authority::openssl_accepts;
 use crate::time_stamps::{Near, P256, RSA};
 
@@ -105,13 +108,18 @@ fn two_authorities_and_a_witness_are_three_parties_when_the_verifier_knows_them(
     assert!(none.notes.iter().any(|note| note.contains("bring its root certificate")), "{:?}", none.notes);
     let two = verify(folder.path(), &with_roots()).unwrap();
     assert_eq!(two.verdict.to_string(), "ANCHORED(2)", "{}", faults(&two));
-    assert!(two.log.anchored.iter().all(|fact| fact.covers == 4 && fact.words.contains("valid at its own time")));
+    assert!(
+        two.log.anchored.iter().all(|fact| fact.covers == 4 && fact.words.contains("valid at its own time"))
+    );
     let log_key = TrustedKey::parse(&KEY.verifying_key().fingerprint()).unwrap();
     let all = Options { trust: vec![witness_key(), log_key], ..with_roots() };
     let three = verify(folder.path(), &all).unwrap();
     assert_eq!(three.verdict.to_string(), "ANCHORED(3)", "{:?}", facts(&three));
     let cosigned = three.log.anchored.iter().find(|fact| fact.kind == AnchorKind::Cosignature).unwrap();
-    assert_eq!((cosigned.who.as_str(), cosigned.time.as_deref()), (WITNESS_NAME, Some("2026-11-21T22:26:40Z")));
+    assert_eq!(
+        (cosigned.who.as_str(), cosigned.time.as_deref()),
+        (WITNESS_NAME, Some("2026-11-21T22:26:40Z"))
+    );
     // The token over a log that no trusted key stands behind is only a time stamp.
     let stranger = Options { trust: trusting(&OTHER_KEY).trust, ..with_roots() };
     assert_eq!(verify(folder.path(), &stranger).unwrap().verdict.level, Level::Consistent);
@@ -125,9 +133,12 @@ fn openssl_accepts_what_is_kept_with_the_files_that_lie_there() {
     for (name, authority) in [("rsa.example", &*RSA), ("p256.example", &*P256)] {
         let token = folder.path().join(format!("anchors/00000004.{name}.tsr"));
         let chain = folder.path().join(format!("anchors/00000004.{name}.chain.pem"));
-        let made = log.read().unwrap().entries.into_iter().find(|entry| {
-            entry.how_text("url") == Some(&format!("http://{name}/tsa"))
-        });
+        let made = log
+            .read()
+            .unwrap()
+            .entries
+            .into_iter()
+            .find(|entry| entry.how_text("url") == Some(&format!("http://{name}/tsa")));
         let made = made.unwrap();
         assert_eq!(made.how_text("checkpoint"), Some("checkpoints/00000004"));
         let time = chrono_seconds(made.about.result["time"].as_str().unwrap());
@@ -172,7 +183,8 @@ fn without_a_network_the_checkpoint_waits_and_the_delay_is_told() {
     assert!(check_log(folder.path()).is_intact());
     log.append(&note("later"), &writer()).unwrap();
     anchor(&log, &Town::parties(), &Town::new(), &writer()).unwrap();
-    let made = log.read().unwrap().entries.into_iter().find(|entry| entry.kind == EntryType::ANCHOR_MADE).unwrap();
+    let made =
+        log.read().unwrap().entries.into_iter().find(|entry| entry.kind == EntryType::ANCHOR_MADE).unwrap();
     assert_eq!(made.how_text("waiting_since"), Some(waiting.since.as_str()));
     assert_eq!(pending(&log).unwrap(), None);
     assert_eq!(kept.checkpoint.size, 3);
@@ -199,7 +211,11 @@ fn a_token_that_was_damaged_in_the_bundle_is_a_fault_and_outside_it_is_a_note() 
     assert!(done.notes.iter().any(|note| note.contains("t.tsr does not hold")), "{:?}", done.notes);
     std::fs::write(&token, &damaged).unwrap();
     let done = verify(folder.path(), &with_roots()).unwrap();
-    assert!(done.faults.iter().any(|fault| fault.kind == FaultKind::Changed && fault.place.file.ends_with(".tsr")));
+    assert!(
+        done.faults
+            .iter()
+            .any(|fault| fault.kind == FaultKind::Changed && fault.place.file.ends_with(".tsr"))
+    );
     std::fs::remove_file(&token).unwrap();
     let done = verify(folder.path(), &with_roots()).unwrap();
     assert!(done.faults.iter().any(|fault| fault.kind == FaultKind::Missing), "{}", faults(&done));
@@ -250,13 +266,19 @@ fn a_receipt_is_read_back_as_a_copy_kept_elsewhere() {
     let signed = log.read().unwrap().checkpoint.unwrap();
     let receipt = Receipt::new(signed.clone(), vec![("case".into(), "ir-2026-017".into())]);
     let text = receipt.to_text().unwrap();
-    assert!(text.contains(&signed.checkpoint.root.to_string()) && text.contains(receipt.words()[7]), "{text}");
+    assert!(
+        text.contains(&signed.checkpoint.root.to_string()) && text.contains(receipt.words()[7]),
+        "{text}"
+    );
     assert!(text.lines().all(|line| line.chars().count() <= 80 || line.starts_with('—')), "{text}");
-    std::fs::write(elsewhere.path().join("receipt.txt"), text).unwrap();
+    std::fs::write(elsewhere.path().join("receipt.txt"), &text).unwrap();
+    // From a mail, and from a telephone that read the code.
+    std::fs::write(elsewhere.path().join("mailed.txt"), text.replace('\n', "\r\n")).unwrap();
+    std::fs::write(elsewhere.path().join("scanned.txt"), receipt.qr_text().trim_end()).unwrap();
     let options = Options { outside: OutsideAnchors::read(elsewhere.path()).unwrap(), ..Options::default() };
     let done = verify(folder.path(), &options).unwrap();
     assert_eq!(done.verdict.to_string(), "ANCHORED(1)", "{}", faults(&done));
-    assert_eq!(facts(&done), [(AnchorKind::KeptCopy, true, 4)]);
+    assert_eq!(facts(&done), [(AnchorKind::KeptCopy, true, 4); 3]);
 }
 
 #[test]
@@ -266,12 +288,14 @@ fn the_code_of_a_receipt_holds_the_checkpoint_byte_for_byte() {
     let receipt = Receipt::new(signed, Vec::new());
     let png = receipt.to_png().unwrap();
     let (width, height, points) = read_png(&png);
-    let mut picture = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| points[y * width + x]);
+    let mut picture =
+        rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| points[y * width + x]);
     let grids = picture.detect_grids();
     assert_eq!(grids.len(), 1);
     assert_eq!(grids[0].decode().unwrap().1, receipt.qr_text());
     // And the one in the text, of half blocks: two points a character.
-    let lines: Vec<Vec<char>> = receipt.qr_lines().unwrap().lines().map(|line| line.chars().collect()).collect();
+    let lines: Vec<Vec<char>> =
+        receipt.qr_lines().unwrap().lines().map(|line| line.chars().collect()).collect();
     let scale = 4;
     let (width, height) = (lines[0].len() * scale, lines.len() * 2 * scale);
     let light = |x: usize, y: usize| match (lines[y / scale / 2][x / scale], (y / scale) % 2) {
@@ -309,7 +333,12 @@ fn eight_words_are_the_first_88_bits_of_the_hash() {
     );
     let out = std::process::Command::new("python3").args(["-c", &script]).output().unwrap();
     let words = String::from_utf8(out.stdout).unwrap();
-    assert_eq!(custody::anchors::eight_words(text).join(" "), words.trim(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(
+        custody::anchors::eight_words(text).join(" "),
+        words.trim(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 #[test]
@@ -373,14 +402,27 @@ fn openssl_verifies_a_cosignature_over_the_lines_of_the_specification() {
     let folder = tempfile::tempdir().unwrap();
     let log = log_with(folder.path(), 2);
     let signed = log.read().unwrap().checkpoint.unwrap();
-    let made = custody::anchors::Cosignature::sign(signed.note.text(), WITNESS_NAME, &*WITNESS, 1_795_300_000).unwrap();
+    let made =
+        custody::anchors::Cosignature::sign(signed.note.text(), WITNESS_NAME, &*WITNESS, 1_795_300_000)
+            .unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
     let text = signed.note.text();
     write("message", format!("cosignature/v1\ntime 1795300000\n{text}").as_bytes());
     write("signature", &made.line.signature[8..]);
     write("key.pem", WITNESS.verifying_key().to_pem().unwrap().as_bytes());
     assert_eq!(made.line.signature[..8], 1_795_300_000u64.to_be_bytes());
-    let args = ["pkeyutl", "-verify", "-pubin", "-inkey", "key.pem", "-rawin", "-in", "message", "-sigfile", "signature"];
+    let args = [
+        "pkeyutl",
+        "-verify",
+        "-pubin",
+        "-inkey",
+        "key.pem",
+        "-rawin",
+        "-in",
+        "message",
+        "-sigfile",
+        "signature",
+    ];
     let out = crate::test_authority::openssl(folder.path(), &args);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     // The key id: SHA-256(name || LF || 0x04 || key), its first four bytes.
@@ -399,7 +441,8 @@ fn anchors_that_were_got_by_hand_are_taken_in_when_they_fit() {
     let stamp = request_time_stamp(&Near(&RSA), "", bytes.as_bytes()).unwrap();
     import_anchor(&log, stamp.as_bytes(), "", &writer()).unwrap();
     let mut cosigned = kept.note.clone();
-    let line = custody::anchors::Cosignature::sign(kept.note.text(), WITNESS_NAME, &*WITNESS, 1_795_300_000).unwrap();
+    let line = custody::anchors::Cosignature::sign(kept.note.text(), WITNESS_NAME, &*WITNESS, 1_795_300_000)
+        .unwrap();
     cosigned.add_line(line.line).unwrap();
     import_anchor(&log, cosigned.to_text().as_bytes(), "", &writer()).unwrap();
     let options = Options { trust: vec![witness_key()], ..with_roots() };
@@ -419,9 +462,37 @@ fn a_clock_that_ran_ahead_of_the_authority_is_told_of() {
     // Ten years ahead of any authority's clock.
     let clock = custody::FixedClock::at(2_110_000_000_000_000_000);
     let writer = custody::Writer::new(&*KEY, &clock, crate::support::identity());
-    let log = CustodyLog::create(folder.path(), custody::NewEntry::new(EntryType::LOG_GENESIS), &writer).unwrap();
+    let log =
+        CustodyLog::create(folder.path(), custody::NewEntry::new(EntryType::LOG_GENESIS), &writer).unwrap();
     anchor(&log, &Town::parties(), &Town::new(), &writer).unwrap();
     let done = verify_log(folder.path(), &with_roots()).unwrap();
     assert!(done.is_intact());
-    assert!(done.notes.iter().any(|note| note.starts_with("CLOCK: ") && note.contains("ahead")), "{:?}", done.notes);
+    assert!(
+        done.notes.iter().any(|note| note.starts_with("CLOCK: ") && note.contains("ahead")),
+        "{:?}",
+        done.notes
+    );
+}
+
+#[cfg(feature = "pdf")]
+#[test]
+fn a_receipt_prints_as_pdf_with_the_checkpoint_inside() {
+    let folder = tempfile::tempdir().unwrap();
+    let signed = log_with(folder.path(), 3).read().unwrap().checkpoint.unwrap();
+    let receipt = Receipt::new(signed, vec![("case".into(), "ir-2026-017".into())]);
+    let pdf = receipt.to_pdf("2026-11-21T01:30:00.123456789Z").unwrap();
+    assert_eq!(pdf, receipt.to_pdf("2026-11-21T01:30:00.123456789Z").unwrap());
+    let path = folder.path().join("receipt.pdf");
+    std::fs::write(&path, &pdf).unwrap();
+    let run = |program: &str, args: &[&str]| std::process::Command::new(program).args(args).output();
+    let Ok(text) = run("pdftotext", &[path.to_str().unwrap(), "-"]) else {
+        eprintln!("skipped: there is no pdftotext");
+        return;
+    };
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains(&receipt.words().join(" ")) && text.contains("ir-2026-017"), "{text}");
+    let inside = folder.path().join("inside");
+    let args = ["-save", "1", "-o", inside.to_str().unwrap(), path.to_str().unwrap()];
+    assert!(run("pdfdetach", &args).unwrap().status.success());
+    assert_eq!(std::fs::read_to_string(inside).unwrap(), receipt.qr_text());
 }

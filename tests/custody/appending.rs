@@ -12,6 +12,9 @@ use crate::support::{KEY, check, faults, log_with, note, writer};
 
 const LOG_OF_CHILD: &str = "EXHIBIT_TEST_LOG";
 const APPENDS_OF_CHILD: &str = "EXHIBIT_TEST_APPENDS";
+const NUMBER_OF_CHILD: &str = "EXHIBIT_TEST_WRITER";
+/// Set to `all`, eight writers append 1,000 entries each and are killed at 1,000 moments.
+const SCALE: &str = "EXHIBIT_CRASH";
 
 /// Not a test of its own: what a child process does, when it is started with a log to append to.
 #[test]
@@ -22,10 +25,12 @@ fn child_process_that_appends() {
     let log = CustodyLog::open(Path::new(&folder)).unwrap();
     let writer = Writer::new(&*KEY, &SystemClock, Identity::default());
     let mut out = std::io::stdout();
+    let number = std::env::var(NUMBER_OF_CHILD).unwrap_or_default();
     for i in 0..appends {
         // Some entries keep their checkpoint, so that a kill meets that too.
         let kind = if i % 3 == 0 { EntryType::TRANSFER_OFFERED } else { EntryType::NOTE };
-        let appended = log.append(&NewEntry::new(kind).how("n", i as u64), &writer).unwrap();
+        let entry = NewEntry::new(kind).how("n", i as u64).how("writer", number.as_str());
+        let appended = log.append(&entry, &writer).unwrap();
         writeln!(out, "appended {}", appended.seq).unwrap();
     }
 }
@@ -53,6 +58,82 @@ fn eight_processes_make_one_straight_chain() {
     assert_eq!(done.verdict.level, Level::Consistent, "{}", faults(&done));
     assert_eq!(done.log.size, 1 + 8 * 500);
     assert!(!done.unsigned_tail);
+}
+
+/// What one of eight writers was promised: the numbers of the entries that it was told are on the disk.
+fn write_and_be_killed(folder: &Path, writer: usize, appends: usize, kills: usize) -> Vec<(u64, String)> {
+    let mut random = 88_172_645_463_325_252_u64 ^ (writer as u64) << 32;
+    let mut promised = Vec::new();
+    for life in 0.. {
+        let left = appends.saturating_sub(promised.len());
+        if left == 0 {
+            break;
+        }
+        let name = format!("{writer}.{life}");
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut child = command
+            .args(["--exact", "appending::child_process_that_appends", "--nocapture", "--test-threads=1"])
+            .envs([(LOG_OF_CHILD, folder.as_os_str()), (NUMBER_OF_CHILD, name.as_ref())])
+            .env(APPENDS_OF_CHILD, left.to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        // After so many promises and a moment more, wherever the writer then is.
+        let most = 2 * appends / (kills + 1) + 1;
+        let stop = if life < kills { 1 + (random >> 20) as usize % most } else { usize::MAX };
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut heard = 0;
+        for line in lines.map_while(Result::ok) {
+            // The first stands on the line where the harness says what test it runs.
+            let Some((_, seq)) = line.split_once("appended ") else { continue };
+            let Ok(seq) = seq.parse() else { continue };
+            promised.push((seq, name.clone()));
+            heard += 1;
+            if heard == stop {
+                std::thread::sleep(Duration::from_micros(random % 3_000));
+                child.kill().unwrap();
+            }
+        }
+        let ended = child.wait().unwrap();
+        assert!(ended.success() || heard >= stop, "{name}: {ended}");
+    }
+    promised
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the full scale is asked for by an environment variable")]
+fn eight_writers_killed_again_and_again_lose_nothing_that_was_promised() {
+    let (appends, kills) = if std::env::var(SCALE).is_ok_and(|scale| scale == "all") { (1000, 125) } else { (30, 3) };
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_with(folder.path(), 0);
+    let promised: Vec<(u64, String)> = std::thread::scope(|scope| {
+        let path = folder.path();
+        let writers: Vec<_> =
+            (0..8).map(|writer| scope.spawn(move || write_and_be_killed(path, writer, appends, kills))).collect();
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    });
+    let unsigned = custody::verify::verify_log(folder.path(), &Default::default()).unwrap();
+    assert!(unsigned.is_intact(), "{}", faults(&unsigned));
+    log.append(&note("after all"), &writer()).unwrap();
+    let done = custody::verify::verify_log(folder.path(), &Default::default()).unwrap();
+    assert!(done.is_intact() && !done.unsigned_tail, "{}", faults(&done));
+    let entries = log.read().unwrap().entries;
+    for (seq, name) in &promised {
+        let entry = &entries[*seq as usize];
+        assert_eq!(entry.how_text("writer"), Some(name.as_str()), "entry {seq} was promised to {name}");
+    }
+    let recovered = entries.iter().filter(|entry| entry.kind == EntryType::LOG_RECOVERED).count();
+    assert!(promised.len() >= 8 * appends);
+    eprintln!(
+        "8 writers, {} kills: {} entries promised, all there; {} in the log, {recovered} recoveries",
+        8 * kills,
+        promised.len(),
+        entries.len()
+    );
 }
 
 #[test]

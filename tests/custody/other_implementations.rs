@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use custody::merkle::{consistency_proof, inclusion_proof, leaf_hash, root_of};
 use signed_note::{Note, StandardVerifier, VerifierList};
 use tlog_tiles::{
-    Checkpoint, Error, Hash, HashReader, check_record, check_tree, prove_record, prove_tree, stored_hashes, tree_hash,
+    Checkpoint, Error, Hash, HashReader, check_record, check_tree, prove_record, prove_tree, stored_hashes,
+    tree_hash,
 };
 
 use crate::support::{KEY, WITNESS, log_with};
@@ -17,9 +18,11 @@ fn another_implementation_verifies_our_notes_and_reads_our_checkpoints() {
     let mut signed = log.read().unwrap().checkpoint.unwrap();
     signed.note.add_signature("witness.example/w1", &*WITNESS).unwrap();
     let bytes = signed.note.to_text();
-    let keys = [KEY.verifying_key().to_vkey(log.origin()), WITNESS.verifying_key().to_vkey("witness.example/w1")];
+    let keys =
+        [KEY.verifying_key().to_vkey(log.origin()), WITNESS.verifying_key().to_vkey("witness.example/w1")];
     let list = |keys: &[String]| {
-        let verifier = |key: &String| Box::new(StandardVerifier::new(key).unwrap()) as Box<dyn signed_note::Verifier>;
+        let verifier =
+            |key: &String| Box::new(StandardVerifier::new(key).unwrap()) as Box<dyn signed_note::Verifier>;
         VerifierList::new(keys.iter().map(verifier).collect())
     };
     let note = Note::from_bytes(bytes.as_bytes()).unwrap();
@@ -32,7 +35,8 @@ fn another_implementation_verifies_our_notes_and_reads_our_checkpoints() {
     let forged = bytes.replace("\n7\n", "\n8\n");
     assert!(Note::from_bytes(forged.as_bytes()).is_ok_and(|note| note.verify(&list(&keys)).is_err()));
     // A cosignature is a line that it passes over.
-    let line = custody::anchors::Cosignature::sign(signed.note.text(), "w2", &*WITNESS, 1_795_300_000).unwrap().line;
+    let line =
+        custody::anchors::Cosignature::sign(signed.note.text(), "w2", &*WITNESS, 1_795_300_000).unwrap().line;
     signed.note.add_line(line).unwrap();
     let note = Note::from_bytes(signed.note.to_text().as_bytes()).unwrap();
     let (verified, unverified) = note.verify(&list(&keys)).unwrap();
@@ -65,7 +69,8 @@ fn another_implementation_gives_the_same_roots_and_accepts_our_proofs() {
         roots.push(root);
     }
     let leaves: Vec<_> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
-    let theirs = |proof: Vec<custody::Digest>| -> Vec<Hash> { proof.into_iter().map(|hash| Hash(hash.0)).collect() };
+    let theirs =
+        |proof: Vec<custody::Digest>| -> Vec<Hash> { proof.into_iter().map(|hash| Hash(hash.0)).collect() };
     for size in 1..=70usize {
         for n in 0..size {
             let ours = theirs(inclusion_proof(&leaves[..size], n).unwrap());

@@ -45,7 +45,10 @@ fn what_openssl_stamps_is_accepted_by_both() {
         binding: "sha1",
         ..Recipe::default()
     });
-    for authority in [&*RSA, &*P256, &p384, &pss] {
+    let [long, short] = [Keys::P384, Keys::P256]
+        .map(|keys| TestAuthority::new(&Recipe { keys, digest: "sha512", ..Recipe::default() }));
+    let rsa = TestAuthority::new(&Recipe { digest: "sha384", binding: "sha512", ..Recipe::default() });
+    for authority in [&*RSA, &*P256, &p384, &pss, &long, &short, &rsa] {
         let stamp = request_time_stamp(&Near(authority), "", b"checkpoint").unwrap();
         let stamped = stamp.verify(b"checkpoint", &root(authority), "").unwrap();
         assert!(accepted(authority, b"checkpoint", stamp.as_bytes(), Some(stamp.unix_time())));

@@ -34,6 +34,7 @@ impl Desk {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_exhibit"));
         command.current_dir(self.folder.path()).env("XDG_DATA_HOME", self.path("data"));
+        command.env("XDG_CONFIG_HOME", self.path("config"));
         command.env_remove("EXHIBIT_KEY_PASSPHRASE");
         command
     }

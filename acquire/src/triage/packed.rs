@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use custody::bundle::{BundleStore, HashedFile, LocalFolder};
+use custody::bundle::{BundleStore, CatalogWriter, HashedFile, LocalFolder};
 use custody::clock::{Clock, FixedClock};
 
 use crate::error::Result;
@@ -33,7 +33,8 @@ impl Packed {
 pub(super) fn packed(collect: impl FnOnce(&mut TarPacker<'_>, &dyn Clock) -> Result<()>) -> Packed {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(folder.path()));
-    let mut catalog = HashedFile::begin(&*store, "data/commands.catalog.jsonl").unwrap();
+    let file = HashedFile::begin(&*store, "data/commands.catalog.jsonl").unwrap();
+    let mut catalog = CatalogWriter::new(file);
     let mut issues = Issues::default();
     let clock = FixedClock::at(NOW);
     let options = PipelineOptions { workers: 1, ..PipelineOptions::default() };
@@ -43,7 +44,7 @@ pub(super) fn packed(collect: impl FnOnce(&mut TarPacker<'_>, &dyn Clock) -> Res
         packer.finish().map(drop)
     })
     .unwrap();
-    let catalog = catalog.finish().unwrap();
+    let (catalog, _) = catalog.finish().unwrap();
     written.writer.finish(written.sha256, written.sha256_data, Some(catalog)).unwrap();
     let mut segments: Vec<_> =
         std::fs::read_dir(folder.path().join("data/commands")).unwrap().map(|f| f.unwrap().path()).collect();

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
+use custody::aftercare::{Day, Disposal, ITEM_BUNDLE, RetentionState, disposals, keeping};
 use custody::bundle::Bundle;
+use custody::clock::Clock as _;
 use custody::verify::{self, Options};
-use serde_json::json;
+use custody::{Case, Entry, EntryType};
+use serde_json::{Value, json};
 
 use crate::failure::{Failure, Outcome, chain};
 use crate::session::Session;
 use crate::{target, ui};
 
-/// List the exhibits of a case, with size, hash and verdict
+/// List the exhibits of a case, with size, hash and verdict, how long they are kept, and which are gone
 ///
 /// The verdict is that of the exhibit's custody log and of what it says is sealed; `exhibit verify` checks every byte.
 ///
@@ -25,6 +28,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
     let mut documents = Vec::new();
     let mut rows = Vec::new();
+    let life = Life::of(&case, session)?;
     for exhibit in case.exhibits()? {
         let folder = exhibit.folder.display().to_string();
         let bundle = Bundle::open(&exhibit.folder);
@@ -54,7 +58,16 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         ]);
         documents.push(json!({
             "id": exhibit.id, "name": name, "kind": kind, "size": size, "sha256": sha256, "log_verdict": verdict,
-            "folder": folder, "error": why,
+            "folder": folder, "error": why, "retention": life.retention(&exhibit.id), "disposed": life.disposed(&exhibit.id),
+        }));
+    }
+    for (id, name, gone) in life.gone(&case)? {
+        let when = gone.time.get(..10).unwrap_or(&gone.time);
+        let words = format!("DISPOSED OF {when} (entry {})", gone.seq);
+        rows.push(vec![id.clone(), name.clone(), String::new(), String::new(), String::new(), words]);
+        documents.push(json!({
+            "id": id, "name": name, "kind": "", "size": null, "sha256": "", "log_verdict": gone.verdict,
+            "folder": gone.record, "error": null, "retention": null, "disposed": gone,
         }));
     }
     if session.ui.is_json() {
@@ -63,6 +76,80 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         session.ui.say("the case has no exhibit yet");
     } else {
         session.ui.table(&["id", "name", "kind", "size", "sha-256", "log"], rows)?;
+        for exhibit in case.exhibits()? {
+            for words in life.words(&exhibit.id) {
+                session.ui.data(&ui::printable(&format!("{}  {words}", exhibit.id), false))?;
+            }
+        }
+        for (id, _, gone) in life.gone(&case)? {
+            session.ui.data(&ui::printable(&format!("{id}  was {}", gone.words()), false))?;
+        }
     }
     Ok(Outcome::Done)
+}
+
+/// What the case's log says of how long its exhibits are kept, and which are gone.
+struct Life {
+    entries: Vec<Entry>,
+    disposals: Vec<Disposal>,
+    today: Day,
+}
+
+impl Life {
+    fn of(case: &Case, session: &Session) -> Result<Life, Failure> {
+        // A log that cannot be read is for `verify` to tell; the exhibits are listed all the same.
+        let entries = case.log().read().map(|log| log.entries).unwrap_or_else(|error| {
+            session.ui.warn(&format!("retention and disposals are not shown: {}", chain(&error)));
+            Vec::new()
+        });
+        let mut disposals = disposals(&entries);
+        disposals.retain(|gone| gone.item == ITEM_BUNDLE);
+        Ok(Life { disposals, entries, today: Day::of_moment(&session.clock.now())? })
+    }
+
+    fn disposed(&self, id: &str) -> Option<&Disposal> {
+        self.disposals.iter().rfind(|gone| gone.exhibit.as_deref() == Some(id))
+    }
+
+    fn retention(&self, id: &str) -> Value {
+        let keeping = keeping(&self.entries, id);
+        json!({
+            "state": keeping.state(self.today), "until": keeping.until(), "review_due": keeping.review_due(self.today),
+            "rules": keeping.rules,
+        })
+    }
+
+    /// Exhibits that are no longer there, with their names, by id.
+    fn gone(&self, case: &Case) -> Result<Vec<(String, String, &Disposal)>, Failure> {
+        let there = case.exhibits()?;
+        let added = self.entries.iter().filter(|entry| entry.kind == EntryType::EXHIBIT_ADDED);
+        let gone = added.filter_map(|entry| {
+            let id = entry.about.exhibit.clone()?;
+            let gone = self.disposed(&id).filter(|_| there.iter().all(|exhibit| exhibit.id != id))?;
+            Some((id, entry.how_text("name").unwrap_or_default().to_owned(), gone))
+        });
+        Ok(gone.collect())
+    }
+
+    /// What somebody must know of an exhibit that is there, one line each.
+    fn words(&self, id: &str) -> Vec<String> {
+        let keeping = keeping(&self.entries, id);
+        let rules: Vec<String> =
+            keeping.rules.iter().map(|rule| format!("{} (entry {})", rule.words(), rule.seq)).collect();
+        let rules = rules.join(" and ");
+        let mut words = Vec::new();
+        if let Some(gone) = self.disposed(id) {
+            words.push(format!("STILL HERE, though entry {} disposed of it", gone.seq));
+        }
+        words.extend(match keeping.state(self.today) {
+            RetentionState::NotSet => None,
+            RetentionState::Kept | RetentionState::AwaitsEvent => Some(format!("is kept {rules}")),
+            RetentionState::Due => Some(format!("DUE within 30 days: is kept {rules}")),
+            RetentionState::Overdue => Some(format!("OVERDUE: was to be kept {rules}")),
+        });
+        if let Some(day) = keeping.review_due(self.today) {
+            words.push(format!("REVIEW DUE since {day}"));
+        }
+        words
+    }
 }

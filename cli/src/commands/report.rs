@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 
 use custody::digest::sha256;
 use custody::report::Report;
-use custody::verify::{self, Level, Verification};
+use custody::verify::{Level, Verification};
 use custody::{Case, EntryType, NewEntry};
 
 use super::verify::Brought;
 use crate::failure::{Failure, Outcome};
-use crate::progress_bar::Bars;
 use crate::session::Session;
 use crate::target;
 
@@ -55,11 +54,7 @@ const DEFAULT: &[Format] = &[Format::Html];
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;
-    let options = args.brought.options(case.folder(), session)?;
-    let bars = Bars::waiting(session.ui, "verifying");
-    let verification = verify::verify_case(case.folder(), &options)?;
-    drop(bars);
-    args.brought.remember(&options, &verification)?;
+    let verification = args.brought.verify(case.folder(), case.folder(), session)?;
     let written = write(&case, &verification, &args.output, &args.format, session)?;
     if session.ui.is_json() {
         let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();

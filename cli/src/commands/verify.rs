@@ -8,6 +8,7 @@ use custody::verify::{
 };
 use custody::{EntryType, NewEntry};
 
+use crate::commands::custody::compare;
 use crate::failure::{Failure, Outcome};
 use crate::progress_bar::Bars;
 use crate::session::Session;
@@ -47,7 +48,8 @@ pub(crate) struct Brought {
     /// A file of allowed signers (ssh-keygen(1)): people, and the authorities that certify them; may be given again
     #[arg(long, value_name = "FILE")]
     signers: Vec<PathBuf>,
-    /// Remember the largest size and root of each log in this file, and compare with what it remembers
+    /// Remember the newest signed checkpoint of each log in this file, and compare with what it remembers; where
+    /// another history was remembered, the proof of the fork is written beside it
     #[arg(long, value_name = "FILE")]
     memory: Option<PathBuf>,
 }
@@ -55,11 +57,7 @@ pub(crate) struct Brought {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let target = Target::open(&args.target)?;
     let around = target.case().map_or_else(|| target.folder(), custody::Case::folder);
-    let options = args.brought.options(around, session)?;
-    let bars = Bars::waiting(session.ui, "verifying");
-    let verification = verify::verify(target.folder(), &options)?;
-    drop(bars);
-    args.brought.remember(&options, &verification)?;
+    let verification = args.brought.verify(target.folder(), around, session)?;
     let unmet = args.at_least.filter(|level| !verification.meets(*level));
     if session.ui.is_json() {
         session.ui.document(&serde_json::to_value(&verification)?)?;
@@ -80,8 +78,28 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 }
 
 impl Brought {
-    /// The options of a verification; `around` is the folder that anchors must not lie in.
-    pub(crate) fn options(&self, around: &Path, session: &Session) -> Result<Options, Failure> {
+    /// Verifies what lies in `folder`, and remembers it where a file for that was named. `around` is the folder that
+    /// anchors must not lie in.
+    pub(crate) fn verify(
+        &self,
+        folder: &Path,
+        around: &Path,
+        session: &Session,
+    ) -> Result<Verification, Failure> {
+        let options = self.options(around, session)?;
+        let bars = Bars::waiting(session.ui, "verifying");
+        let verification = match &self.memory {
+            Some(file) => verify::verify_remembering(folder, &options, file)?,
+            None => verify::verify(folder, &options)?,
+        };
+        drop(bars);
+        if let Some(file) = &self.memory {
+            prove_forks(file, folder, session)?;
+        }
+        Ok(verification)
+    }
+
+    fn options(&self, around: &Path, session: &Session) -> Result<Options, Failure> {
         let mut options = Options { identities: session.identities()?.clone(), ..Options::default() };
         for key in &self.trust {
             trusted(key, &mut options)?;
@@ -98,21 +116,25 @@ impl Brought {
             }
             options.outside = OutsideAnchors::read(folder)?;
         }
-        if let Some(file) = &self.memory {
-            options.memory = Memory::load(file)?;
-        }
         Ok(options)
     }
+}
 
-    /// Remembers what was seen, where a file for it was named.
-    pub(crate) fn remember(&self, options: &Options, verification: &Verification) -> Result<(), Failure> {
-        if let Some(file) = &self.memory {
-            let mut memory = options.memory.clone();
-            verification.remember(&mut memory);
-            memory.save(file)?;
+/// Writes a proof beside the memory file for each log that is another history than the one remembered there.
+fn prove_forks(memory: &Path, folder: &Path, session: &Session) -> Result<(), Failure> {
+    for proof in verify::forks_from_memory(folder, &Memory::load(memory)?)? {
+        let forked = proof.check()?;
+        let id: String = forked.origin.chars().rev().take(8).collect();
+        let [a, b] = forked.sizes;
+        let mut path = memory.as_os_str().to_owned();
+        path.push(format!(".fork-{}-{a}-{b}.json", id.chars().rev().collect::<String>()));
+        let path = PathBuf::from(path);
+        if !path.exists() {
+            compare::write(&path, &proof)?;
         }
-        Ok(())
+        session.ui.warn(&format!("{}; proof of it: {}", forked.words(), path.display()));
     }
+    Ok(())
 }
 
 /// Prints verdict, faults and notes.

@@ -217,7 +217,12 @@ impl Case {
             .how("log_origin", checked.log.origin.as_str())
             .how("log_size", checked.log.size)
             .how("log_root", checked.log.root.map(|root| root.to_string()).unwrap_or_default());
-        let appended = self.append(entry, writer)?;
+        let appended = self.append(entry, writer).inspect_err(|_| {
+            // A record that no entry names is none. Where it stays behind, verify says so.
+            if disposals(&entries).iter().all(|row| row.record.as_ref() != Some(&record)) {
+                let _ = std::fs::remove_dir_all(self.folder().join(&record));
+            }
+        })?;
         if new.delete {
             let fault = |source| Error::Write { path: exhibit.folder.clone(), source };
             std::fs::remove_dir_all(&exhibit.folder).map_err(fault)?;

@@ -21,7 +21,7 @@ pub fn letter(impact: &Impact, fault: &Fault, text: &str, reference: &str, notic
         out.line(&format!("{label:<16}{BLANK}"));
     }
     out.line("");
-    out.para(&format!("Case: {}", impact.name));
+    out.para(&format!("{}: {}", if impact.case.is_some() { "Case" } else { "Bundle" }, impact.name));
     if let Some(id) = &impact.case {
         out.para(&format!("Case id: {id}"));
     }
@@ -41,10 +41,10 @@ pub fn letter(impact: &Impact, fault: &Fault, text: &str, reference: &str, notic
     out.head("5. What has been done");
     match notice {
         Some(seq) => out.para(&format!(
-            "The fault is recorded in the custody log of this case as entry {seq} (tool.notice), with every entry it \
+            "The fault is recorded in its custody log as entry {seq} (tool.notice), with every entry it \
              touched. Nothing in the log was changed or removed."
         )),
-        None => out.para("The fault is not yet recorded in the custody log of this case."),
+        None => out.para("The fault is not yet recorded in its custody log."),
     }
     out.para("What was checked again, by whom, when, and with what result:");
     out.blanks(3);
@@ -92,8 +92,11 @@ fn acts(out: &mut Letter, impact: &Impact) {
         out.para("Entries of custody logs that an affected build wrote (times are UTC, of the acting host's clock):");
     }
     for acts in &impact.acts {
-        let log =
-            if acts.log == "case" { "the case's log".to_owned() } else { format!("the log of {}", acts.log) };
+        let log = match acts.log.as_str() {
+            "case" => "the case's log".to_owned(),
+            "bundle" => "the bundle's log".to_owned(),
+            exhibit => format!("the log of {exhibit}"),
+        };
         let versions: Vec<&str> = acts.versions.iter().map(String::as_str).collect();
         out.item(&format!(
             "{}: {} of {log}, written {} to {}, version {}",
@@ -229,7 +232,7 @@ impl Letter {
     fn wrapped(&mut self, first: &str, rest: &str, words: &str) {
         let mut line = first.to_owned();
         let mut empty = true;
-        for word in words.split_whitespace().flat_map(pieces) {
+        for word in words.split_whitespace().flat_map(|word| pieces(word, WIDTH - rest.len() - 4)) {
             if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
                 self.line(&line);
                 line = rest.to_owned();
@@ -245,9 +248,9 @@ impl Letter {
 }
 
 /// A word in pieces that fit a line.
-fn pieces(word: &str) -> Vec<String> {
+fn pieces(word: &str, most: usize) -> Vec<String> {
     let chars: Vec<char> = word.chars().collect();
-    chars.chunks(WIDTH - 24).map(|piece| piece.iter().collect()).collect()
+    chars.chunks(most).map(|piece| piece.iter().collect()).collect()
 }
 
 #[cfg(test)]

@@ -91,6 +91,9 @@ pub(super) fn verify(
         kind.parameters.filter(|parameters| parameters.tag == OID).map(|parameters| parameters.content);
     let rsa = matches!(algorithm.oid, RSA | RSA_SHA256 | RSA_SHA384 | RSA_SHA512);
     let ecdsa = matches!(algorithm.oid, EC | ECDSA_SHA256 | ECDSA_SHA384 | ECDSA_SHA512);
+    if let (EC, Some(curve), HashKind::Sha512, true) = (kind.oid, curve, hash, ecdsa) {
+        return ecdsa_sha512(curve, bits, message, signature);
+    }
     let chosen: &dyn VerificationAlgorithm = match (kind.oid, curve, hash) {
         (RSA, _, HashKind::Sha256) if rsa => &signature::RSA_PKCS1_2048_8192_SHA256,
         (RSA, _, HashKind::Sha384) if rsa => &signature::RSA_PKCS1_2048_8192_SHA384,
@@ -118,6 +121,24 @@ pub(super) fn verify(
     UnparsedPublicKey::new(chosen, bits)
         .verify(message, signature)
         .map_err(|_| refuse("the signature does not verify"))
+}
+
+/// ECDSA with SHA-512, of which both curves take the leftmost bits (FIPS 186-5, section 6.4.2); `ring` has no such pair.
+fn ecdsa_sha512(curve: &[u8], key: &[u8], message: &[u8], signature: &[u8]) -> Result<()> {
+    use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
+    let hash = HashKind::Sha512.of_bytes(message);
+    let holds = match curve {
+        P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(key).is_ok_and(|key| {
+            p256::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|made| key.verify_prehash(&hash, &made).is_ok())
+        }),
+        P384 => p384::ecdsa::VerifyingKey::from_sec1_bytes(key).is_ok_and(|key| {
+            p384::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|made| key.verify_prehash(&hash, &made).is_ok())
+        }),
+        _ => return Err(refuse("a curve that this version does not know")),
+    };
+    if holds { Ok(()) } else { Err(refuse("the signature does not verify")) }
 }
 
 /// The hash function of RSASSA-PSS-params (RFC 4055), which must name it for the mask too, and a salt as long.

@@ -8,6 +8,7 @@ use super::picture::Picture;
 use crate::checkpoint::SignedCheckpoint;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
+use crate::report::document::{Block, Document, Fact, Foot, Part, Span, Style};
 
 /// The English words of BIP-39: 2,048, no two alike in their first four letters.
 const WORDS: &str = include_str!("words.txt");
@@ -66,9 +67,9 @@ impl Receipt {
         text.push_str(&format!("{:<9}{}\n", "entries", checkpoint.size));
         text.push_str(&format!("{:<9}{}\n", "root", checkpoint.root));
         text.push_str(&format!("{:<9}{}\n{:<9}{}\n\n", "words", first.join(" "), "", second.join(" ")));
-        let first = if checkpoint.size == 1 { "entry".to_owned() } else { format!("{} entries", checkpoint.size) };
+        let entries = self.entries();
         text.push_str(&format!(
-            "Keep this. These words, this root and this code stand for the first {first}\n\
+            "Keep this. These words, this root and this code stand for the first {entries}\n\
              of that log and for no others. A copy that is shown later can be checked\n\
              against them: by eye, with a telephone, or with\n\
              exhibit verify COPY --anchors FOLDER-WITH-THIS-FILE\n\n"
@@ -150,6 +151,88 @@ impl Receipt {
             picture.text(start, side + nth * LINE, 2, line);
         }
         picture.to_png()
+    }
+
+    /// The receipt as a document of one page.
+    pub fn document(&self) -> Document {
+        let checkpoint = &self.signed.checkpoint;
+        let fact = |label: &str, value: Span| Fact {
+            label: label.to_owned(),
+            value: vec![value],
+            cites: Vec::new(),
+        };
+        let mut facts: Vec<Fact> =
+            self.about.iter().map(|(label, value)| fact(label, Span::plain(value.clone()))).collect();
+        facts.push(fact("log", Span::mono(checkpoint.origin.clone())));
+        facts.push(fact("entries", Span::plain(checkpoint.size.to_string())));
+        facts.push(fact("root", Span::mono(checkpoint.root.to_string())));
+        facts.push(fact("eight words", Span::new(self.words().join(" "), Style::Strong)));
+        let blank = |label: &str| Block::Blank { label: label.to_owned() };
+        let blocks = vec![
+            Block::Facts(facts),
+            Block::Text(vec![Span::plain(format!(
+                "Keep this. These words, this root and this code stand for the first {} of that log and for no others. A \
+                 copy that is shown later can be checked against them: by eye, with a telephone, or by saving what \
+                 the code holds as a file in a folder of its own and running",
+                self.entries()
+            ))]),
+            Block::Text(vec![Span::mono("exhibit verify COPY --anchors FOLDER")]),
+            Block::Qr {
+                text: self.qr_text(),
+                caption: "The signed checkpoint, byte for byte as its file holds it.".to_owned(),
+            },
+            blank("Given to (name, date, signature)"),
+            blank("Given by (name, date, signature)"),
+        ];
+        let of = |label: &str| {
+            let found = self.about.iter().find(|(name, _)| name == label);
+            found.map_or_else(String::new, |(_, value)| value.clone())
+        };
+        let case = of("case");
+        Document {
+            title: "Receipt for a custody log".to_owned(),
+            subtitle: case.clone(),
+            foot: Foot {
+                case: if case.is_empty() { "not named".to_owned() } else { case },
+                exhibits: of("exhibit"),
+                report_id: "receipt".to_owned(),
+                checkpoint: format!("size {}, root {}", checkpoint.size, checkpoint.root),
+            },
+            parts: vec![Part {
+                number: 1,
+                anchor: "receipt",
+                title: "Receipt",
+                question: "Is a copy that is shown later the same, and whole?",
+                blocks,
+            }],
+        }
+    }
+
+    /// The receipt as PDF/A-3a, with the signed checkpoint inside. `created` is the time it is of, RFC 3339.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] when `created` is no time.
+    #[cfg(feature = "pdf")]
+    pub fn to_pdf(&self, created: &str) -> Result<Vec<u8>> {
+        use crate::report::pdf::{Attachment, Relationship, render};
+        let note = self.qr_text();
+        let checkpoint = Attachment {
+            name: "checkpoint",
+            mime: "text/plain",
+            description: "the signed checkpoint that this receipt is for",
+            bytes: note.as_bytes(),
+            relationship: Relationship::Source,
+        };
+        render(&self.document(), &[checkpoint], created)
+    }
+
+    /// What they are the first of: `entry`, `7 entries`.
+    fn entries(&self) -> String {
+        match self.signed.checkpoint.size {
+            1 => "entry".to_owned(),
+            size => format!("{size} entries"),
+        }
     }
 
     fn code(&self) -> Result<QrCode> {

@@ -254,6 +254,7 @@ pub fn cosign(
         }
     }
     let made = Cosignature::sign(request.checkpoint.note.text(), name, key, unix_time)?;
-    memory.remember(&checkpoint.origin, checkpoint.size, checkpoint.root);
+    let whole = Some(request.checkpoint.clone());
+    memory.remember(&checkpoint.origin, checkpoint.size, checkpoint.root, whole);
     Ok(made)
 }

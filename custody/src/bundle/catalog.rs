@@ -9,8 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, Result};
 use super::manifest::StoredFile;
 use super::store::{BundleStore, StoreFile};
+use super::writer::HashedFile;
 use crate::digest::{Digest, Hasher};
+use crate::keys::random;
+use crate::merkle::Frontier;
 use crate::strict_json;
+
+/// The field of a line that makes it unguessable: 32 hexadecimal digits. Readers pass over it.
+const SALT: &str = "salt";
 
 /// No line is longer: Linux allows 64 KiB a path's xattr names and 64 KiB a value.
 const LONGEST_LINE: usize = 4 << 20;
@@ -123,6 +129,32 @@ impl CatalogEntry {
         Ok(line)
     }
 
+    /// The line as a tree holds it, without its LF: with 128 random bits, so that nobody who is given one line and the
+    /// tree's root can find out another by trying.
+    fn to_salted_line(&self) -> Result<String> {
+        let refused =
+            |reason: String| Error::Refused { reason: format!("catalogue entry {:?}: {reason}", self.path) };
+        let salt = random::<16>().map_err(|error| refused(error.to_string()))?;
+        let mut value = serde_json::to_value(self).map_err(|error| refused(error.to_string()))?;
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert(SALT.to_owned(), hex::encode(salt).into());
+        }
+        let line = strict_json::to_line(&value).map_err(|error| refused(error.to_string()))?;
+        if line.len() >= LONGEST_LINE {
+            return Err(refused("longer than 4 MiB".to_owned()));
+        }
+        Ok(line)
+    }
+
+    /// Reads a line that left its catalogue, without its LF.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(crate) fn parse(line: &[u8]) -> std::result::Result<Self, String> {
+        Self::from_line(line, u64::MAX)
+    }
+
     fn from_line(line: &[u8], stream_size: u64) -> std::result::Result<Self, String> {
         let value = strict_json::parse(line).map_err(|error| error.to_string())?;
         let entry: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
@@ -143,6 +175,42 @@ pub fn file_time(seconds: i64, nanoseconds: u32) -> Option<String> {
     let time = DateTime::<Utc>::from_timestamp(seconds, nanoseconds)?;
     let text = time.to_rfc3339_opts(SecondsFormat::Nanos, true);
     (text.len() == 30).then_some(text)
+}
+
+/// A catalogue while it is written: a line for each file, and the tree over them.
+#[derive(Debug)]
+pub struct CatalogWriter {
+    file: HashedFile,
+    tree: Frontier,
+}
+
+impl CatalogWriter {
+    /// Writes into this file.
+    #[must_use]
+    pub fn new(file: HashedFile) -> Self {
+        Self { file, tree: Frontier::new() }
+    }
+
+    /// Adds a file's line, with a random salt.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] where a value cannot be told in strict JSON, or the line is too long; [`Error::Write`].
+    pub fn append(&mut self, entry: &CatalogEntry) -> Result<()> {
+        let mut line = entry.to_salted_line()?;
+        self.tree.push(line.as_bytes());
+        line.push('\n');
+        self.file.append(line.as_bytes())
+    }
+
+    /// Makes the file durable; gives what was stored and the root for [`Stream::catalog_root`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`].
+    pub fn finish(self) -> Result<(StoredFile, Digest)> {
+        Ok((self.file.finish()?, self.tree.root()))
+    }
 }
 
 /// Iterates over a catalogue. Its last item is an error if the file is not the one that the manifest names.
@@ -176,6 +244,12 @@ impl CatalogReader {
             line: 0,
             buffer: Vec::new(),
         }
+    }
+
+    /// The line of the entry that came last, without its LF: what its leaf of the tree holds.
+    #[must_use]
+    pub fn line(&self) -> &[u8] {
+        self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer)
     }
 
     fn read_line(&mut self) -> Result<Option<CatalogEntry>> {
@@ -278,6 +352,31 @@ mod tests {
         let text = entry().to_line().unwrap() + &entry().to_line().unwrap();
         let entries: Vec<_> = read(&text, &text).into_iter().map(Result::unwrap).collect();
         assert_eq!(entries, [entry(), entry()]);
+    }
+
+    #[test]
+    fn a_written_catalogue_reads_back_and_its_lines_give_its_root_and_never_twice_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalFolder::new(folder.path());
+        let mut made = Vec::new();
+        for name in ["one", "two"] {
+            let file = HashedFile::begin(&store, &format!("data/{name}.catalog.jsonl")).unwrap();
+            let mut writer = CatalogWriter::new(file);
+            for _ in 0..3 {
+                writer.append(&entry()).unwrap();
+            }
+            made.push(writer.finish().unwrap());
+        }
+        assert_ne!(made[0].1, made[1].1, "the salt is not random");
+        let mut reader = CatalogReader::new(Arc::new(store), &made[0].0, 1 << 20);
+        let mut lines = Vec::new();
+        while let Some(read) = reader.next() {
+            assert_eq!(read.unwrap(), entry());
+            assert_eq!(CatalogEntry::parse(reader.line()).unwrap(), entry());
+            lines.push(reader.line().to_vec());
+        }
+        assert_eq!(crate::merkle::root_of(&lines), made[0].1);
+        assert!(lines[0] != lines[1] && lines[1] != lines[2]);
     }
 
     #[test]

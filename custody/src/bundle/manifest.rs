@@ -136,6 +136,10 @@ pub struct Stream {
     /// The catalogue, of streams that hold files.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub catalog: Option<StoredFile>,
+    /// RFC 6962 root of the tree whose leaf data are the catalogue's lines in order, without LF. Each line has a random
+    /// `salt`, so that one file can be proved to somebody who must not learn of the others.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub catalog_root: Option<Digest>,
     /// RFC 6962 root of the tree whose leaf data are the chunk hashes in order.
     pub chunk_root: Digest,
     /// Bytes of every chunk but the last.
@@ -245,6 +249,9 @@ impl Stream {
         if self.segments.is_empty() != (self.size == 0) {
             return wrong("its segments do not fit its size");
         }
+        if self.catalog_root.is_some() && self.catalog.is_none() {
+            return wrong("it has the root of a catalogue and no catalogue");
+        }
         if self.files().any(|file| file.plain.is_some() != self.is_encrypted()) {
             return wrong("some of its files are encrypted and some are not");
         }
@@ -307,6 +314,7 @@ pub(crate) mod tests {
         let file = |path: &str| StoredFile { path: path.into(), plain: None, sha256: sha256(b""), size: 1 };
         Stream {
             catalog: None,
+            catalog_root: None,
             chunk_root: sha256(b""),
             chunk_size: SMALLEST_CHUNK,
             chunks: file("data/disk.chunks.tsv"),

@@ -25,7 +25,7 @@ mod store;
 mod tables;
 mod writer;
 
-pub use catalog::{CatalogEntry, CatalogReader, MemberKind, Xattr, file_time};
+pub use catalog::{CatalogEntry, CatalogReader, CatalogWriter, MemberKind, Xattr, file_time};
 pub use decrypted_store::DecryptedStore;
 pub use error::{Error, Result};
 pub use extent::{Extent, Gap, State, StateBytes, UnknownState};

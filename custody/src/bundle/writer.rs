@@ -520,7 +520,8 @@ impl StreamWriter {
 
     /// Ends the stream: its last segment and its tables get their names.
     ///
-    /// `sha256` is of the whole stream, `sha256_data` of its `data` and `zero` extents.
+    /// `sha256` is of the whole stream, `sha256_data` of its `data` and `zero` extents. A catalogue's root, as
+    /// [`super::CatalogWriter`] gives it, is for the caller to set.
     ///
     /// # Errors
     ///
@@ -548,6 +549,7 @@ impl StreamWriter {
         };
         Ok(Stream {
             catalog,
+            catalog_root: None,
             chunk_root: self.root.root(),
             chunk_size: self.cut.chunk_size,
             chunks,

@@ -12,6 +12,9 @@ use crate::checkpoint::SignedCheckpoint;
 use crate::entry::EntryType;
 use crate::log_keys::LogKeys;
 
+/// How a note says that a token proves nothing.
+pub(super) const DOES_NOT_HOLD: &str = "does not hold";
+
 /// What kind of anchor it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,15 +95,17 @@ impl Check<'_> {
             let witnessed = foreign.iter().any(|trusted| trusted.signed(&candidate.signed.note).is_some());
             if !candidate.outside {
                 // What lies in checkpoints/ was judged already; a note in anchors/ was not.
-                if name.starts_with("anchors/") && known && !damaged {
+                // Its signer may be a key that another history no longer tells of.
+                if name.starts_with("anchors/") && !damaged {
                     self.contradicted(name, &candidate.signed);
                 }
             } else if damaged && !witnessed {
                 let words =
                     format!("the anchor {name} is damaged: its signature does not verify; not counted");
                 self.findings.note(words);
-            } else if !known && !witnessed {
+            } else if !known && !witnessed && self.root_fits(&candidate.signed) {
                 self.findings.note(format!("the anchor {name} is signed by no known key; not counted"));
+            // Where the key that signed it is not in the log either, what introduced it was cut off too.
             } else if !self.contradicted(&format!("the anchor {name}"), &candidate.signed)
                 && vouched.is_empty()
             {
@@ -161,7 +166,7 @@ impl Check<'_> {
             return false;
         }
         if size > entries {
-            let words = format!("TRUNCATED: the log has {entries} entries and {name} says {size}");
+            let words = format!("TRUNCATED: have {entries}, {name} says >={size}");
             self.findings.fault(Place::entry(entries), FaultKind::Truncated, words);
         } else {
             let words = format!("FORK: {name} has another root for the first {size} entries");
@@ -233,7 +238,7 @@ impl Check<'_> {
                 }
                 Err(damage) => {
                     let words = format!(
-                        "the time stamp {name} does not hold: {}; not counted",
+                        "the time stamp {name} {DOES_NOT_HOLD}: {}; not counted",
                         crate::anchors::words_of(damage)
                     );
                     self.findings.note(words);

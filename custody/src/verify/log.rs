@@ -37,6 +37,9 @@ pub struct LogSummary {
     pub torn_bytes: u64,
     /// Fingerprints of the keys that signed its newest checkpoint and may.
     pub signed_by: Vec<String>,
+    /// The newest checkpoint that holds, whole: a signed note.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
     /// Checkpoints verified, the newest included.
     pub checkpoints: u64,
     /// The anchors that count, in words, one for each party.
@@ -60,6 +63,8 @@ pub(super) struct LogCheck {
     pub(super) trusted: bool,
     /// For each party that counts: how many entries it covers, and whether it is a trusted key that cosigned.
     pub(super) anchored: Vec<(u64, bool)>,
+    /// The newest checkpoint that holds, and the keys that signed it and may.
+    pub(super) head: Option<(SignedCheckpoint, Vec<VerifyingKey>)>,
     /// What its entries tell together.
     pub(super) story: Story,
     /// The size at which the verifier saw it before and which it was compared with.
@@ -159,6 +164,7 @@ impl Check<'_> {
             unsigned_entries: whole.saturating_sub(covered),
             torn_bytes: self.files.walk.torn_bytes,
             signed_by: signers.iter().map(VerifyingKey::fingerprint).collect(),
+            checkpoint: head.as_ref().map(|head| head.note.to_text()),
             checkpoints: self.files.kept.len() as u64 + u64::from(self.files.checkpoint.is_some()),
             anchors: parties.iter().map(|fact| fact.words.clone()).collect(),
             anchored,
@@ -181,6 +187,7 @@ impl Check<'_> {
                 .iter()
                 .map(|fact| (fact.covers, fact.kind == AnchorKind::Cosignature))
                 .collect(),
+            head: head.map(|head| (head, signers)),
             story: std::mem::take(&mut self.files.walk.story),
             remembered,
             compared,

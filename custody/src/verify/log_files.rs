@@ -73,7 +73,10 @@ pub(super) fn read(folder: &Path, more: &BTreeSet<u64>, findings: &mut Findings)
     let mut anchors = BTreeMap::new();
     for name in names_in(folder, case_layout::ANCHORS)? {
         let path = format!("{}/{name}", case_layout::ANCHORS);
-        let Some(bytes) = small(folder, &path, MOST_ANCHOR, findings)? else { continue };
+        let Some(bytes) = small(folder, &path, MOST_ANCHOR, findings)? else {
+            unreachable_name(&path, findings);
+            continue;
+        };
         let note = (bytes.len() <= MAX_NOTE).then(|| SignedCheckpoint::parse(&bytes).ok()).flatten();
         let stamp = if note.is_none() { TimeStamp::parse(&bytes).ok() } else { None };
         let pem =
@@ -82,7 +85,10 @@ pub(super) fn read(folder: &Path, more: &BTreeSet<u64>, findings: &mut Findings)
     }
     let mut torn = BTreeMap::new();
     for name in names_in(folder, "")?.into_iter().filter(|name| name.starts_with(case_layout::TORN_PREFIX)) {
-        let Some(bytes) = small(folder, &name, 64 << 20, findings)? else { continue };
+        let Some(bytes) = small(folder, &name, 64 << 20, findings)? else {
+            unreachable_name(&name, findings);
+            continue;
+        };
         torn.insert(name, (bytes.len() as u64, sha256(&bytes)));
     }
     let frontier = frontier(folder, findings)?;
@@ -102,6 +108,13 @@ pub(super) fn read(folder: &Path, more: &BTreeSet<u64>, findings: &mut Findings)
     let walk = walk(BufReader::with_capacity(1 << 20, &log), &wanted)
         .map_err(|source| Error::Read { path, source })?;
     Ok(Some(LogFiles { checkpoint, kept, anchors, torn, frontier, vkey, walk }))
+}
+
+/// A file that is listed and cannot be opened by that name, because its true name had to be escaped.
+fn unreachable_name(path: &str, findings: &mut Findings) {
+    if !findings.names(path) {
+        findings.fault(Place::file(path), FaultKind::Unlisted, "no file of a log is called so");
+    }
 }
 
 fn frontier(folder: &Path, findings: &mut Findings) -> Result<Option<Frontier>> {

@@ -8,12 +8,14 @@ mod aftercare;
 mod anchors;
 mod bundle;
 mod case;
+mod copies;
 mod findings;
 mod handovers;
 mod log;
 mod log_files;
 mod stream;
 pub mod threats;
+mod time_windows;
 mod trust;
 mod verdict;
 
@@ -22,6 +24,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use anchors::{AnchorFact, AnchorKind};
+pub use copies::{Comparison, LogCopy, Side, compare, forks_from_memory};
 pub use findings::{Fault, FaultKind, Place};
 pub use log::LogSummary;
 pub use threats::{ThreatFinding, ThreatState};
@@ -31,6 +34,7 @@ pub use verdict::{Level, Verdict};
 use crate::anchors::Authorities;
 use crate::bundle::Identities;
 use crate::case_layout;
+use crate::checkpoint::SignedCheckpoint;
 use crate::digest::Digest;
 use crate::entry::EntryType;
 use crate::error::Result;
@@ -219,14 +223,20 @@ impl Verification {
         }
     }
 
+    fn logs(&self) -> impl Iterator<Item = &LogSummary> {
+        std::iter::once(&self.log).chain(self.exhibits.iter().map(|exhibit| &exhibit.log))
+    }
+
     /// Remembers the sizes and roots of all logs that were verified; nothing when anything is broken.
     pub fn remember(&self, memory: &mut Memory) {
         if !self.is_intact() {
             return;
         }
-        for log in std::iter::once(&self.log).chain(self.exhibits.iter().map(|exhibit| &exhibit.log)) {
+        for log in self.logs() {
             if let Some(root) = log.root {
-                memory.remember(&log.origin, log.size, root);
+                let note = log.checkpoint.as_ref();
+                let checkpoint = note.and_then(|note| SignedCheckpoint::parse(note.as_bytes()).ok());
+                memory.remember(&log.origin, log.size, root, checkpoint);
             }
         }
     }
@@ -242,6 +252,36 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         case::verify(folder, options)
     } else {
         bundle::verify(folder, options)
+    }
+}
+
+/// Verifies as [`verify`] does, compares with what a memory file remembers, and remembers there what is seen now.
+///
+/// Others may do the same with the same file at the same time: what they see is neither lost nor contradicted. The
+/// file stays as it was when anything is broken.
+///
+/// # Errors
+///
+/// [`crate::Error::Damaged`] when the memory file is none, before anything is verified; [`crate::Error::Write`], and
+/// those of [`verify`].
+pub fn verify_remembering(folder: &Path, options: &Options, memory: &Path) -> Result<Verification> {
+    let mut options = Options { memory: Memory::load(memory)?, ..options.clone() };
+    loop {
+        let done = verify(folder, &options)?;
+        let _lock = Memory::lock(memory)?;
+        let now = Memory::load(memory)?;
+        // Somebody else saw one of these logs meanwhile, so it must be compared with that too.
+        let moved = |log: &LogSummary| now.of(&log.origin) != options.memory.of(&log.origin);
+        if done.is_intact() && done.logs().any(moved) {
+            options.memory = now;
+            continue;
+        }
+        let mut after = now.clone();
+        done.remember(&mut after);
+        if after != now {
+            after.save(memory)?;
+        }
+        return Ok(done);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::bundle::{
 };
 use crate::digest::{Digest, Hasher, sha256_portable};
 use crate::error::Result;
-use crate::merkle;
+use crate::merkle::{self, Frontier};
 
 /// Bytes of chunks that are decoded together; three such batches are held at a time.
 const BATCH: u64 = 32 << 20;
@@ -45,7 +45,7 @@ pub(super) fn verify(
         listed(&**store, file, hashes, findings);
     }
     if let Some(file) = &stream.catalog {
-        catalog(store, file, stream.size, findings);
+        catalog(store, file, stream, findings);
     }
     if let Some(extents) = &extents {
         let mut states = StateBytes::default();
@@ -161,14 +161,20 @@ fn table_fault(path: &str, error: &BundleError, findings: &mut Findings) {
     findings.fault(place, FaultKind::Table, words);
 }
 
-fn catalog(store: &Arc<dyn BundleStore>, file: &StoredFile, stream_size: u64, findings: &mut Findings) {
-    for entry in CatalogReader::new(Arc::clone(store), file, stream_size) {
+fn catalog(store: &Arc<dyn BundleStore>, file: &StoredFile, stream: &Stream, findings: &mut Findings) {
+    let mut tree = Frontier::new();
+    let mut reader = CatalogReader::new(Arc::clone(store), file, stream.size);
+    while let Some(entry) = reader.next() {
         match entry {
-            Ok(_) => {}
+            Ok(_) => tree.push(reader.line()),
             // Already found by its hash.
             Err(BundleError::Altered { .. } | BundleError::Read { .. }) if findings.names(&file.path) => {}
             Err(error) => table_fault(&file.path, &error, findings),
         }
+    }
+    if stream.catalog_root.is_some_and(|root| root != tree.root()) && !findings.names(&file.path) {
+        let words = format!("its lines give the root {}, and the manifest says another", tree.root());
+        findings.fault(Place::file(&file.path), FaultKind::Table, words);
     }
 }
 

@@ -4,15 +4,18 @@
 //! [`ThreatState::NotProved`], with what would show it. Every fault belongs to one threat, so a verification that is
 //! broken has at least one [`ThreatState::Found`].
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
+use super::anchors::{AnchorFact, AnchorKind, DOES_NOT_HOLD};
 use super::findings::{Fault, FaultKind};
 use super::log::LogCheck;
+use super::time_windows::Windows;
 use super::{Kind, Level, Options, Verification};
 use crate::case_layout;
-use crate::clock::rfc3339;
 use crate::entry::{Entry, EntryType};
-use crate::log_story::{Story, Unfinished};
+use crate::log_story::Unfinished;
 
 /// How things stand with a threat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -195,7 +198,8 @@ impl Seen<'_> {
                 let lines = self.lines();
                 (ThreatState::Held, format!("{lines} lines, each in the one canonical spelling"))
             }
-            "T14" | "T15" => (ThreatState::NotApplicable, "there is no time-stamp token".to_owned()),
+            "T14" => self.ageing(),
+            "T15" => self.authority(),
             "T16" => self.decay(),
             "T17" => (
                 ThreatState::NotApplicable,
@@ -265,8 +269,52 @@ impl Seen<'_> {
     }
 
     /// ` at T` for the anchor of this size, where its time is known.
-    fn at(&self, _size: u64) -> String {
-        String::new()
+    fn at(&self, size: u64) -> String {
+        let times =
+            self.counting().filter(|fact| fact.covers == size).filter_map(|fact| fact.time.as_deref());
+        times.min().map(|time| format!(" at {time}")).unwrap_or_default()
+    }
+
+    /// The anchors that the presenter does not control.
+    fn counting(&self) -> impl Iterator<Item = &AnchorFact> {
+        self.log.summary.anchored.iter().filter(|fact| fact.independent)
+    }
+
+    fn stamps(&self) -> impl Iterator<Item = &AnchorFact> {
+        self.log.summary.anchored.iter().filter(|fact| fact.kind == AnchorKind::TimeStamp)
+    }
+
+    fn ageing(&self) -> Said {
+        let all = self.stamps().count();
+        if all == 0 {
+            return (ThreatState::NotApplicable, "there is no time-stamp token".to_owned());
+        }
+        let Some(first) = self.stamps().find(|fact| fact.independent) else {
+            let words = format!("{all} tokens, none of them checked to the root of its authority (--trust)");
+            return (ThreatState::NotProved, words);
+        };
+        let checked = self.stamps().filter(|fact| fact.independent).count();
+        let words = format!("valid at genTime, {checked} of {all} tokens; {}", first.words);
+        (if checked == all { ThreatState::Held } else { ThreatState::NotProved }, words)
+    }
+
+    fn authority(&self) -> Said {
+        let broken = |note: &&String| note.starts_with("the time stamp ") && note.contains(DOES_NOT_HOLD);
+        let broken: Vec<&String> = self.done.notes.iter().filter(broken).collect();
+        if let Some(first) = broken.first() {
+            return (ThreatState::Found, format!("{first}{}", and_more(broken.len() as u64)));
+        }
+        match (self.stamps().count(), self.stamps().filter(|fact| fact.independent).count()) {
+            (0, _) => (ThreatState::NotApplicable, "there is no time-stamp token".to_owned()),
+            (all, checked) if all == checked => (
+                ThreatState::Held,
+                format!("{all} tokens, each bound to its own authority and the window of its certificate"),
+            ),
+            (all, checked) => (
+                ThreatState::NotProved,
+                format!("{checked} of {all} tokens are bound to an authority whose root you trust (--trust)"),
+            ),
+        }
     }
 
     fn genesis(&self) -> Said {
@@ -320,10 +368,7 @@ impl Seen<'_> {
             self.log.summary.checkpoints
         );
         match self.last_anchor() {
-            None => (
-                ThreatState::NotProved,
-                format!("no earlier anchor: whoever had the key could have signed it all anew; {windows}"),
-            ),
+            None => (ThreatState::NotProved, format!("re-signed at any time: no earlier anchor; {windows}")),
             Some(anchor) if anchor < self.size() => (
                 ThreatState::NotProved,
                 format!(
@@ -331,7 +376,10 @@ impl Seen<'_> {
                     self.size().saturating_sub(1)
                 ),
             ),
-            Some(anchor) => (ThreatState::Held, format!("an anchor fixes all {anchor} entries; {windows}")),
+            Some(anchor) => (
+                ThreatState::Held,
+                format!("an anchor fixes all {anchor} entries{}; {windows}", self.at(anchor)),
+            ),
         }
     }
 
@@ -346,19 +394,23 @@ impl Seen<'_> {
             );
             return (ThreatState::Found, words);
         }
-        let claims = match (story.times.first(), story.times.last()) {
-            (Some(first), Some(last)) if *first != Story::NO_TIME && *last != Story::NO_TIME => {
-                format!("host claims {} to {}", second(*first), second(*last))
-            }
-            _ => "the host claims no time that can be read".to_owned(),
+        let windows =
+            Windows::of(self.counting(), self.log.entries_of(&EntryType::ANCHOR_MADE), &story.times);
+        let state = match (windows.worst, windows.narrow == windows.entries && windows.entries > 0) {
+            (Some(_), _) => ThreatState::Found,
+            (None, true) => ThreatState::Held,
+            (None, false) => ThreatState::NotProved,
         };
-        (ThreatState::NotProved, format!("time window open on both sides; {claims}; no anchor has a time"))
+        (state, windows.words(&story.times))
     }
 
     fn replaced(&self) -> Said {
         let verdict = self.done.verdict;
         if verdict.anchors > 0 {
-            return (ThreatState::Held, format!("{} vouch for it", independent(verdict.anchors)));
+            let names: BTreeSet<&str> = self.counting().map(|fact| fact.who.as_str()).collect();
+            let names: Vec<&str> = names.into_iter().take(4).collect();
+            let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+            return (ThreatState::Held, format!("{}{names}", independent(verdict.anchors)));
         }
         let mut words = "0 anchors independent of presenter: internal consistency only".to_owned();
         if self.log.trusted {
@@ -542,12 +594,6 @@ fn and_more(count: u64) -> String {
         1 => ", and 1 more".to_owned(),
         more => format!(", and {more} more"),
     }
-}
-
-/// A time to the second, as the wall clock of the log writes it.
-fn second(wall_ns: i64) -> String {
-    let text = rfc3339(wall_ns);
-    text.split_once('.').map_or_else(|| text.clone(), |(whole, _)| format!("{whole}Z"))
 }
 
 /// A length of time in its largest fitting unit.

@@ -1,8 +1,11 @@
 //! What the person who verifies brings along: trusted keys, anchors kept elsewhere, remembered sizes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
 use std::path::Path;
 
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::anchors::{Authorities, CosignRequest, Cosignature, Receipt, TimeStamp};
@@ -13,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::keys::VerifyingKey;
 use crate::ssh::SshPublicKey;
 use crate::strict_json;
+
+/// A memory file of a hundred thousand logs has 64 MB.
+const MOST_MEMORY: u64 = 256 << 20;
 
 /// A key that the verifier trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,8 +174,13 @@ impl OutsideAnchors {
             }
             return;
         }
-        let text = String::from_utf8_lossy(bytes);
-        if text.contains("-----BEGIN CERTIFICATE-----") {
+        let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+        // What a telephone read from a receipt's code, and kept without its last line feed.
+        if text.len() <= MAX_NOTE
+            && let Ok(signed) = SignedCheckpoint::parse(format!("{}\n", text.trim_end()).as_bytes())
+        {
+            self.notes.push((name, signed));
+        } else if text.contains("-----BEGIN CERTIFICATE-----") {
             match self.authorities.add_pem(&text) {
                 Ok(_) => self.helpers.push_str(&text),
                 Err(error) => self.unread.push((name, error.to_string())),
@@ -209,12 +220,44 @@ fn list(folder: &Path, deeper: u8, files: &mut Vec<std::path::PathBuf>) -> Resul
 pub struct Memory(BTreeMap<String, Remembered>);
 
 /// What is remembered of one log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
+    /// The whole checkpoint, so that a second history signed by the same key can be proved.
+    pub checkpoint: Option<SignedCheckpoint>,
     /// The root at that size.
     pub root: Digest,
     /// How many entries it had.
     pub size: u64,
+}
+
+/// How one log is spelled in a memory file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spelled {
+    /// The signed note, escaped; files of earlier versions have none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    checkpoint: Option<String>,
+    root: Digest,
+    size: u64,
+}
+
+impl Spelled {
+    fn read(self, origin: &str) -> Result<Remembered> {
+        let Self { checkpoint, root, size } = self;
+        let checkpoint = checkpoint
+            .map(|text| SignedCheckpoint::parse(&strict_json::unescape_text(&text)?))
+            .transpose()?;
+        if checkpoint.as_ref().is_some_and(|signed| {
+            let said = &signed.checkpoint;
+            said.origin != origin || said.size != size || said.root != root
+        }) {
+            return Err(Error::malformed(
+                "memory file",
+                format!("the checkpoint of {origin} is not of its root"),
+            ));
+        }
+        Ok(Remembered { checkpoint, root, size })
+    }
 }
 
 impl Memory {
@@ -222,32 +265,60 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// [`Error::Read`], [`Error::StrictJson`] or [`Error::Malformed`].
+    /// [`Error::Read`], [`Error::Damaged`] when it is there and is no memory file: it is never written over.
     pub fn load(path: &Path) -> Result<Self> {
-        let Some(bytes) = read_small(path, 64 << 20)? else { return Ok(Self::default()) };
+        let Some(bytes) = read_small(path, MOST_MEMORY)? else { return Ok(Self::default()) };
+        Self::parse(&bytes).map_err(|error| Error::Damaged { path: path.to_owned(), why: error.to_string() })
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self> {
         let line =
             bytes.strip_suffix(b"\n").ok_or_else(|| Error::malformed("memory file", "no final line feed"))?;
-        let known = serde_json::from_value(strict_json::parse(line)?)
+        let known: BTreeMap<String, Spelled> = serde_json::from_value(strict_json::parse(line)?)
             .map_err(|error| Error::malformed("memory file", error.to_string()))?;
-        Ok(Self(known))
+        let known = known.into_iter().map(|(origin, seen)| {
+            let seen = seen.read(&origin)?;
+            Ok((origin, seen))
+        });
+        Ok(Self(known.collect::<Result<_>>()?))
     }
 
     /// Replaces a memory file: one line of strict JSON.
+    ///
+    /// Two programs that do this at once lose what one of them saw; [`super::verify_remembering`] does not.
     ///
     /// # Errors
     ///
     /// [`Error::Write`].
     pub fn save(&self, path: &Path) -> Result<()> {
+        let spelled: BTreeMap<&String, Spelled> = self
+            .0
+            .iter()
+            .map(|(origin, seen)| {
+                let note = seen.checkpoint.as_ref().map(|signed| signed.note.to_text());
+                let checkpoint = note.map(|note| strict_json::escape_text(note.as_bytes()));
+                (origin, Spelled { checkpoint, root: seen.root, size: seen.size })
+            })
+            .collect();
         let value =
-            serde_json::to_value(&self.0).map_err(|error| Error::malformed("memory", error.to_string()))?;
+            serde_json::to_value(&spelled).map_err(|error| Error::malformed("memory", error.to_string()))?;
         let line = strict_json::to_line(&value)? + "\n";
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
         replace(path, Path::new(&temporary), line.as_bytes())?;
-        match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => sync_folder(folder),
-            _ => Ok(()),
-        }
+        sync_folder(folder_of(path))
+    }
+
+    /// Holds all others off who remember in this file, until the result is dropped.
+    pub(super) fn lock(path: &Path) -> Result<File> {
+        // The file itself is replaced at each save, so the lock is on one beside it that stays.
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".lock");
+        let fault = |source| Error::Write { path: beside.clone().into(), source };
+        let lock = File::options().create(true).append(true).open(&beside).map_err(fault)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
+            .map_err(|error| fault(error.into()))?;
+        Ok(lock)
     }
 
     /// Every size that is remembered.
@@ -256,22 +327,35 @@ impl Memory {
     }
 
     /// What is remembered of a log.
-    pub fn of(&self, origin: &str) -> Option<Remembered> {
-        self.0.get(origin).copied()
+    pub fn of(&self, origin: &str) -> Option<&Remembered> {
+        self.0.get(origin)
     }
 
-    /// Remembers a log, unless a larger size of it is remembered.
-    pub fn remember(&mut self, origin: &str, size: u64, root: Digest) {
-        let known = self.0.entry(origin.to_owned()).or_insert(Remembered { root, size });
-        if known.size < size {
-            *known = Remembered { root, size };
+    /// Remembers a log, unless as large a size of it is remembered with its checkpoint.
+    pub fn remember(&mut self, origin: &str, size: u64, root: Digest, checkpoint: Option<SignedCheckpoint>) {
+        let seen = Remembered { checkpoint, root, size };
+        match self.0.entry(origin.to_owned()) {
+            Entry::Vacant(free) => drop(free.insert(seen)),
+            Entry::Occupied(mut known) => {
+                let before = known.get();
+                let adds_checkpoint =
+                    before.size == size && before.root == root && before.checkpoint.is_none();
+                if before.size < size || adds_checkpoint {
+                    known.insert(seen);
+                }
+            }
         }
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::Checkpoint;
     use crate::keys::SigningKey;
 
     #[test]
@@ -294,11 +378,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("seen.json");
         let mut memory = Memory::load(&path).unwrap();
-        memory.remember("exhibit/0", 7, Digest([7; 32]));
-        memory.remember("exhibit/0", 5, Digest([5; 32]));
+        memory.remember("exhibit/0", 7, Digest([7; 32]), None);
+        memory.remember("exhibit/0", 5, Digest([5; 32]), None);
         memory.save(&path).unwrap();
         assert_eq!(Memory::load(&path).unwrap(), memory);
         assert_eq!(memory.of("exhibit/0").unwrap().size, 7);
         assert_eq!(memory.of("exhibit/1"), None);
+    }
+
+    #[test]
+    fn a_memory_file_keeps_whole_checkpoints_and_refuses_one_that_does_not_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seen.json");
+        let key = SigningKey::from_seed(&[3; 32]);
+        let said = Checkpoint { origin: "exhibit/0".to_owned(), size: 7, root: Digest([7; 32]) };
+        let signed = SignedCheckpoint::sign(said, &key).unwrap();
+        let mut memory = Memory::default();
+        memory.remember("exhibit/0", 7, Digest([7; 32]), None);
+        memory.remember("exhibit/0", 7, Digest([7; 32]), Some(signed.clone()));
+        memory.save(&path).unwrap();
+        assert_eq!(Memory::load(&path).unwrap().of("exhibit/0").unwrap().checkpoint, Some(signed));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let zeros = "0".repeat(64);
+        for damaged in [
+            text.replace("\"size\":7", "\"size\":8"),
+            text.replace(&Digest([7; 32]).to_string(), &zeros),
+            text.replace("exhibit/0\":", "exhibit/1\":"),
+            text.trim_end().to_owned(),
+            String::new(),
+            "{}".to_owned(),
+        ] {
+            std::fs::write(&path, &damaged).unwrap();
+            assert!(matches!(Memory::load(&path), Err(Error::Damaged { .. })), "{damaged}");
+        }
     }
 }

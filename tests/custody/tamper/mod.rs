@@ -2,13 +2,15 @@
 //!
 //! `cargo test` runs a sample. The whole corpus, with the table of what was tried, found and noted:
 //! `EXHIBIT_TAMPER=all cargo test --release -p exhibit-custody --test custody tamper -- --nocapture`.
-//! One class, or one variant of it: `EXHIBIT_TAMPER='an entry edited'`, `EXHIBIT_TAMPER='an entry edited:17'`.
+//! So many of each class: `EXHIBIT_TAMPER=40`. One class, or one variant of it: `EXHIBIT_TAMPER='an entry edited'`, `EXHIBIT_TAMPER='an entry edited:17'`.
 
 mod attack;
 mod cuts;
+mod files;
 mod forged_log;
 mod lines;
 mod made_case;
+mod spelling;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +28,7 @@ const SAMPLE: u32 = 3;
 const LONGEST: Duration = Duration::from_secs(20);
 
 fn classes() -> Vec<&'static Class> {
-    [lines::CLASSES, cuts::CLASSES].into_iter().flatten().collect()
+    [lines::CLASSES, cuts::CLASSES, files::CLASSES, spelling::CLASSES].into_iter().flatten().collect()
 }
 
 #[derive(Debug, Default, Clone)]
@@ -50,14 +52,16 @@ fn every_kind_of_tampering_is_found_or_named_as_what_cannot_be() {
         Some((name, seed)) if seed.parse::<u32>().is_ok() => (name.to_owned(), seed.parse::<u32>().ok()),
         _ => (wanted.clone(), None),
     };
-    let whole = !wanted.is_empty();
-    let classes: Vec<&Class> =
-        classes().into_iter().filter(|class| !whole || only == "all" || class.name == only).collect();
+    let most: u32 = match only.as_str() {
+        "" => SAMPLE,
+        number => number.parse().unwrap_or(u32::MAX),
+    };
+    let all = ["", "all"].contains(&only.as_str()) || most < u32::MAX;
+    let classes: Vec<&Class> = classes().into_iter().filter(|class| all || class.name == only).collect();
     assert!(!classes.is_empty(), "no class is called {only:?}");
     let mut jobs: Vec<(usize, u32)> = Vec::new();
     for (at, class) in classes.iter().enumerate() {
-        let tries = if whole { class.tries } else { class.tries.min(SAMPLE) };
-        jobs.extend((0..tries).filter(|nth| seed.is_none_or(|seed| seed == *nth)).map(|nth| (at, nth)));
+        jobs.extend((0..class.tries.min(most)).filter(|nth| seed.is_none_or(|seed| seed == *nth)).map(|nth| (at, nth)));
     }
     let made = MadeCase::new();
     for view in [View::Bare, View::Trusting, View::Outside, View::Remembering, View::Witnessed] {
@@ -65,7 +69,7 @@ fn every_kind_of_tampering_is_found_or_named_as_what_cannot_be() {
         assert!(clean.is_intact(), "{view:?}: {}", faults(&clean));
     }
     let tallies = run(&made, &classes, &jobs);
-    if whole {
+    if !wanted.is_empty() {
         print_table(&classes, &tallies);
     }
     let missed: Vec<String> = tallies.into_iter().flat_map(|tally| tally.missed).collect();
@@ -110,7 +114,8 @@ fn try_one(made: &MadeCase, class: &Class, nth: u32) -> (Expected, Option<String
         let mut attack = Attack { made, case: case.clone(), random, did: String::new() };
         let act = || (class.act)(&mut attack);
         let Ok(expected) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)) else {
-            panic!("{}:{nth} could not be carried out ({})", class.name, attack.did);
+            let why = format!("{} {}:{nth} could not be carried out", class.threat, class.name);
+            return (Expected::Nothing, Some(why));
         };
         if matches!(expected, Expected::Nothing) {
             continue;
@@ -138,7 +143,7 @@ fn try_one(made: &MadeCase, class: &Class, nth: u32) -> (Expected, Option<String
             .map(|why| format!("{} {}:{nth} ({:?}; {did})\n  {why}", class.threat, class.name, class.view));
         return (expected, missed);
     }
-    panic!("no seed of {} changes anything", class.name);
+    (Expected::Nothing, Some(format!("{} {}:{nth}: no seed changes anything", class.threat, class.name)))
 }
 
 /// What was tried and what came of it, and what cannot be found.

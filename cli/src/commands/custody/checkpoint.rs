@@ -47,6 +47,14 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         (Some(size), _) => CosignRequest::of(&log, &signed, size)?.to_text().into_bytes(),
         (None, Some("txt")) => receipt.to_text()?.into_bytes(),
         (None, Some("png")) => receipt.to_png()?,
+        #[cfg(feature = "pdf")]
+        (None, Some("pdf")) => receipt.to_pdf(last_time(&contents, &signed))?,
+        #[cfg(not(feature = "pdf"))]
+        (None, Some("pdf")) => {
+            return Err(
+                Failure::usage("this build of exhibit writes no PDF").hint("write .txt or .png instead")
+            );
+        }
         (None, _) => signed.note.to_text().into_bytes(),
     };
     let words = receipt.words().join(" ");
@@ -85,11 +93,15 @@ fn about(target: &Target, contents: &LogContents, signed: &SignedCheckpoint) -> 
     if let Target::Bundle { folder, .. } = target {
         add("exhibit", &folder.file_name().unwrap_or_default().to_string_lossy());
     }
-    let last = contents.entries.iter().rev().find(|entry| entry.seq < signed.checkpoint.size);
-    if let Some(entry) = last {
-        add("as of", entry.time.wall.get(..19).unwrap_or(&entry.time.wall).replace('T', " ").as_str());
-    }
+    let time = last_time(contents, signed);
+    add("as of", &format!("{} UTC, by the host's clock", time.get(..19).unwrap_or(time).replace('T', " ")));
     about
+}
+
+/// When the last entry was written that the checkpoint covers.
+fn last_time<'a>(contents: &'a LogContents, signed: &SignedCheckpoint) -> &'a str {
+    let last = contents.entries.iter().rev().find(|entry| entry.seq < signed.checkpoint.size);
+    last.map_or("", |entry| entry.time.wall.as_str())
 }
 
 /// Writes a file that is not there yet.

@@ -204,8 +204,7 @@ fn tell(
     for place in places.iter_mut().filter(|place| place.impact.is_touched()) {
         if !place.may_tell {
             place.told =
-                "no notice was written: it lies outside a case and may be a copy; name it to write one"
-                    .to_owned();
+                "no notice: it lies outside a case and may be a copy; name it to write one".to_owned();
             continue;
         }
         let notice = NewNotice { text, reference, fault, impact: &place.impact };

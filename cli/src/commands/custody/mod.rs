@@ -4,6 +4,7 @@ mod access;
 mod anchor;
 mod checkpoint;
 mod close;
+pub(crate) mod compare;
 mod copy;
 mod correct;
 mod cosign;
@@ -26,6 +27,7 @@ use custody::aftercare::Day;
 use custody::bundle::Bundle;
 use custody::{Appended, Case, CustodyLog, NewEntry, case_layout};
 use serde_json::json;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Read a custody log, or append to it
@@ -43,6 +45,7 @@ enum Act {
     Anchor(anchor::Args),
     Checkpoint(checkpoint::Args),
     Cosign(cosign::Args),
+    Compare(compare::Args),
     Log(log::Args),
     Note(note::Args),
     Retain(retain::Args),
@@ -65,6 +68,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Act::Anchor(args) => anchor::run(args, session),
         Act::Checkpoint(args) => checkpoint::run(args, session),
         Act::Cosign(args) => cosign::run(args, session),
+        Act::Compare(args) => compare::run(args, session),
         Act::Log(args) => log::run(args, session),
         Act::Note(args) => note::run(args, session),
         Act::Retain(args) => retain::run(args, session),
@@ -189,4 +193,36 @@ fn say_appended(appended: &Appended, session: &Session) -> Result<(), Failure> {
     }
     session.ui.say(&format!("entry {} is written and signed", appended.seq));
     Ok(())
+}
+
+/// Writes a proof to a file that is not there yet.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let file = std::fs::File::options().write(true).create_new(true).open(path);
+    file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all())).map_err(|error| {
+        Failure::new(format!("failed to write {path:?}: {error}"))
+            .hint("name a new file in a folder that is there; nothing is ever written over")
+    })
+}
+
+/// Reads a proof, which is never large.
+fn read_proof(path: &Path) -> Result<Vec<u8>, Failure> {
+    const MOST: u64 = 512 << 20;
+    let fault = |why: String| Failure::new(format!("failed to read {path:?}: {why}"));
+    let file = std::fs::File::open(path).map_err(|error| fault(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(MOST + 1).read_to_end(&mut bytes).map_err(|error| fault(error.to_string()))?;
+    if bytes.len() as u64 > MOST {
+        return Err(fault(format!("larger than {MOST} bytes, so it is no proof")));
+    }
+    Ok(bytes)
+}
+
+/// Says that a proof proves nothing, and why.
+fn say_not_proved(error: &custody::Error, session: &Session) -> Result<Outcome, Failure> {
+    if session.ui.is_json() {
+        session.ui.document(&json!({"proved": false, "why": error.to_string()}))?;
+    } else {
+        session.ui.data(&crate::ui::printable(&format!("NOT PROVED  {error}"), false))?;
+    }
+    Ok(Outcome::NotVerified)
 }

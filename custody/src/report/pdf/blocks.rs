@@ -1,6 +1,6 @@
 //! Blocks laid out on pages, one kind each.
 
-use super::fonts::Face;
+use super::fonts::{Face, Fonts};
 use super::page::{BOTTOM, Book, LEFT, MEASURE, Mark, RIGHT, TOP};
 use super::text::{AMBER, BLACK, BLUE, GREEN, GREY, Ink, Line, PALE, RED, Setting, TINT, lines};
 use super::{picture, table};
@@ -33,7 +33,8 @@ pub(super) fn title(book: &mut Book<'_>, document: &Document) {
 
 /// A part with its heading; `numbered` is off for a document of one part.
 pub(super) fn part(book: &mut Book<'_>, part: &Part, numbered: bool) {
-    let first = part.blocks.first().map_or(0.0, least);
+    let fonts = book.fonts;
+    let first = part.blocks.first().map_or(0.0, |first| least(fonts, first));
     book.gap(18.0);
     // A part begins low on a page only if it has something to say there.
     let low = if numbered { (BOTTOM - TOP) * 0.28 } else { 0.0 };
@@ -52,18 +53,18 @@ pub(super) fn part(book: &mut Book<'_>, part: &Part, numbered: bool) {
         book.y += 4.0;
         let mut blocks = part.blocks.iter().peekable();
         while let Some(each) = blocks.next() {
-            let follows = blocks.peek().map_or(0.0, |next| least(next));
+            let follows = blocks.peek().map_or(0.0, |next| least(fonts, next));
             block(book, each, follows);
         }
     });
 }
 
 /// Room that a block needs to begin on a page.
-fn least(block: &Block) -> f32 {
+fn least(fonts: &Fonts, block: &Block) -> f32 {
     match block {
         Block::Heading(_) => 60.0,
         Block::Text(_) | Block::List(_) | Block::Facts(_) => 30.0,
-        Block::Table(_) => 62.0,
+        Block::Table(rows) => table::least(fonts, rows).min((BOTTOM - TOP) / 2.0),
         Block::Verdict { .. } | Block::Device(_) => 90.0,
         Block::Check { .. } => 62.0,
         Block::Holders(picture) => (60.0 + 20.0 * picture.rows.len() as f32).min(300.0),
@@ -220,7 +221,16 @@ fn check(book: &mut Book<'_>, title: &str, command: &str, expect: &str) {
     book.need(if whole < (BOTTOM - TOP) * 0.4 { whole.max(least) } else { least });
     text(book, Mark::Paragraph, &[Span::plain(title)], &LABEL, LEFT);
     book.y += 2.0;
+    let told = book.bent;
     boxed(book, command, &COMMAND, Some(TINT));
+    if book.bent && !told {
+        small(
+            book,
+            "A bent mark in the margin: the line belongs to the one above it, which was too long for the page.",
+            LEFT,
+            MEASURE,
+        );
+    }
     if expect.is_empty() {
         small(book, "It prints nothing.", LEFT, MEASURE);
     } else {
@@ -253,6 +263,13 @@ fn boxed(book: &mut Book<'_>, content: &str, setting: &Setting, ground: Option<I
         }
         book.y += pad;
         for line in rest {
+            if line.goes_on {
+                // In the margin and drawn, so that nobody takes it for a part of the command.
+                let middle = book.y + setting.leading * 0.55;
+                book.fill([LEFT - 9.0, middle - 5.0, 0.7, 5.0], BLUE);
+                book.fill([LEFT - 9.0, middle, 5.0, 0.7], BLUE);
+                book.bent = true;
+            }
             book.line_at(x, book.y, line, setting);
             book.y += setting.leading;
         }
@@ -272,5 +289,5 @@ fn blank(book: &mut Book<'_>, label: &str) {
     book.rule(LEFT, book.y, MEASURE * 0.72, GREY);
     book.y += 1.5;
     book.marked(Mark::Paragraph, |book| book.flow(LEFT, words, &SMALL));
-    book.gap(3.0);
+    book.gap(6.0);
 }

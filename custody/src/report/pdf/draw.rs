@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 
 use krilla::annotation::{Annotation, LinkAnnotation, Target};
 use krilla::color::rgb;
-use krilla::destination::XyzDestination;
+use krilla::destination::{NamedDestination, XyzDestination};
 use krilla::geom::{PathBuilder, Point, Rect};
 use krilla::num::NormalizedF32;
 use krilla::page::PageSettings;
@@ -61,7 +61,10 @@ pub(super) fn pages(
 
 fn annotation(link: &Link, parts: &[Place]) -> Option<Annotation> {
     let [x, y, width, height] = link.area;
-    let target = Target::Destination(destination(parts.get(link.part)?).into());
+    // Named, so that others can point to a part, as `report.pdf#part-3`.
+    let named_place =
+        NamedDestination::new(format!("part-{}", link.part + 1), destination(parts.get(link.part)?));
+    let target = Target::Destination(named_place.into());
     let area = Rect::from_xywh(x, y, width, height)?;
     Some(Annotation::new_link(LinkAnnotation::new(area, target), Some(named(&link.words, LONGEST))))
 }
@@ -256,7 +259,7 @@ impl Pen<'_> {
             "" => String::new(),
             exhibits => format!(" · exhibits {exhibits}"),
         };
-        let first = cut_to(self.fonts, &format!("Case {}{exhibits} ", foot.case), &FOOT, MEASURE - 90.0);
+        let first = cut_to(self.fonts, &format!("Case: {}{exhibits} ", foot.case), &FOOT, MEASURE - 90.0);
         let second = format!("Report {} · checkpoint {}", foot.report_id, foot.checkpoint);
         let second = cut_to(self.fonts, &second, &FOOT, MEASURE);
         let right = RIGHT - number.width;

@@ -93,11 +93,13 @@ pub(super) struct Book<'f> {
     pub(super) y: f32,
     /// Where each part begins.
     pub(super) parts: Vec<Place>,
+    /// A line of a command was broken, and so there is a mark to explain.
+    pub(super) bent: bool,
 }
 
 impl<'f> Book<'f> {
     pub(super) fn new(fonts: &'f Fonts) -> Self {
-        Self { fonts, pages: vec![Vec::new()], y: TOP, parts: Vec::new() }
+        Self { fonts, pages: vec![Vec::new()], y: TOP, parts: Vec::new(), bent: false }
     }
 
     /// Where the cursor is.

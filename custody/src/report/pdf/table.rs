@@ -41,20 +41,11 @@ pub(super) fn table(book: &mut Book<'_>, table: &Table) {
     if table.columns.is_empty() {
         return;
     }
-    let widths = widths(book.fonts, table);
-    let mut places = Vec::with_capacity(widths.len());
-    let mut x = LEFT;
-    for width in widths {
-        places.push((x, width));
-        x += width;
-    }
     let fonts = book.fonts;
+    let places = places(fonts, table);
+    book.need(least(fonts, table).min(BOTTOM - TOP));
     let caption = lines(fonts, &[Span::plain(table.caption.clone())], &CAPTION, MEASURE);
     let caption = if table.caption.is_empty() { Vec::new() } else { caption };
-    let first = table.rows.first().map_or(0.0, |row| height(&cells(fonts, &table.columns, &places, row)));
-    let head = height(&heads(fonts, &table.columns, &places));
-    let above = caption.len() as f32 * CAPTION.leading + head;
-    book.need((above + first + 2.0 * PAD_Y).min(BOTTOM - TOP));
     book.marked(Mark::Table(table.caption.clone()), |book| {
         if !caption.is_empty() {
             book.marked(Mark::Caption, |book| book.flow(LEFT, caption, &CAPTION));
@@ -72,6 +63,25 @@ pub(super) fn table(book: &mut Book<'_>, table: &Table) {
         }
         book.close();
     });
+}
+
+/// Room that a table needs to begin: its caption, its head, its first row.
+pub(super) fn least(fonts: &Fonts, table: &Table) -> f32 {
+    let places = places(fonts, table);
+    let caption = lines(fonts, &[Span::plain(table.caption.clone())], &CAPTION, MEASURE).len();
+    let first = table.rows.first().map_or(0.0, |row| height(&cells(fonts, &table.columns, &places, row)));
+    caption as f32 * CAPTION.leading + height(&heads(fonts, &table.columns, &places)) + first + 2.0 * PAD_Y
+}
+
+/// Left edge and width of each column.
+fn places(fonts: &Fonts, table: &Table) -> Vec<(f32, f32)> {
+    let mut x = LEFT;
+    let place = |width| {
+        let place = (x, width);
+        x += width;
+        place
+    };
+    widths(fonts, table).into_iter().map(place).collect()
 }
 
 /// Facts: what it is, the fact, the entries that say it.
@@ -284,11 +294,12 @@ fn share_out(needs: &mut [Need]) {
             need.width = (need.width + rest * need.weight / weight).min(need.most);
         }
     }
-    // What is less than eight digits is of no use to a hash; others have more use for it.
+    // A hash is broken into halves, quarters or eighths; what is left over is of more use to other columns.
     if needs.iter().any(|need| need.step == 0.0) {
         for need in needs.iter_mut().filter(|need| need.step > 0.0 && need.width < need.most) {
             let inner = need.width - 2.0 * PAD_X - 0.5;
-            need.width -= if inner > need.step { inner % need.step } else { 0.0 };
+            let steps = [8.0, 4.0, 2.0, 1.0].into_iter().find(|steps| steps * need.step <= inner + 0.01);
+            need.width = steps.map_or(need.width, |steps| steps * need.step + 2.0 * PAD_X + 0.6);
         }
     }
     let rest = (MEASURE - needs.iter().map(|need| need.width).sum::<f32>()).max(0.0);

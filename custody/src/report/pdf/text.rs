@@ -77,6 +77,8 @@ pub(super) struct Line {
     pub(super) runs: Vec<Run>,
     /// Without a space at its end.
     pub(super) width: f32,
+    /// It goes on with what did not fit on the line before.
+    pub(super) goes_on: bool,
 }
 
 impl Line {
@@ -116,6 +118,7 @@ pub(super) fn lines(fonts: &Fonts, spans: &[Span], setting: &Setting, width: f32
             Atom::LineEnd => {
                 composer.space = None;
                 composer.end_line();
+                composer.line.goes_on = false;
                 composer.hard = true;
             }
         }
@@ -155,9 +158,10 @@ fn atoms(fonts: &Fonts, spans: &[Span], setting: &Setting) -> Vec<Atom> {
     let mut word: Vec<Piece> = Vec::new();
     for span in spans {
         let look = setting.of(span.style);
-        // A citation such as `[case 7]` stays in one piece.
-        let whole = setting.whole || (span.style == Style::Soft && span.text.trim().len() < 32);
-        let mut inside = false;
+        // A citation such as `[case 7]` stays in one piece, and so does `NO RECORD`.
+        let short = span.text.trim().len() < 32;
+        let whole = setting.whole || (matches!(span.style, Style::Soft | Style::NoRecord) && short);
+        let mut inside = span.style == Style::NoRecord;
         for character in span.text.chars() {
             inside |= character == '[';
             let blank = matches!(character, ' ' | '\t' | '\u{a0}');
@@ -266,7 +270,7 @@ impl Composer<'_> {
         }
     }
 
-    /// How many of the characters go on this line: hashes in groups of eight, paths after a sign that parts them.
+    /// How many of the characters go on this line: hashes in groups of 32, 16 or 8, paths after a sign that parts them.
     fn fitting(&self, rest: &[char], look: &Look) -> usize {
         let mut x = self.line.width;
         let mut most = 0;
@@ -278,8 +282,8 @@ impl Composer<'_> {
             most += 1;
         }
         let is_hash = rest.len() >= 16 && rest.iter().all(char::is_ascii_hexdigit);
-        if is_hash && most >= 8 {
-            return most - most % 8;
+        if is_hash && let Some(group) = [32, 16, 8].into_iter().find(|group| most >= *group) {
+            return most - most % group;
         }
         let parts = rest.iter().take(most).rposition(|character| "/\\-_.,:;=&?@+|)]}".contains(*character));
         match parts {
@@ -308,7 +312,8 @@ impl Composer<'_> {
     }
 
     fn end_line(&mut self) {
-        self.lines.push(std::mem::take(&mut self.line));
+        let next = Line { goes_on: true, ..Line::default() };
+        self.lines.push(std::mem::replace(&mut self.line, next));
         self.hard = false;
     }
 
@@ -350,7 +355,7 @@ mod tests {
         assert_eq!(set(&[Span::mono(hash.clone())], &BODY, 400.0).len(), 1);
         let broken = set(&[Span::plain("is "), Span::mono(hash.clone())], &BODY, 200.0);
         assert_eq!(broken.concat(), format!("is {hash}"));
-        assert_eq!(broken[1].len() % 8, 0);
+        assert_eq!(broken.iter().map(|line| line.trim().len()).collect::<Vec<_>>(), [2, 32, 32]);
     }
 
     #[test]
