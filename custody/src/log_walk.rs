@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Read as _};
 
-use crate::closing::allowed_after_close;
 use crate::clock::parse_rfc3339;
+use crate::closing::allowed_after_close;
 use crate::digest::{Digest, sha256};
 use crate::entry::{Entry, EntryType, MAX_ENTRY};
 use crate::error::Result;

@@ -9,7 +9,9 @@ use std::time::Instant;
 use custody::bundle::{
     BundleStore, Cut, Encoder, Examiner, FORMAT, LocalFolder, LogOrigin, Manifest, Source, StreamWriter, seal,
 };
+use custody::handover::{Answer, ReceiverSigns, Terms, answer, items_in, offer};
 use custody::report::Report;
+use custody::ssh::PartyKey;
 use custody::verify::{Options, verify_case};
 use custody::{
     Actor, Case, CustodyLog, EntryType, FixedClock, Hasher, Host, Identity, NewCase, NewEntry, SigningKey,
@@ -17,7 +19,7 @@ use custody::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{CHUNK, KEY, OTHER_KEY, sample_bytes, unreadable};
+use crate::support::{CHUNK, KEY, OTHER_KEY, WITNESS, sample_bytes, unreadable};
 
 /// 2026-11-09, 09:00 UTC.
 const MONDAY: i64 = 1_794_214_800_000_000_000;
@@ -187,6 +189,40 @@ fn go_on(case: &Case) {
     }
 }
 
+/// The exhibit goes to the store, signed by both; from there to a courier who signs nothing, and to the court's clerk.
+fn hand_over(case: &Case) {
+    let folder = case.folder().join("exhibits/E001-web01-disk");
+    let log = CustodyLog::open(&folder).unwrap();
+    let terms = |to: &str, key: Option<&SigningKey>| Terms {
+        to: to.into(),
+        to_key: key.map(|key| key.verifying_key().fingerprint()),
+        place: "Example Lab, room 12".into(),
+        means: "by hand".into(),
+        purpose: "safe keeping".into(),
+        seal: "bag 4471, unbroken".into(),
+        ..Terms::default()
+    };
+    let items = || items_in(&folder).unwrap();
+    let accepted = Answer::Accepted { condition: "bag 4471, unbroken".into() };
+    let clock = at(1, 60);
+    let writer = Writer::new(&*KEY, &clock, identity("Jane Doe", "examiner")).for_exhibit("E001");
+    let store = terms("Property store", Some(&OTHER_KEY));
+    offer(&log, &store, items(), &[], Some(&PartyKey::of(&*KEY)), &writer).unwrap();
+    let clock = at(1, 75);
+    let writer = Writer::new(&*KEY, &clock, identity("Property store", "custodian")).for_exhibit("E001");
+    let party = PartyKey::of(&*OTHER_KEY);
+    answer(&log, None, &accepted, &[], &ReceiverSigns::With(&party), &writer).unwrap();
+    let clock = at(3, 0);
+    let writer = Writer::new(&*KEY, &clock, identity("Property store", "custodian")).for_exhibit("E001");
+    offer(&log, &terms("City Courier", None), items(), &[], Some(&PartyKey::of(&*OTHER_KEY)), &writer)
+        .unwrap();
+    answer(&log, None, &accepted, &[], &ReceiverSigns::Not, &writer).unwrap();
+    let clock = at(4, 0);
+    let writer = Writer::new(&*KEY, &clock, identity("City Courier", "courier")).for_exhibit("E001");
+    offer(&log, &terms("Court clerk", Some(&WITNESS)), items(), &[], None, &writer).unwrap();
+    answer(&log, None, &accepted, &[], &ReceiverSigns::With(&PartyKey::of(&*WITNESS)), &writer).unwrap();
+}
+
 fn report(case: &Case) -> Report {
     let verification = verify_case(case.folder(), &Options::default()).unwrap();
     Report::of_case(case, &verification).unwrap()
@@ -201,6 +237,7 @@ fn the_same_heads_give_the_same_bytes_wherever_the_case_lies() {
     let folder = tempfile::tempdir().unwrap();
     let case = begin(&folder.path().join("case"), &PLAIN);
     go_on(&case);
+    hand_over(&case);
     let first = report(&case);
     let elsewhere = folder.path().join("elsewhere");
     std::fs::rename(case.folder(), &elsewhere).unwrap();
@@ -221,6 +258,7 @@ fn the_parts_come_in_their_order_and_the_limits_before_the_proofs() {
     let folder = tempfile::tempdir().unwrap();
     let case = begin(&folder.path().join("case"), &PLAIN);
     go_on(&case);
+    hand_over(&case);
     let document = report(&case).document();
     let anchors: Vec<&str> = document.parts.iter().map(|part| part.anchor).collect();
     let expected = [
@@ -256,6 +294,10 @@ fn the_parts_come_in_their_order_and_the_limits_before_the_proofs() {
         "the bag number is 4471, not 4417",
         "NO RECORD",
         "T18",
+        "Property store",
+        "City Courier",
+        "GAP from 2026-11-12",
+        "bag 4471, unbroken",
         "902(14)",
     ] {
         assert!(html.contains(words), "{words}");
@@ -267,13 +309,14 @@ fn every_printed_command_prints_what_stands_beside_it_and_not_after_a_change() {
     let folder = tempfile::tempdir().unwrap();
     let case = begin(&folder.path().join("a case"), &PLAIN);
     go_on(&case);
+    hand_over(&case);
     let report = json_of(&report(&case));
     // Entries that are added later do not disturb the commands.
     let clock = at(9, 0);
     let writer = Writer::new(&*KEY, &clock, identity("Jane Doe", "examiner"));
     case.append(NewEntry::new(EntryType::NOTE).how("text", "later"), &writer).unwrap();
     let checks = report["checks"].as_array().unwrap();
-    assert!(checks.len() >= 15, "{}", checks.len());
+    assert!(checks.len() >= 18, "{}", checks.len());
     if !["jq", "openssl", "ssh-keygen", "zstd", "python3"].iter().all(|tool| has(tool)) {
         eprintln!("skipped: jq, openssl, ssh-keygen, zstd and python3 are needed");
         return;

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     /// What to write, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Format::Html])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = DEFAULT.to_vec())]
     format: Vec<Format>,
     #[command(flatten)]
     brought: Brought,
@@ -38,14 +38,19 @@ pub(crate) struct Args {
 enum Format {
     /// report.html: one file, no script
     Html,
+    /// report.pdf: PDF/A-3 for print and archive, with the logs and manifests inside
+    #[cfg(feature = "pdf")]
+    Pdf,
     /// report.case.jsonld: every act in the ontology CASE 1.4
     Case,
     /// report.json: the same for programs
     Json,
-    /// report.pdf: PDF/A-3a to print and file, with logs, checkpoints and manifests inside
-    #[cfg(feature = "pdf")]
-    Pdf,
 }
+
+#[cfg(feature = "pdf")]
+const DEFAULT: &[Format] = &[Format::Html, Format::Pdf];
+#[cfg(not(feature = "pdf"))]
+const DEFAULT: &[Format] = &[Format::Html];
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let case = target::open_case(&args.case)?;

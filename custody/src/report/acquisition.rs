@@ -47,7 +47,7 @@ fn what(x: &ExhibitMaterial, manifest: &Manifest) -> Vec<Fact> {
         let sectors = sectors.map(|n| format!(", {} sectors", units::thousands(n))).unwrap_or_default();
         format!("{}{sectors}", units::size(bytes))
     });
-    let sector = source.sector_size.map_or_else(String::new, |size| format!("{size} bytes"));
+    let sector = source.sector_size.map_or_else(String::new, |size| units::size(u64::from(size)));
     let physical = more("physical_sector_size");
     let mut facts = vec![
         mono_fact("Source", &opt(&source.path), &start),
@@ -76,11 +76,7 @@ fn what(x: &ExhibitMaterial, manifest: &Manifest) -> Vec<Fact> {
         fact("Firmware", &more("firmware"), &start),
         fact("Capacity", &size, &start),
         fact("Logical sector size", &sector, &start),
-        fact(
-            "Physical sector size",
-            &if physical.is_empty() { physical } else { format!("{physical} bytes") },
-            &start,
-        ),
+        fact("Physical sector size", &physical.parse().map_or(physical, units::size), &start),
         fact("Interface", &more("transport"), &start),
         fact("Partitions", &more("partitions"), &start),
         fact("Hidden areas (HPA, DCO, AMA)", &answers::hidden_areas(x).unwrap_or_default(), &x.sealed()),

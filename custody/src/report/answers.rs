@@ -110,16 +110,17 @@ pub(super) fn missing(x: &ExhibitMaterial) -> Vec<Line> {
                 .cite(x.sealed()),
         );
     }
-    if let Some(entry) = x.log.first(&EntryType::ACQUIRE_ERROR)
-        && let Some(issues) = entry.about.errors.get("issues").and_then(Value::as_u64)
-        && issues > 0
-    {
-        let words = units::count(issues, "irregularity was", "irregularities were");
-        lines.push(
-            Line::of(format!("{}: {words} met while it was acquired; part 8 lists them.", x.id)).cite(errors),
-        );
-    }
     lines
+}
+
+/// That irregularities were met while an exhibit was acquired.
+pub(super) fn irregular(x: &ExhibitMaterial) -> Option<Line> {
+    let entry = x.log.first(&EntryType::ACQUIRE_ERROR)?;
+    let issues = entry.about.errors.get("issues").and_then(Value::as_u64).filter(|issues| *issues > 0)?;
+    let words = units::count(issues, "irregularity was", "irregularities were");
+    let line =
+        Line::of(format!("{}: {words} met while it was acquired; part 8 lists what the log names.", x.id));
+    Some(line.cite(x.log.cite_first(&EntryType::ACQUIRE_ERROR)))
 }
 
 /// Bytes that the device is known to hide.
@@ -136,7 +137,16 @@ pub(super) fn hidden_areas(x: &ExhibitMaterial) -> Option<String> {
             "the source is a file; areas that a device may have hidden from it are not known".to_owned(),
         );
     }
-    Some(x.source_fact("hidden_areas").map(super::words::plain).unwrap_or_default())
+    let areas = x.source_fact("hidden_areas").and_then(Value::as_object);
+    let words = areas.into_iter().flatten().map(|(name, found)| {
+        let name = if name == "hpa_dco_ama" {
+            "HPA, DCO and AMA".to_owned()
+        } else {
+            name.to_uppercase().replace('_', " ")
+        };
+        format!("{name}: {}", super::words::plain(found))
+    });
+    Some(words.collect::<Vec<_>>().join("; "))
 }
 
 /// Whether something kept the source from being written to.

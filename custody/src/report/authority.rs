@@ -8,6 +8,7 @@ use super::document::{Block, Cite, NO_RECORD, Part, Span};
 use super::material::Material;
 use super::{text, units};
 use crate::entry::EntryType;
+use crate::parties;
 
 pub(super) fn authority(m: &Material) -> Part {
     let genesis = [Cite::new("case", 0)];
@@ -17,34 +18,35 @@ pub(super) fn authority(m: &Material) -> Part {
         fact("Person in overall charge", "", &[]),
         fact("Written authority enclosed", "", &[]),
     ])];
-    let rows =
-        m.exhibits.iter().map(|x| {
-            let start = x.log.first(&EntryType::ACQUIRE_START);
-            let source = x.manifest.as_ref().map(|manifest| &manifest.source);
-            let why =
-                m.about(x).find_map(|(log, entry)| {
-                    entry.about.why.as_ref().filter(|why| !why.authority.is_empty()).map(|why| {
-                        (why.authority.clone(), why.purpose.clone(), log.cite(entry.seq).to_string())
-                    })
-                });
-            let (given, purpose, cite) = why.unwrap_or_else(|| {
-                let own = if m.case.authority.is_empty() {
-                    NO_RECORD.to_owned()
-                } else {
-                    "that of the case".to_owned()
-                };
-                (own, NO_RECORD.to_owned(), "[case 0]".to_owned())
-            });
-            row([
-                x.id.clone(),
-                source.map_or_else(String::new, |source| kind_words(&source.kind).to_owned()),
-                source.and_then(|source| source.path.clone()).unwrap_or_else(|| NO_RECORD.to_owned()),
-                start.map_or_else(|| NO_RECORD.to_owned(), |entry| units::time(&entry.time.wall)),
-                given,
-                purpose,
-                cite,
-            ])
-        });
+    let rows = m.exhibits.iter().map(|x| {
+        let start = x.log.first(&EntryType::ACQUIRE_START);
+        let source = x.manifest.as_ref().map(|manifest| &manifest.source);
+        let whys =
+            || m.about(x).filter_map(|(log, entry)| Some((log.cite(entry.seq), entry.about.why.as_ref()?)));
+        let given = whys().find(|(_, why)| !why.authority.is_empty());
+        let purpose = whys().find(|(_, why)| !why.purpose.is_empty());
+        let mut cites: Vec<String> = given.iter().chain(&purpose).map(|(cite, _)| cite.to_string()).collect();
+        let given = match given {
+            Some((_, why)) => why.authority.clone(),
+            None if m.case.authority.is_empty() => NO_RECORD.to_owned(),
+            None => {
+                cites.insert(0, "[case 0]".to_owned());
+                "that of the case".to_owned()
+            }
+        };
+        cites.dedup();
+        let cite = cites.join(" ");
+        let purpose = purpose.map_or_else(|| NO_RECORD.to_owned(), |(_, why)| why.purpose.clone());
+        row([
+            x.id.clone(),
+            source.map_or_else(String::new, |source| kind_words(&source.kind).to_owned()),
+            source.and_then(|source| source.path.clone()).unwrap_or_else(|| NO_RECORD.to_owned()),
+            start.map_or_else(|| NO_RECORD.to_owned(), |entry| units::time(&entry.time.wall)),
+            given,
+            purpose,
+            cite,
+        ])
+    });
     let columns = vec![
         words("Exhibit", 2),
         words("What", 3),
@@ -117,6 +119,16 @@ pub(super) fn people(m: &Material) -> BTreeMap<[String; 4], Acts> {
     people
 }
 
+/// The table of certificates, or a sentence that there is none.
+fn or_no_certificate(blocks: Vec<Block>) -> Vec<Block> {
+    match blocks.first() {
+        Some(Block::Table(table)) if table.rows.is_empty() => {
+            vec![Line::of("Certificates that bind a key to a person: ").no_record().say(".").block()]
+        }
+        _ => blocks,
+    }
+}
+
 pub(super) fn competence(m: &Material) -> Part {
     let known = |text: &String| if text.is_empty() { NO_RECORD.to_owned() } else { text.clone() };
     let people = people(m);
@@ -151,8 +163,37 @@ pub(super) fn competence(m: &Material) -> Part {
         "Name and role are as they were given to the program; the key is what signed. That a key belongs to a person, only a \
          certificate or the person can say.",
     ).block());
+    let signed = m.entries().filter(|(_, entry)| !entry.about.party_sigs.is_empty());
+    let certified =
+        signed.flat_map(|(log, entry)| parties::check(entry).into_iter().map(move |it| (log, it)));
+    let rows = certified.filter_map(|(log, it)| {
+        let certificate = it.certificate.as_ref()?;
+        let names =
+            if certificate.names.is_empty() { NO_RECORD.to_owned() } else { certificate.names.join(", ") };
+        let roles =
+            if certificate.roles.is_empty() { NO_RECORD.to_owned() } else { certificate.roles.join(", ") };
+        let held = if certificate.held { "held when it was used" } else { "DID NOT HOLD when it was used" };
+        Some(row([
+            log.cite(it.entry).to_string(),
+            names,
+            roles,
+            certificate.key_id.clone(),
+            certificate.authority.clone(),
+            format!("{}; {held}", certificate.validity),
+        ]))
+    });
+    let columns = vec![
+        words("Entry", 2),
+        words("Names", 3),
+        words("Roles", 3),
+        words("Certificate", 3),
+        hashes("Authority's key", 6),
+        words("Holds", 5),
+    ];
+    let shown = table("Certificates that parties of a handover showed", columns, rows, "custody.jsonl");
+    blocks.extend(or_no_certificate(shown));
     let mut facts = vec![
-        fact("Training and certificates", "", &[]),
+        fact("Training and certificates of competence", "", &[]),
         fact("Experience with this procedure", "", &[]),
         fact("Employer's accreditation", "", &[]),
         fact("Witness to the acquisition", "", &[]),

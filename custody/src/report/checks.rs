@@ -12,7 +12,9 @@ use super::document::{Block, Part};
 use super::material::{ExhibitMaterial, Log, Material};
 use super::text::shell;
 use crate::entry::EntryType;
+use crate::handover::{HOW_OFFER, NAMESPACE, SIG_LINES};
 use crate::keys::VerifyingKey;
+use crate::parties;
 
 /// Exhibits whose checks are printed; the others have the same ones in their own `VERIFY.md`.
 const MOST: usize = 20;
@@ -114,6 +116,7 @@ fn of_log(log: &Log, of: &str) -> Vec<Check> {
             format!("{size} entries, root {root}"),
         ),
     ];
+    checks.extend(of_handovers(log));
     let Some(signer) = &log.signer else { return checks };
     let line = head.note.signatures().iter().find(|line| line.key_id == signer.note_id(&log.origin));
     let (Some(line), Ok(pem)) = (line, signer.to_pem()) else { return checks };
@@ -136,6 +139,38 @@ fn of_log(log: &Log, of: &str) -> Vec<Check> {
         format!("echo {} | ssh-keygen -lf -", shell(&ssh_line(signer))),
         format!("256 {} no comment (ED25519)", signer.fingerprint()),
     ));
+    checks
+}
+
+/// The parties' own signatures under handovers.
+fn of_handovers(log: &Log) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let file = shell(&path(&log.folder, "custody.jsonl"));
+    // A refusal is over a longer text.
+    let kinds = [EntryType::TRANSFER_OFFERED, EntryType::TRANSFER_ACCEPTED];
+    let signed =
+        log.entries.iter().filter(|entry| kinds.contains(&entry.kind) && !entry.about.party_sigs.is_empty());
+    for entry in signed.take(MOST) {
+        for (at, found) in parties::check(entry).iter().enumerate().filter(|(_, found)| found.good) {
+            checks.push(check(
+                format!(
+                    "{} The {} signed this handover with the key of this fingerprint",
+                    log.cite(entry.seq),
+                    found.role
+                ),
+                format!(
+                    "T=$(mktemp -d)\nsed -n {}p {file} > \"$T/entry\"\n\
+                     jq -r '.how.{HOW_OFFER}[]' \"$T/entry\" > \"$T/offer\"\n\
+                     jq -r '.party_sigs[{at}].{SIG_LINES}[]' \"$T/entry\" > \"$T/signature\"\n\
+                     ssh-keygen -Y check-novalidate -n {NAMESPACE} -s \"$T/signature\" < \"$T/offer\" \\\n  \
+                     | sed 's/ with .* key / with key /'\n\
+                     rm -r \"$T\"",
+                    entry.seq.saturating_add(1)
+                ),
+                format!("Good \"{NAMESPACE}\" signature with key {}", found.fingerprint),
+            ));
+        }
+    }
     checks
 }
 

@@ -2,7 +2,7 @@
 
 use super::blocks::{Line, list, part, row, table, times, toned, words};
 use super::device_picture::{Bar, Key};
-use super::document::{Block, Part, Row, Span, Style, Tone};
+use super::document::{Block, Cite, Part, Row, Span, Style, Tone};
 use super::holder_picture::{HolderPicture, HolderRow, Tick};
 use super::material::{ExhibitMaterial, Log, Material};
 use super::{text, units};
@@ -19,15 +19,15 @@ const COLOURS: [&str; 8] =
 /// Exhibits with a bar.
 const MOST_BARS: usize = 40;
 
-/// Custody as a log tells it.
-pub(super) fn continuity(log: &Log) -> Continuity {
-    Continuity::of(&log.entries)
+/// The entries that tell of a span.
+fn cites(log: &Log, span: &HeldSpan) -> Vec<Cite> {
+    let own = span.entries.iter().map(|seq| log.cite(*seq));
+    own.chain(span.case_entries.iter().map(|seq| Cite::new("case", *seq))).collect()
 }
 
 /// Who has had an exhibit since it was acquired, in one sentence.
 pub(super) fn in_words(_m: &Material, x: &ExhibitMaterial) -> Line {
-    let continuity = continuity(&x.log);
-    let spans = &continuity.spans;
+    let spans = &x.continuity.spans;
     let held: Vec<&HeldSpan> = spans.iter().filter(|span| span.gap.is_none()).collect();
     let Some(first) = held.first() else {
         return Line::of(format!("{}: ", x.id)).no_record().say(".");
@@ -57,13 +57,13 @@ pub(super) fn in_words(_m: &Material, x: &ExhibitMaterial) -> Line {
             )
         ))
     };
-    line.cite(spans.iter().flat_map(|span| span.entries.first()).map(|seq| x.log.cite(*seq)))
+    line.cite(spans.iter().flat_map(|span| cites(&x.log, span).into_iter().next()))
 }
 
 /// Who had an exhibit on which days.
 pub(super) fn by_day(x: &ExhibitMaterial) -> Line {
     const MOST: usize = 12;
-    let spans = continuity(&x.log).spans;
+    let spans = &x.continuity.spans;
     if spans.is_empty() {
         return Line::of(format!("{}: ", x.id)).no_record().say(".");
     }
@@ -82,26 +82,33 @@ pub(super) fn by_day(x: &ExhibitMaterial) -> Line {
     if spans.len() > MOST {
         line = line.say(format!("; {} more spans are in part 11", spans.len() - MOST));
     }
-    line.say(". Days are in UTC.")
-        .cite(spans.iter().flat_map(|span| span.entries.first()).map(|seq| x.log.cite(*seq)))
+    line.say(". Days are in UTC.").cite(spans.iter().flat_map(|span| cites(&x.log, span).into_iter().next()))
 }
 
-/// What nobody vouches for.
+/// What nobody vouches for, and what cannot all be true.
 pub(super) fn limits(m: &Material) -> Vec<Line> {
     let mut lines = Vec::new();
-    for log in m.logs() {
-        let continuity = continuity(log);
-        for span in &continuity.spans {
-            if let Some(gap) = &span.gap {
-                let to = span.to.as_deref().map_or_else(|| "the end".to_owned(), units::time_utc);
-                let line = Line::of(format!("Custody of {}: ", log.title()));
-                let line = line.bad(format!("GAP from {} to {to}", units::time_utc(&span.from)));
-                let cites = span.entries.iter().map(|seq| log.cite(*seq));
-                lines.push(line.say(format!(": {}.", text::cell(gap))).cite(cites));
-            }
+    for (log, continuity) in held(m) {
+        for span in continuity.gaps().take(50) {
+            let to = span.to.as_deref().map_or_else(|| "the end".to_owned(), units::time_utc);
+            let line = Line::of(format!("Custody of {}: ", log.title()));
+            let line = line.bad(format!("GAP from {} to {to}", units::time_utc(&span.from)));
+            let why = span.gap.as_deref().unwrap_or_default();
+            lines.push(line.say(format!(": {}.", text::cell(why))).cite(cites(log, span)));
+        }
+        for words in continuity.contradictions.iter().take(50) {
+            let line = Line::of(format!("Custody of {}: ", log.title()));
+            lines.push(line.bad("contradiction").say(format!(": {}.", text::cell(words))));
         }
     }
     lines
+}
+
+/// Every log with who held what it tells of: the exhibits, or the case itself where it holds none.
+fn held(m: &Material) -> Vec<(&Log, &Continuity)> {
+    let exhibits = m.exhibits.iter().map(|x| (&x.log, &x.continuity));
+    let own = m.exhibits.is_empty().then_some((&m.log, &m.continuity));
+    exhibits.chain(own).filter(|(log, _)| !log.entries.is_empty()).collect()
 }
 
 pub(super) fn timeline(m: &Material) -> Part {
@@ -112,25 +119,16 @@ pub(super) fn timeline(m: &Material) -> Part {
         )
         .block(),
     ];
-    let logs = || {
-        m.exhibits.iter().map(|x| &x.log).chain(std::iter::once(&m.log)).filter(|log| !log.entries.is_empty())
-    };
-    blocks.extend(picture(m, logs()));
-    let shares: Vec<Line> = logs()
-        .filter(|log| !log.folder.is_empty() || continuity(log).spans.len() > 1)
-        .map(|log| {
-            let words = continuity(log).share_words();
-            Line::of(format!("{}: {}.", log.title(), text::cell(&words)))
-        })
-        .collect();
-    blocks.push(list(shares, "custody.jsonl"));
-    for log in logs() {
-        let spans = continuity(log).spans;
-        // The case's own log tells the custody of the case file only where it changed hands.
-        if log.folder.is_empty() && spans.len() < 2 {
-            continue;
-        }
-        let rows = spans.iter().map(|span| span_row(log, span));
+    let held = held(m);
+    blocks.extend(picture(m, &held));
+    let shares = held.iter().map(|(log, continuity)| {
+        let line = Line::of(format!("{}: {}", log.title(), text::cell(&continuity.share_words())));
+        let contradictions = continuity.contradictions.iter().take(20);
+        contradictions.fold(line.say("."), |line, words| line.bad(format!(" {}.", text::cell(words))))
+    });
+    blocks.push(list(shares.collect(), "custody.jsonl"));
+    for (log, continuity) in &held {
+        let rows = continuity.spans.iter().map(|span| span_row(log, span));
         let columns = vec![
             times("From (UTC)"),
             times("To (UTC)"),
@@ -148,13 +146,14 @@ pub(super) fn timeline(m: &Material) -> Part {
 
 fn span_row(log: &Log, span: &HeldSpan) -> Row {
     let signed = |yes: bool| if yes { "yes" } else { "no" };
-    let cites: Vec<String> = span.entries.iter().take(4).map(|seq| log.cite(*seq).to_string()).collect();
-    let more = span.entries.len().saturating_sub(4);
+    let all = cites(log, span);
+    let cites: Vec<String> = all.iter().take(4).map(ToString::to_string).collect();
+    let more = all.len().saturating_sub(4);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let row = row([
         units::time(&span.from),
         span.to.as_deref().map_or_else(|| "last entry".to_owned(), units::time),
-        if span.gap.is_some() { "nobody's word".to_owned() } else { span.holder.clone() },
+        span.holder.clone(),
         signed(span.signed_by_giver).to_owned(),
         signed(span.signed_by_receiver).to_owned(),
         format!("{}{more}", cites.join(" ")),
@@ -163,7 +162,7 @@ fn span_row(log: &Log, span: &HeldSpan) -> Row {
     toned(row, if span.gap.is_some() { Tone::Bad } else { Tone::Plain })
 }
 
-fn picture<'a>(m: &Material, logs: impl Iterator<Item = &'a Log>) -> Option<Block> {
+fn picture(m: &Material, held: &[(&Log, &Continuity)]) -> Option<Block> {
     let time = |text: &str| parse_rfc3339(text).ok().map(i128::from);
     let all = || m.entries().filter_map(|(_, entry)| time(&entry.time.wall));
     let (start, end) = (all().min()?, all().max()?);
@@ -172,10 +171,10 @@ fn picture<'a>(m: &Material, logs: impl Iterator<Item = &'a Log>) -> Option<Bloc
     let mut names: Vec<String> = Vec::new();
     let mut rows = Vec::new();
     let mut said = Vec::new();
-    for log in logs.filter(|log| !log.folder.is_empty()).take(MOST_BARS) {
+    for (log, continuity) in held.iter().take(MOST_BARS) {
         let mut bars = Vec::new();
         let mut left = 0;
-        for span in continuity(log).spans {
+        for span in &continuity.spans {
             let Some(from) = time(&span.from) else { continue };
             let to = span.to.as_deref().and_then(time).unwrap_or(end);
             // A gap of a minute in a year is still seen.
@@ -193,7 +192,7 @@ fn picture<'a>(m: &Material, logs: impl Iterator<Item = &'a Log>) -> Option<Bloc
             };
             bars.push(Bar { x, w, fill });
         }
-        said.push(format!("{}: {}", log.name, text::cell(&continuity(log).share_words())));
+        said.push(format!("{}: {}", log.name, text::cell(&continuity.share_words())));
         rows.push(HolderRow { label: log.name.clone(), bars });
     }
     let mut key: Vec<Key> = names

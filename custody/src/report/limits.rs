@@ -65,6 +65,7 @@ fn irregular(m: &Material) -> Vec<Line> {
         lines.push(line.cite([log.cite(entry.seq)]));
     }
     for x in &m.exhibits {
+        lines.extend(answers::irregular(x));
         lines.extend(unfinished(&x.log));
     }
     for log in m.logs() {
@@ -125,8 +126,8 @@ fn word_of_somebody(m: &Material) -> Vec<Line> {
             "{times} Every entry says that the clock was kept right by a time service; part 13 has the rest."
         )),
         n => Line::of(format!(
-            "{times} {} not that this clock was kept right by a time service; part 13 has the rest.",
-            units::count(n, "entry does", "entries do").replace(" does", " says").replace(" do", " say")
+            "{times} {} not say that this clock was kept right by a time service; part 13 has the rest.",
+            units::count(n, "entry does", "entries do")
         )),
     });
     lines.extend(holders::limits(m));

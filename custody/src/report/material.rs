@@ -7,6 +7,7 @@ use crate::bundle::{Bundle, Extent, Manifest, State, Stream};
 use crate::case::{Case, CaseFile, Exhibit};
 use crate::case_layout;
 use crate::checkpoint::{MAX_NOTE, SignedCheckpoint};
+use crate::continuity::Continuity;
 use crate::custody_log::{CustodyLog, lock_shared};
 use crate::digest::{Digest, Hasher};
 use crate::durable_file::read_small;
@@ -26,6 +27,8 @@ const MOST_KEPT: usize = 100;
 pub(super) struct Material {
     pub(super) case: CaseFile,
     pub(super) log: Log,
+    /// Who held the case itself.
+    pub(super) continuity: Continuity,
     pub(super) exhibits: Vec<ExhibitMaterial>,
     pub(super) verification: Verification,
 }
@@ -66,16 +69,20 @@ pub(super) struct ExhibitMaterial {
     /// Of each stream of the manifest, in order; nothing where it is encrypted or damaged.
     pub(super) extents: Vec<Option<Vec<Extent>>>,
     pub(super) log: Log,
+    /// Who held it, by its own log and the case's.
+    pub(super) continuity: Continuity,
 }
 
 impl Material {
     /// Gathers it. What is damaged is left out here and told by the verification.
     pub(super) fn gather(case: &Case, verification: &Verification) -> Result<Self> {
         let exhibits = case.exhibits()?;
+        let log = Log::read("case", case.folder(), String::new());
         Ok(Self {
             case: case.file().clone(),
-            log: Log::read("case", case.folder(), String::new()),
-            exhibits: exhibits.iter().map(|exhibit| gather(case, exhibit, verification)).collect(),
+            exhibits: exhibits.iter().map(|exhibit| gather(case, &log, exhibit, verification)).collect(),
+            continuity: Continuity::of(&log.entries),
+            log,
             verification: verification.clone(),
         })
     }
@@ -214,7 +221,7 @@ impl ExhibitMaterial {
     }
 }
 
-fn gather(case: &Case, exhibit: &Exhibit, verification: &Verification) -> ExhibitMaterial {
+fn gather(case: &Case, of_case: &Log, exhibit: &Exhibit, verification: &Verification) -> ExhibitMaterial {
     let found = verification.exhibits.iter().find(|found| found.id == exhibit.id).cloned();
     let folder = exhibit.folder.strip_prefix(case.folder()).unwrap_or(&exhibit.folder);
     let folder = folder.to_string_lossy().into_owned();
@@ -223,13 +230,15 @@ fn gather(case: &Case, exhibit: &Exhibit, verification: &Verification) -> Exhibi
         let of = |stream: &Stream| Some(bundle.stream(&stream.name).ok()?.extents().to_vec());
         bundle.manifest().streams.iter().map(of).collect()
     });
+    let log = Log::read(&exhibit.id, &exhibit.folder, folder.clone());
     ExhibitMaterial {
         id: exhibit.id.clone(),
         found,
         manifest: bundle.as_ref().map(|bundle| bundle.manifest().clone()),
         manifest_sha256: bundle.as_ref().map(Bundle::manifest_sha256),
         extents,
-        log: Log::read(&exhibit.id, &exhibit.folder, folder.clone()),
+        continuity: Continuity::of_exhibit(&log.entries, &of_case.entries),
+        log,
         folder,
     }
 }

@@ -86,7 +86,9 @@ pub(super) fn css(text: &str) -> String {
     let mut escaped = String::from("\"");
     for c in text.chars() {
         match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' | ',' | '.' | '-' | '_' | ':' | '…' => escaped.push(c),
+            'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' | ',' | '.' | '-' | '_' | ':' | '…' | '·' => {
+                escaped.push(c)
+            }
             c => escaped.push_str(&format!("\\{:06X}", u32::from(c))),
         }
     }

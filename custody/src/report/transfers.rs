@@ -1,13 +1,13 @@
 //! Part 12: handovers, accesses, what left the case, and every entry of every log.
 
-use serde_json::Value;
-
 use super::answers::actor;
 use super::blocks::{fact, part, row, table, times, toned, words};
-use super::document::{Block, Column, NO_RECORD, Part, Tone};
-use super::material::Material;
+use super::document::{Block, Column, NO_RECORD, Part, Row, Tone};
+use super::material::{Log, Material};
 use super::{aftermath, text, units};
 use crate::entry::{Entry, EntryType};
+use crate::handover::{Offer, Terms};
+use crate::parties;
 
 /// Acts by which evidence was looked at or into.
 const ACCESS: [EntryType; 7] = [
@@ -32,37 +32,17 @@ pub(super) fn transfers(m: &Material) -> Part {
             &[],
         )]));
     } else {
-        let rows = m.of(&HANDOVER).map(|(log, entry)| {
-            let why = entry.about.why.as_ref().map(|why| why.purpose.clone()).filter(|text| !text.is_empty());
-            let from_to =
-                [entry.how_text("from"), entry.how_text("to").or_else(|| entry.how_text("to_name"))];
-            let signed = signatures(entry);
-            let row = row([
-                log.cite(entry.seq).to_string(),
-                units::time(&entry.time.wall),
-                super::words::act(&entry.kind).to_owned(),
-                actor(entry),
-                from_to.iter().flatten().map(|name| text::cell(name)).collect::<Vec<_>>().join(" to "),
-                ["place", "means", "seal"]
-                    .iter()
-                    .filter_map(|key| Some(format!("{key}: {}", entry.how_text(key)?)))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                why.or_else(|| entry.how_text("purpose").map(ToOwned::to_owned))
-                    .unwrap_or_else(|| NO_RECORD.to_owned()),
-                signed.clone(),
-            ]);
-            toned(row, if signed == NO_SIGNATURE { Tone::Warn } else { Tone::Plain })
-        });
+        let rows = m.of(&HANDOVER).map(|(log, entry)| handover(log, entry));
         let columns = vec![
             words("Entry", 2),
             times("Time (UTC)"),
             words("Act", 3),
-            words("By", 4),
             words("From, to", 4),
-            words("Place, means, seal", 4),
+            words("Place, means", 3),
+            words("Seal, state", 3),
             words("Purpose", 3),
-            words("Signed by", 4),
+            words("What was handed over", 5),
+            words("Signed by", 5),
         ];
         blocks.extend(table("Handovers", columns, rows, "custody.jsonl"));
     }
@@ -115,19 +95,48 @@ pub(super) fn transfers(m: &Material) -> Part {
     part(12, "transfers", "Transfers and access", "Whose hands did it go through?", blocks)
 }
 
-const NO_SIGNATURE: &str = "nobody beside the log's key";
-
-/// Who signed beside the key of the log.
-fn signatures(entry: &Entry) -> String {
-    let names: Vec<String> = entry
-        .about
-        .party_sigs
+/// A handover, as the text says that was signed.
+fn handover(log: &Log, entry: &Entry) -> Row {
+    let offer = Offer::of(entry).ok().flatten();
+    let known = |texts: &[&str]| {
+        let texts: Vec<&str> = texts.iter().filter(|text| !text.is_empty()).copied().collect();
+        if texts.is_empty() { NO_RECORD.to_owned() } else { texts.join(", ") }
+    };
+    let terms = offer.as_ref().map(|offer| &offer.terms);
+    let said = |of: fn(&Terms) -> &String| terms.map(|terms| of(terms).as_str()).unwrap_or_default();
+    let from_to = match &offer {
+        Some(offer) => format!("{} to {}", text::cell(&offer.from), text::cell(&offer.terms.to)),
+        None => actor(entry),
+    };
+    // The receiver says the state again.
+    let state = entry.how_text("condition").unwrap_or_else(|| said(|terms| &terms.condition));
+    let items = offer.iter().flat_map(|offer| &offer.items).map(|item| {
+        let hash = item.manifest.map_or_else(|| "not sealed".to_owned(), |hash| format!("manifest {hash}"));
+        format!("{}: {hash}", item.id)
+    });
+    let signed = parties::check(entry);
+    let words: Vec<String> = signed
         .iter()
-        .map(|sig| {
-            let text = |name: &str| sig.get(name).and_then(Value::as_str).unwrap_or_default();
-            let name = if text("name").is_empty() { text("fingerprint") } else { text("name") };
-            text::cell(&format!("{} {name}", text("role")))
+        .map(|it| {
+            let good = if it.good { "good" } else { "NOT GOOD" };
+            format!("{} {}, {good}, key {}", it.role, text::cell(&it.name), it.fingerprint)
         })
         .collect();
-    if names.is_empty() { NO_SIGNATURE.to_owned() } else { names.join("; ") }
+    let row = row([
+        log.cite(entry.seq).to_string(),
+        units::time(&entry.time.wall),
+        super::words::act(&entry.kind).to_owned(),
+        from_to,
+        known(&[said(|terms| &terms.place), said(|terms| &terms.means)]),
+        known(&[said(|terms| &terms.seal), state]),
+        known(&[said(|terms| &terms.purpose)]),
+        known(&[&items.collect::<Vec<_>>().join("; ")]),
+        if words.is_empty() { "no party: the log's key only".to_owned() } else { words.join("; ") },
+    ]);
+    let tone = match (signed.is_empty(), signed.iter().all(|it| it.good)) {
+        (true, _) => Tone::Warn,
+        (false, true) => Tone::Plain,
+        (false, false) => Tone::Bad,
+    };
+    toned(row, tone)
 }

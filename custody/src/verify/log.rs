@@ -323,12 +323,14 @@ impl Check<'_> {
     /// A signature by nobody who is known here proves nothing, but it may be a known one's that was damaged.
     fn unknown_signers(&mut self, file: &str, signed: &SignedCheckpoint, keys: &LogKeys) {
         for line in signed.note.signatures() {
-            let of_log = keys.all().iter().any(|key| {
-                line.name == self.origin && line.key_id == key.key.note_id(&self.origin)
-            });
+            let of_log = keys
+                .all()
+                .iter()
+                .any(|key| line.name == self.origin && line.key_id == key.key.note_id(&self.origin));
             // What a trusted witness signed is said with the anchors.
             if !of_log {
-                let words = format!("{file} carries a signature by {}, which is by no key of the log", line.name);
+                let words =
+                    format!("{file} carries a signature by {}, which is by no key of the log", line.name);
                 self.findings.note(words);
             }
         }

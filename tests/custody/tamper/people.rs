@@ -30,11 +30,18 @@ pub(super) const CLASSES: &[Class] = &[
     class("T6", "the same, against memory", 150, View::Remembering, rewritten_remembered),
     class("T7", "a time set back, all signed with the stolen key", 150, View::Bare, set_back),
     class("T7", "a time set forward, all signed with the stolen key", 150, View::Bare, set_forward),
-    class("T7", "all times moved alike, signed with the stolen key", 30, View::Bare, all_moved).missable(ONE_CLOCK),
+    class("T7", "all times moved alike, signed with the stolen key", 30, View::Bare, all_moved)
+        .missable(ONE_CLOCK),
     class("T8", "the case made anew with the stolen key", 10, View::Trusting, made_anew)
         .missable("bundle and log agree with each other; only what somebody else keeps is not replaced"),
-    class("T8", "the case made anew with the stolen key, against a copy", 10, View::Outside, made_anew_outside)
-        .missable("the new log has another random name, so that no copy of the old one is of it; it is noted"),
+    class(
+        "T8",
+        "the case made anew with the stolen key, against a copy",
+        10,
+        View::Outside,
+        made_anew_outside,
+    )
+    .missable("the new log has another random name, so that no copy of the old one is of it; it is noted"),
     class("T9", "lines of two writers run together", 60, View::Bare, run_together),
     class("T9", "one writer's log with another's checkpoint", 60, View::Bare, another_writers_checkpoint),
     class("T10", "a torn line at the end", 100, View::Bare, torn_tail),
@@ -190,7 +197,9 @@ fn set_back(attack: &mut Attack<'_>) -> Expected {
     let folder = attack.any_log();
     let seq = attack.random.within(1..size_of(attack, folder));
     let year = 2000 + attack.random.below(26);
-    forged(attack, folder, seq, |entry| entry["time"]["wall"] = json!(format!("{year}-05-01T00:00:00.000000000Z")));
+    forged(attack, folder, seq, |entry| {
+        entry["time"]["wall"] = json!(format!("{year}-05-01T00:00:00.000000000Z"))
+    });
     Expected::Noted { at_most: Level::Consistent, words: "the clock went back at entry" }
 }
 
@@ -198,7 +207,9 @@ fn set_forward(attack: &mut Attack<'_>) -> Expected {
     let folder = attack.any_log();
     let seq = attack.random.below(size_of(attack, folder) - 1);
     let year = 2027 + attack.random.below(60);
-    forged(attack, folder, seq, |entry| entry["time"]["wall"] = json!(format!("{year}-05-01T00:00:00.000000000Z")));
+    forged(attack, folder, seq, |entry| {
+        entry["time"]["wall"] = json!(format!("{year}-05-01T00:00:00.000000000Z"))
+    });
     Expected::Noted { at_most: Level::Consistent, words: "the clock went back at entry" }
 }
 
@@ -396,7 +407,8 @@ fn with_anchor(attack: &mut Attack<'_>, note: &SignedNote) -> Expected {
     }
     let bytes = note.to_text();
     let log = open(&attack.case);
-    log.append_anchor("witness-2", bytes.as_bytes(), NewEntry::new(EntryType::ANCHOR_MADE), &writer()).unwrap();
+    log.append_anchor("witness-2", bytes.as_bytes(), NewEntry::new(EntryType::ANCHOR_MADE), &writer())
+        .unwrap();
     Expected::vouched_by_nobody(Level::Consistent)
 }
 
