@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use custody::bundle::{
-    BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Source as SourceFacts, State, StoredFile, Stream,
-    StreamWriter,
+    BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Source as SourceFacts, State, StoredFile,
+    Stream, StreamWriter,
 };
 use custody::clock::Clock;
 use custody::{CustodyLog, NewEntry, Writer, sha256};

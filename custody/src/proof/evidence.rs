@@ -261,7 +261,12 @@ impl EvidenceProof {
     }
 
     /// The entry that sealed the manifest, under a signed checkpoint of the log that the manifest names.
-    fn sealed(&self, manifest: &Manifest, found: Digest, size: u64) -> Result<(Entry, (String, u64), VerifyingKey)> {
+    fn sealed(
+        &self,
+        manifest: &Manifest,
+        found: Digest,
+        size: u64,
+    ) -> Result<(Entry, (String, u64), VerifyingKey)> {
         let proof = TlogProof::parse(&strict_json::unescape_text(&self.seal.proof)?)?;
         let checkpoint = &proof.checkpoint.checkpoint;
         let (name, key) = VerifyingKey::from_vkey(&self.seal.vkey)?;
@@ -291,7 +296,8 @@ impl EvidenceProof {
             }
             while at < *end {
                 let holds = |(part, _): &&(ProvedPart, Option<Vec<u8>>)| {
-                    part.stream == event.stream && (part.offset..part.offset.saturating_add(part.length)).contains(&at)
+                    part.stream == event.stream
+                        && (part.offset..part.offset.saturating_add(part.length)).contains(&at)
                 };
                 let held = parts.iter().find(holds).and_then(|(part, bytes)| {
                     let from = usize::try_from(at.checked_sub(part.offset)?).ok()?;
@@ -312,7 +318,8 @@ impl ProvedChunk {
         let stream = stream_of(manifest, &self.stream)?;
         let size = u64::from(stream.chunk_size);
         let offset = self.index.checked_mul(size).filter(|offset| *offset < stream.size);
-        let offset = offset.ok_or_else(|| bad(format!("stream {} has no chunk {}", self.stream, self.index)))?;
+        let offset =
+            offset.ok_or_else(|| bad(format!("stream {} has no chunk {}", self.stream, self.index)))?;
         let length = size.min(stream.size - offset);
         let bytes = match &self.bytes_b64 {
             None => None,
@@ -332,7 +339,10 @@ impl ProvedChunk {
         if self.path.len() > LONGEST_PATH
             || !verify_inclusion(&leaf, self.index, count, &self.path, &stream.chunk_root)
         {
-            return Err(bad(format!("chunk {} is not under the chunk_root of stream {}", self.index, self.stream)));
+            return Err(bad(format!(
+                "chunk {} is not under the chunk_root of stream {}",
+                self.index, self.stream
+            )));
         }
         let part = ProvedPart {
             stream: self.stream.clone(),
@@ -349,9 +359,12 @@ impl ProvedChunk {
 impl ProvedRow {
     fn check(&self, manifest: &Manifest) -> Result<CatalogEntry> {
         let stream = stream_of(manifest, &self.stream)?;
-        let root = stream.catalog_root.ok_or_else(|| bad(format!("stream {} has no catalog_root", self.stream)))?;
+        let root =
+            stream.catalog_root.ok_or_else(|| bad(format!("stream {} has no catalog_root", self.stream)))?;
         let leaf = leaf_hash(self.row.as_bytes());
-        if self.path.len() > LONGEST_PATH || !verify_inclusion(&leaf, self.index, self.size, &self.path, &root) {
+        if self.path.len() > LONGEST_PATH
+            || !verify_inclusion(&leaf, self.index, self.size, &self.path, &root)
+        {
             return Err(bad(format!("the line is not under the catalog_root of stream {}", self.stream)));
         }
         CatalogEntry::parse(self.row.as_bytes()).map_err(bad)

@@ -77,7 +77,12 @@ impl Prover {
     /// # Errors
     ///
     /// [`Error::Malformed`] when no range holds a byte; as [`Prover::chunk`].
-    pub fn event(&self, stream: &str, row: Map<String, Value>, ranges: &[(u64, u64)]) -> Result<EvidenceProof> {
+    pub fn event(
+        &self,
+        stream: &str,
+        row: Map<String, Value>,
+        ranges: &[(u64, u64)],
+    ) -> Result<EvidenceProof> {
         let reader = self.bundle.stream(stream)?;
         let ranges: Vec<(u64, u64)> = ranges.iter().copied().filter(|(start, end)| start < end).collect();
         let mut wanted: Vec<u64> = ranges
@@ -95,7 +100,8 @@ impl Prover {
             let bytes = reader.chunk(index)?;
             proof = proof.with_chunk(stream, &chunk_proof(&reader, index)?, Some(&bytes));
         }
-        let row = row.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, escaped(value)));
+        let row =
+            row.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, escaped(value)));
         Ok(proof.with_event(stream, row.collect(), ranges))
     }
 
@@ -147,7 +153,8 @@ impl Prover {
     /// [`Error::Malformed`] when the bundle was made before catalogues had a root.
     pub fn file(&self, found: &FoundFile) -> Result<EvidenceProof> {
         let no_root = || {
-            let why = format!("the catalogue of stream {} has no root; prove the chunks instead", found.stream);
+            let why =
+                format!("the catalogue of stream {} has no root; prove the chunks instead", found.stream);
             Error::malformed("proof", why)
         };
         let leaves = found.leaves.clone().ok_or_else(no_root)?;
@@ -173,11 +180,15 @@ impl Prover {
             let part = buffer.get_mut(..take).unwrap_or_default();
             reader.read_exact_at(at, part)?;
             hasher.update(part);
-            out.write_all(part).map_err(|source| Error::Write { path: found.entry.path.clone().into(), source })?;
+            out.write_all(part)
+                .map_err(|source| Error::Write { path: found.entry.path.clone().into(), source })?;
             at = at.saturating_add(take as u64);
         }
         if Some(hasher.finish()) != found.entry.sha256 {
-            return Err(Error::malformed("file", format!("{:?} is not what its catalogue says", found.entry.path)));
+            return Err(Error::malformed(
+                "file",
+                format!("{:?} is not what its catalogue says", found.entry.path),
+            ));
         }
         Ok(())
     }

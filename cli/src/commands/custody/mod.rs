@@ -11,6 +11,7 @@ mod dispose;
 mod impact;
 mod log;
 mod note;
+mod prove;
 mod retain;
 
 use crate::failure::{Failure, Outcome};
@@ -41,6 +42,7 @@ enum Act {
     Compare(compare::Args),
     Log(log::Args),
     Note(note::Args),
+    Prove(prove::Args),
     Retain(retain::Args),
     Dispose(dispose::Args),
     Disclose(disclose::Args),
@@ -58,6 +60,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Act::Compare(args) => compare::run(args, session),
         Act::Log(args) => log::run(args, session),
         Act::Note(args) => note::run(args, session),
+        Act::Prove(args) => prove::run(args, session),
         Act::Retain(args) => retain::run(args, session),
         Act::Dispose(args) => dispose::run(args, session),
         Act::Disclose(args) => disclose::run(args, session),
