@@ -8,6 +8,7 @@ mod copy;
 mod cosign;
 mod disclose;
 mod dispose;
+mod extract;
 mod impact;
 mod log;
 mod note;
@@ -43,6 +44,7 @@ enum Act {
     Log(log::Args),
     Note(note::Args),
     Prove(prove::Args),
+    Extract(extract::Args),
     Retain(retain::Args),
     Dispose(dispose::Args),
     Disclose(disclose::Args),
@@ -61,6 +63,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Act::Log(args) => log::run(args, session),
         Act::Note(args) => note::run(args, session),
         Act::Prove(args) => prove::run(args, session),
+        Act::Extract(args) => extract::run(args, session),
         Act::Retain(args) => retain::run(args, session),
         Act::Dispose(args) => dispose::run(args, session),
         Act::Disclose(args) => disclose::run(args, session),
