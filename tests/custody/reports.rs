@@ -214,7 +214,8 @@ fn hand_over(case: &Case) {
     answer(&log, None, &accepted, &[], &ReceiverSigns::With(&party), &writer).unwrap();
     let clock = at(3, 0);
     let writer = Writer::new(&*KEY, &clock, identity("Property store", "custodian")).for_exhibit("E001");
-    offer(&log, &terms("City Courier", None), items(), &[], Some(&PartyKey::of(&*OTHER_KEY)), &writer).unwrap();
+    offer(&log, &terms("City Courier", None), items(), &[], Some(&PartyKey::of(&*OTHER_KEY)), &writer)
+        .unwrap();
     answer(&log, None, &accepted, &[], &ReceiverSigns::Not, &writer).unwrap();
     let clock = at(4, 0);
     let writer = Writer::new(&*KEY, &clock, identity("City Courier", "courier")).for_exhibit("E001");
