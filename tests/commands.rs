@@ -26,6 +26,8 @@ mod export_import;
 mod handover_commands;
 #[path = "imaging_commands.rs"]
 mod imaging_commands;
+#[path = "support/loopback.rs"]
+mod loopback;
 #[path = "proofs.rs"]
 mod proofs;
 #[path = "syscalls.rs"]

@@ -84,7 +84,7 @@ pub struct Case {
 }
 
 const FORMAT: &str = "exhibit-case/1";
-const MOST_CASE_FILE: u64 = 65_536;
+pub(crate) const MOST_CASE_FILE: u64 = 65_536;
 
 impl Case {
     /// Makes a case in a folder that is new or empty; its log begins with the hash of `case.json`.

@@ -380,3 +380,316 @@ fn who(entry: &Entry) -> String {
 fn time_of(entry: &Entry) -> Option<(i64, String)> {
     Some((parse_rfc3339(&entry.time.wall).ok()?, entry.time.wall.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::FixedClock;
+    use crate::digest::Digest;
+    use crate::entry::{Actor, Identity, NewEntry, line_of};
+    use crate::handover::{Answer, ReceiverSigns, Terms, answer_entry, offer_entry};
+    use crate::keys::SigningKey;
+    use crate::ssh::PartyKey;
+
+    const PEOPLE: [&str; 3] = ["Ann", "Bob", "Cyd"];
+    const MINUTE: i64 = 60_000_000_000;
+    const START: i64 = 1_795_224_600_000_000_000;
+    static KEYS: LazyLock<[SigningKey; 3]> =
+        LazyLock::new(|| [1, 2, 3].map(|seed| SigningKey::from_seed(&[seed; 32])));
+
+    /// A log that is only held in memory: whose act, after how many minutes.
+    #[derive(Default)]
+    struct Story {
+        entries: Vec<Entry>,
+        minutes: i64,
+    }
+
+    impl Story {
+        fn act(&mut self, who: usize, after: i64, new: &NewEntry) -> u64 {
+            self.minutes += after;
+            let actor = Actor { name: PEOPLE[who].to_owned(), ..Actor::default() };
+            let clock = FixedClock::at(START + self.minutes * MINUTE);
+            let seq = self.entries.len() as u64;
+            let identity = Identity { actor, ..Identity::default() };
+            let line = line_of(new, seq, Digest([0; 32]), &identity, &KEYS[who], &clock).unwrap();
+            self.entries.push(Entry::parse(line.as_bytes()).unwrap());
+            seq
+        }
+
+        fn note(&mut self, who: usize, after: i64) {
+            self.act(who, after, &NewEntry::new(EntryType::NOTE));
+        }
+
+        fn offer(&mut self, from: usize, to: usize, after: i64, signed: bool) -> (u64, Offer) {
+            let party = PartyKey::of(&KEYS[from]);
+            let offer = Offer {
+                id: "id".to_owned(),
+                origin: "exhibit/00".to_owned(),
+                size: self.entries.len() as u64,
+                root: Digest([0; 32]),
+                case: None,
+                items: Vec::new(),
+                from: PEOPLE[from].to_owned(),
+                from_key: signed.then(|| party.public().fingerprint()),
+                terms: Terms { to: PEOPLE[to].to_owned(), ..Terms::default() },
+                time: "2026".to_owned(),
+            };
+            let entry = offer_entry(&offer, signed.then_some(&party)).unwrap();
+            (self.act(from, after, &entry), offer)
+        }
+
+        fn answer(
+            &mut self,
+            (seq, offer): &(u64, Offer),
+            who: usize,
+            after: i64,
+            signed: bool,
+            answer: &Answer,
+        ) {
+            let party = PartyKey::of(&KEYS[who]);
+            let signs = if signed { ReceiverSigns::With(&party) } else { ReceiverSigns::Not };
+            let entry = answer_entry(offer, *seq, Digest([0; 32]), answer, &signs).unwrap();
+            self.act(who, after, &entry);
+        }
+
+        fn handover(&mut self, from: usize, to: usize, signed: (bool, bool)) {
+            let offer = self.offer(from, to, 10, signed.0);
+            self.answer(&offer, to, 10, signed.1, &accepted());
+        }
+
+        fn told(&self) -> Continuity {
+            Continuity::of(&self.entries)
+        }
+    }
+
+    fn accepted() -> Answer {
+        Answer::Accepted { condition: String::new() }
+    }
+
+    fn holders(told: &Continuity) -> Vec<&str> {
+        told.spans.iter().map(|span| span.holder.as_str()).collect()
+    }
+
+    #[test]
+    fn a_chain_of_signed_handovers_has_no_gap() {
+        let mut story = Story::default();
+        story.note(0, 0);
+        story.handover(0, 1, (true, true));
+        story.handover(1, 2, (true, true));
+        story.note(2, 60);
+        let told = story.told();
+        assert_eq!(holders(&told), ["Ann", "Ann to Bob", "Bob", "Bob to Cyd", "Cyd"]);
+        assert_eq!(told.share_words(), "continuity 100 %, no gap");
+        assert_eq!(told.spans[4].to, None);
+        assert_eq!(told.total_ns, 100 * 60_000_000_000);
+        assert!(told.contradictions.is_empty());
+    }
+
+    #[test]
+    fn minutes_that_nobody_signed_for_are_a_gap_and_counted() {
+        let mut story = Story::default();
+        story.note(0, 0);
+        // Ten minutes with Ann, ten without a signature, and Bob signs for giving it on.
+        story.handover(0, 1, (true, false));
+        story.handover(1, 2, (true, true));
+        story.note(2, 960);
+        let told = story.told();
+        let gap = told.gaps().next().unwrap();
+        assert_eq!((gap.holder.as_str(), gap.entries.as_slice()), ("Bob", &[1, 2][..]));
+        assert_eq!((gap.signed_by_giver, gap.signed_by_receiver), (true, false));
+        assert_eq!(told.gap_ns, 20 * 60_000_000_000);
+        assert_eq!(told.share_words(), "continuity 98.0 %, 1 gap");
+        // Where only the receiver signed, the way is the gap, and no more.
+        let mut story = Story::default();
+        story.note(0, 0);
+        story.handover(0, 1, (false, true));
+        story.note(1, 80);
+        let told = story.told();
+        assert_eq!(told.share_words(), "continuity 90.0 %, 1 gap");
+        assert_eq!(
+            told.gaps().next().unwrap().gap.as_deref(),
+            Some("\"Ann\" did not sign for having given it")
+        );
+    }
+
+    #[test]
+    fn an_offer_that_waits_is_a_gap_and_a_refused_one_is_none() {
+        let mut story = Story::default();
+        story.note(0, 0);
+        let offer = story.offer(0, 1, 10, true);
+        story.note(0, 10);
+        assert_eq!(story.told().share_words(), "continuity 50.0 %, 1 gap");
+        story.answer(&offer, 1, 20, true, &Answer::Refused { reason: "no room".to_owned() });
+        let told = story.told();
+        assert_eq!((told.share_words().as_str(), holders(&told)), ("continuity 100 %, no gap", vec!["Ann"]));
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_named() {
+        let mut story = Story::default();
+        story.note(0, 0);
+        let first = story.offer(0, 1, 1, true);
+        let second = story.offer(0, 2, 1, true);
+        story.answer(&first, 1, 1, true, &accepted());
+        story.answer(&second, 2, 1, true, &accepted());
+        story.answer(&second, 2, 1, true, &accepted());
+        story.offer(0, 1, 1, true);
+        let told = story.told();
+        assert_eq!(
+            told.contradictions,
+            [
+                "entry 2 offers what entry 1 had offered already",
+                "entry 3 answers no offer that waits",
+                "entry 5 answers the offer in entry 2 again, after entry 4",
+                "in entry 6 \"Ann\" gives away what \"Cyd\" held",
+            ]
+        );
+        assert!(told.share_words().ends_with("1 gap, 4 contradictions"), "{}", told.share_words());
+    }
+
+    #[test]
+    fn a_signature_over_another_offer_vouches_for_nothing() {
+        let mut story = Story::default();
+        story.note(0, 0);
+        story.handover(0, 1, (true, true));
+        story.note(1, 10);
+        let good = story.told();
+        assert_eq!(good.share(), 10_000);
+        let forged = story.entries[2].about.party_sigs.clone();
+        let mut other = Story::default();
+        other.note(0, 0);
+        other.handover(0, 1, (true, false));
+        other.entries[2].about.party_sigs = forged;
+        other.entries[2].about.how.insert("offer".to_owned(), Vec::<String>::new().into());
+        other.note(1, 10);
+        assert!(other.told().share() < 10_000);
+    }
+
+    #[test]
+    fn a_handover_of_the_whole_case_moves_its_exhibits() {
+        let mut exhibit = Story::default();
+        exhibit.note(0, 0);
+        exhibit.entries[0].about.exhibit = Some("E001".to_owned());
+        exhibit.note(0, 100);
+        let mut case = Story::default();
+        case.note(0, 5);
+        case.handover(0, 1, (true, true));
+        let told = Continuity::of_exhibit(&exhibit.entries, &case.entries);
+        assert_eq!(holders(&told), ["Ann", "Ann to Bob", "Bob"]);
+        assert_eq!((told.spans[2].case_entries.as_slice(), told.spans[2].entries.len()), (&[2][..], 0));
+        assert_eq!(told.share_words(), "continuity 100 %, no gap");
+        assert_eq!(Continuity::of(&[]).share_words(), "continuity 100 %, no gap");
+    }
+
+    #[test]
+    fn nobody_holds_what_was_disposed_of() {
+        let mut story = Story::default();
+        story.note(0, 0);
+        story.act(0, 10, &NewEntry::new(EntryType::ITEM_DISPOSED));
+        story.note(0, 50);
+        let told = story.told();
+        assert_eq!(told.total_ns, 10 * 60_000_000_000);
+        assert!(told.spans.last().unwrap().to.is_some());
+    }
+
+    /// One act of a random story.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Note(usize),
+        Offer(usize, usize, bool),
+        Answer(usize, usize, bool, bool),
+        Dispose(usize),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<(i64, Act)>> {
+        let act = prop_oneof![
+            2 => (0..3usize).prop_map(Act::Note),
+            4 => (0..3usize, 0..3usize, any::<bool>()).prop_map(|(a, b, s)| Act::Offer(a, b, s)),
+            4 => (0..3usize, 0..4usize, any::<bool>(), any::<bool>()).prop_map(|(a, b, s, y)| Act::Answer(a, b, s, y)),
+            1 => (0..3usize).prop_map(Act::Dispose),
+        ];
+        proptest::collection::vec((-5..60i64, act), 0..12)
+    }
+
+    fn story_of(acts: &[(i64, Act)]) -> Story {
+        let mut story = Story::default();
+        story.note(0, 0);
+        let mut offers = Vec::new();
+        for (after, act) in acts {
+            match act {
+                Act::Note(who) => story.note(*who, *after),
+                Act::Offer(from, to, signed) => offers.push(story.offer(*from, *to, *after, *signed)),
+                Act::Answer(who, back, signed, yes) => {
+                    let Some(offer) = offers.iter().rev().nth(*back).cloned() else { continue };
+                    // The giver's own key signs for nobody else.
+                    let own = offer.1.from_key.as_deref() == Some(&KEYS[*who].verifying_key().fingerprint());
+                    let answer = if *yes { accepted() } else { Answer::Refused { reason: "no".to_owned() } };
+                    story.answer(&offer, *who, *after, *signed && !own, &answer);
+                }
+                Act::Dispose(who) => {
+                    story.act(*who, *after, &NewEntry::new(EntryType::ITEM_DISPOSED));
+                }
+            }
+        }
+        story
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn spans_follow_each_other_and_gaps_are_part_of_the_whole(acts in acts()) {
+            let told = story_of(&acts).told();
+            prop_assert!(!told.spans.is_empty());
+            for pair in told.spans.windows(2) {
+                prop_assert_eq!(pair[0].to.as_ref(), Some(&pair[1].from));
+            }
+            let last = told.spans.last().unwrap();
+            prop_assert!(last.to.is_none() || last.to.as_ref() == Some(&told.until));
+            prop_assert!(told.gap_ns <= told.total_ns && told.share() <= 10_000);
+            prop_assert_eq!(told.share() == 10_000, told.gaps().next().is_none());
+            let length = |span: &HeldSpan| {
+                let time = |text: &str| parse_rfc3339(text).unwrap();
+                time(span.to.as_ref().unwrap_or(&told.until)) - time(&span.from)
+            };
+            let total: i64 = told.spans.iter().map(length).sum();
+            let gaps: i64 = told.gaps().map(length).sum();
+            prop_assert_eq!((total as u64, gaps as u64), (told.total_ns, told.gap_ns));
+        }
+
+        #[test]
+        fn taking_a_signature_away_never_raises_the_share(acts in acts(), which in 0..12usize) {
+            let mut story = story_of(&acts);
+            let before = story.told();
+            let signed: Vec<usize> =
+                (0..story.entries.len()).filter(|at| !story.entries[*at].about.party_sigs.is_empty()).collect();
+            if signed.is_empty() {
+                return Ok(());
+            }
+            story.entries[signed[which % signed.len()]].about.party_sigs.clear();
+            let after = story.told();
+            prop_assert!(after.gap_ns >= before.gap_ns, "{:?}\n{:?}", before, after);
+        }
+
+        #[test]
+        fn entries_of_any_kind_and_text_are_read_without_a_fault(
+            texts in proptest::collection::vec("[ -~]{0,40}", 0..6), refs in proptest::collection::vec(0..9u64, 0..3)
+        ) {
+            let mut story = Story::default();
+            story.note(0, 0);
+            for (at, text) in texts.iter().enumerate() {
+                let kind = [EntryType::TRANSFER_OFFERED, EntryType::TRANSFER_ACCEPTED, EntryType::TRANSFER_REFUSED][at % 3].clone();
+                let mut entry = NewEntry::new(kind).how("offer", vec![text.clone(); at]).how("to", text.as_str());
+                entry.about.refs.clone_from(&refs);
+                entry.about.party_sigs.push(serde_json::json!({"role": text, "sshsig": [text]}));
+                story.act(at % 3, 1, &entry);
+            }
+            let told = story.told();
+            prop_assert!(told.share() <= 10_000);
+        }
+    }
+}

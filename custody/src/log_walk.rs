@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Read as _};
 
+use crate::clock::parse_rfc3339;
 use crate::closing::allowed_after_close;
 use crate::digest::{Digest, sha256};
 use crate::entry::{Entry, EntryType, MAX_ENTRY};
@@ -33,8 +34,10 @@ pub(crate) struct LogWalk {
     pub(crate) notes: Vec<String>,
     /// What the entries tell together.
     pub(crate) story: Story,
-    /// The keys that entries name as their writer's: the first and last entry of each. Bounded; recoveries aside.
+    /// The keys that entries name as their writer's: the first and last entry of each. Bounded.
     pub(crate) writers: BTreeMap<String, (u64, u64)>,
+    /// Who recovered the log in the entry before, and is not known yet.
+    recoverer: Option<(String, u64)>,
     /// The line of the entry that closed the log.
     closed: Option<u64>,
 }
@@ -134,6 +137,10 @@ pub(crate) fn walk(mut log: impl BufRead, wanted: &BTreeSet<u64>) -> Result<LogW
         }
         walk.after_close(number, &entry);
         walk.writer(&entry);
+        if !is_utc_with_9_digits(&entry.time.wall, &last_wall) {
+            let words = "its time is no UTC time with 9 digits of a second".to_owned();
+            walk.fault(number, LineFaultKind::Spelling, words);
+        }
         walk.look_at(&entry, &last_wall);
         walk.story.see(&entry);
         last_wall.clone_from(&entry.time.wall);
@@ -171,15 +178,26 @@ impl LogWalk {
         }
     }
 
-    /// A recovery is written with the introduction that follows it, before its key may sign.
+    /// A recovery may be written with the introduction that follows it, before its key may sign.
     fn writer(&mut self, entry: &Entry) {
-        if entry.actor.key.is_empty() || entry.kind == EntryType::LOG_RECOVERED {
-            return;
+        let key = &entry.actor.key;
+        if let Some((recoverer, seq)) = self.recoverer.take()
+            && (recoverer != *key || entry.kind != EntryType::KEY_ADDED)
+        {
+            self.wrote(recoverer, seq);
         }
-        if let Some((_, last)) = self.writers.get_mut(&entry.actor.key) {
-            *last = entry.seq;
+        if entry.kind == EntryType::LOG_RECOVERED && !self.writers.contains_key(key) {
+            self.recoverer = Some((key.clone(), entry.seq));
+        } else if !key.is_empty() {
+            self.wrote(key.clone(), entry.seq);
+        }
+    }
+
+    fn wrote(&mut self, key: String, seq: u64) {
+        if let Some((_, last)) = self.writers.get_mut(&key) {
+            *last = seq;
         } else if self.writers.len() < MOST_WRITERS {
-            self.writers.insert(entry.actor.key.clone(), (entry.seq, entry.seq));
+            self.writers.insert(key, (seq, seq));
         }
     }
 
@@ -220,6 +238,16 @@ impl LogWalk {
             ));
         }
     }
+}
+
+/// Whether a time is spelled so that times sort as texts; `last` is a time that is.
+fn is_utc_with_9_digits(wall: &str, last: &str) -> bool {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00.000000000Z";
+    let fits = |(byte, due): (u8, &u8)| if *due == b'0' { byte.is_ascii_digit() } else { byte == *due };
+    let shape = wall.len() == SHAPE.len() && wall.bytes().zip(SHAPE).all(fits);
+    // The calendar is asked once for each minute.
+    let same_minute = last.get(..17) == wall.get(..17) && wall.get(17..18) < Some("6");
+    shape && (same_minute || parse_rfc3339(wall).is_ok())
 }
 
 /// Whether verifying or writing needs to see this entry again.

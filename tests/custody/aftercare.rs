@@ -141,6 +141,10 @@ fn nothing_goes_before_its_retention_without_an_authority() {
     let later = Writer::new(&*KEY, &clock, identity());
     let done = case.dispose(&disposal("", true), &later).unwrap();
     assert!(done.deleted && !bundle.exists());
+    assert!(noted(
+        &intact(&case),
+        "E001 is not here: entry 3 disposed of it (erased by J. Doe seen by K. Poe; authority: NO"
+    ));
     let row = &disposals(&entries(&case))[0];
     assert_eq!(row.words(), "erased by J. Doe seen by K. Poe");
     assert_eq!(row.manifest_sha256, done.manifest_sha256);
@@ -423,6 +427,34 @@ fn what_is_disclosed_is_traced_to_entries_streams_and_files_and_what_is_not_is_t
     assert!(told[0].contains("discloses file3"), "{told:?}");
 }
 
+#[test]
+fn an_anchor_that_does_not_reach_a_disposal_does_not_vouch_for_the_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let (case, _) = case_with_exhibit(&folder.path().join("case"));
+    let outside = folder.path().join("kept");
+    std::fs::create_dir(&outside).unwrap();
+    let anchored = || {
+        std::fs::copy(case.folder().join("checkpoint"), outside.join("checkpoint")).unwrap();
+    };
+    let level = || {
+        let outside = custody::verify::OutsideAnchors::read(&outside).unwrap();
+        let done =
+            custody::verify::verify(case.folder(), &Options { outside, ..Options::default() }).unwrap();
+        (done.verdict.level, faults(&done))
+    };
+    case.append(NewEntry::new(EntryType::NOTE), &writer()).unwrap();
+    case.dispose(&disposal("order 12", true), &writer()).unwrap();
+    // Anchored now: the disposal is covered.
+    anchored();
+    assert_eq!(level().0, Level::Anchored, "{}", level().1);
+    let exhibit = case.add_exhibit("next", &writer()).unwrap();
+    Recipe::default().make(&exhibit.folder);
+    anchored();
+    let other = NewDisposal { exhibit: "E002".into(), ..disposal("order 12", true) };
+    case.dispose(&other, &writer()).unwrap();
+    assert_eq!(level().0, Level::Consistent, "nobody outside knows of the second disposal");
+}
+
 /// A writer of this version of a tool.
 fn written_by(name: &str, version: &str, build: Option<&[u8]>) -> Identity {
     let tool = Tool { name: name.into(), version: version.into(), build_sha256: build.map(sha256) };
@@ -442,7 +474,7 @@ fn a_recall_finds_every_entry_of_the_version_and_lists_what_cannot_be_told() {
     let folder = tempfile::tempdir().unwrap();
     let (case, bundle) = case_with_exhibit(folder.path());
     let clock = FixedClock::at(0);
-    let mut add = |name: &str, version: &str, build: Option<&[u8]>, kind: EntryType| {
+    let add = |name: &str, version: &str, build: Option<&[u8]>, kind: EntryType| {
         let writer = Writer::new(&*KEY, &clock, written_by(name, version, build));
         case.append(NewEntry::new(kind), &writer).unwrap().seq
     };

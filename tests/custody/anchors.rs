@@ -200,8 +200,7 @@ fn a_token_that_was_damaged_in_the_bundle_is_a_fault_and_outside_it_is_a_note() 
     anchored(folder.path());
     let token = folder.path().join("anchors/00000004.rsa.example.tsr");
     let elsewhere = tempfile::tempdir().unwrap();
-    let bytes = std::fs::read(&token).unwrap();
-    let mut damaged = bytes.clone();
+    let mut damaged = std::fs::read(&token).unwrap();
     let at = damaged.len() - 20;
     damaged[at] ^= 1;
     std::fs::write(elsewhere.path().join("t.tsr"), &damaged).unwrap();

@@ -18,7 +18,7 @@ fn full_bundle(folder: &Path) {
     anchor_with_witness(&log);
     log.append(&note("stored in locker 7"), &writer()).unwrap();
     log.append(&NewEntry::new(EntryType::CASE_CLOSED), &writer()).unwrap();
-    log.append(&note("after the close"), &writer()).unwrap();
+    log.append(&NewEntry::new(EntryType::CORRECTION).refers_to(1), &writer()).unwrap();
 }
 
 /// Whether a fault names the file, and the entry or chunk where one can be named.
@@ -255,7 +255,7 @@ fn a_pipe_or_link_in_the_place_of_a_file_neither_hangs_nor_leads_out() {
         std::os::unix::fs::symlink(secret.path(), copy.path().join(name)).unwrap();
     }
     let log = custody::CustodyLog::open(copy.path()).unwrap();
-    log.append(&NewEntry::new(EntryType::TRANSFER_ACCEPTED), &writer()).unwrap();
+    log.append(&NewEntry::new(EntryType::TRANSFER_OFFERED), &writer()).unwrap();
     assert_eq!(std::fs::read(secret.path()).unwrap(), b"");
     let done = check(copy.path());
     assert!(done.is_intact(), "{}", faults(&done));

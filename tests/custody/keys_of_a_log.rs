@@ -2,7 +2,7 @@
 
 use custody::verify::Level;
 use custody::{
-    EntryType, Error, HOW_FINGERPRINT, HOW_TO_KEY, HOW_VKEY, NewEntry, SignedCheckpoint, Signer,
+    EntryType, Error, HOW_FINGERPRINT, HOW_REASON, HOW_TO_KEY, HOW_VKEY, NewEntry, SignedCheckpoint, Signer,
     VerifyingKey, Writer,
 };
 
@@ -136,4 +136,120 @@ fn a_key_that_does_not_sign_leaves_the_log_as_it_was() {
     assert!(matches!(refused, Err(Error::Key { .. })), "{refused:?}");
     assert_eq!(std::fs::read(folder.path().join("custody.jsonl")).unwrap(), before);
     assert!(!check(folder.path()).unsigned_tail);
+}
+
+#[test]
+fn the_windows_of_all_keys_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_with(folder.path(), 1);
+    log.append(&note("in"), &writer_with(&OTHER_KEY).vouched_by(&*KEY)).unwrap();
+    let gone = OTHER_KEY.verifying_key().fingerprint();
+    let revoke =
+        NewEntry::new(EntryType::KEY_REVOKED).how(HOW_FINGERPRINT, gone.as_str()).how(HOW_REASON, "lost");
+    log.append(&revoke, &writer()).unwrap();
+    let keys = log.keys().unwrap();
+    assert_eq!(keys.len(), 2);
+    assert_eq!((keys[0].introduced, keys[0].revoked, keys[0].accepted), (0, None, true));
+    assert_eq!((keys[1].introduced, keys[1].revoked, keys[1].reason.as_str()), (2, Some(4), "lost"));
+    assert_eq!(keys[1].fingerprint, gone);
+}
+
+#[test]
+fn an_entry_in_the_name_of_a_key_outside_its_window_is_a_fault() {
+    /// Signs as one key, and says that it is another: what a program that forges its log would write.
+    struct Posing(bool, std::sync::atomic::AtomicU32);
+    impl Signer for Posing {
+        fn verifying_key(&self) -> VerifyingKey {
+            // The first question is who writes; the entry's name is asked for later.
+            let nth = self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            if self.0 && nth == 2 { OTHER_KEY.verifying_key() } else { KEY.verifying_key() }
+        }
+        fn sign(&self, message: &[u8]) -> Result<[u8; 64], Error> {
+            Ok(KEY.sign(message))
+        }
+    }
+    for (posing, faulty) in [(false, false), (true, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log_with(folder.path(), 1);
+        let signer = Posing(posing, 0.into());
+        log.append(&note("by whom?"), &Writer::new(&signer, &*CLOCK, identity())).unwrap();
+        let named = log.read().unwrap().entries[2].actor.key.clone();
+        assert_eq!(
+            named == OTHER_KEY.verifying_key().fingerprint(),
+            faulty,
+            "the forged name went elsewhere"
+        );
+        let done = check(folder.path());
+        assert_eq!(!done.is_intact(), faulty, "{}", faults(&done));
+        if faulty {
+            assert_eq!(done.faults[0].place.entry, Some(2));
+            assert!(
+                done.faults[0].words.starts_with("SIGNED BY KEY OUTSIDE ITS WINDOW"),
+                "{}",
+                faults(&done)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_closed_log_takes_what_follows_evidence_about_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_with(folder.path(), 1);
+    assert_eq!(log.closed().unwrap(), None);
+    log.append(&NewEntry::new(EntryType::CASE_CLOSED), &writer()).unwrap();
+    assert_eq!(log.closed().unwrap(), Some(2));
+    let before = log.read().unwrap().entries.len();
+    for kind in EntryType::ALL {
+        let allowed = custody::closing::allowed_after_close(kind);
+        // These two say more than their type, and are tried below.
+        if allowed && ![EntryType::KEY_ADDED, EntryType::KEY_REVOKED].contains(kind) {
+            let entry = NewEntry::new(kind.clone()).refers_to(1);
+            if kind.as_str().starts_with("transfer.") {
+                continue;
+            }
+            log.append(&entry, &writer()).unwrap();
+        } else if !allowed {
+            let refused = log.append(&NewEntry::new(kind.clone()), &writer());
+            assert!(matches!(refused, Err(Error::Closed { closed: 2, .. })), "{kind}: {refused:?}");
+        }
+    }
+    log.append(
+        &NewEntry::new(EntryType::CORRECTION).refers_to(1),
+        &writer_with(&OTHER_KEY).vouched_by(&*KEY),
+    )
+    .unwrap();
+    let entries = log.read().unwrap().entries;
+    assert!(entries[before..].iter().all(|entry| entry.about.how["after_close"] == 2));
+    assert!(check(folder.path()).is_intact(), "{}", faults(&check(folder.path())));
+    // Also where the cached end is gone and the whole log must be read.
+    std::fs::remove_file(folder.path().join("custody.frontier")).unwrap();
+    assert!(matches!(log.append(&note("late"), &writer()), Err(Error::Closed { .. })));
+}
+
+#[test]
+fn a_note_that_a_forger_put_behind_the_close_is_a_fault() {
+    // The forger has the key, and a program that knows no close: the note is written and the close put before it.
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_with(folder.path(), 0);
+    log.append(&NewEntry::new(EntryType::CASE_CLOSED), &writer()).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let longer = log_with(other.path(), 2).read().unwrap();
+    let lines = std::fs::read_to_string(folder.path().join("custody.jsonl")).unwrap();
+    let last = custody::sha256(lines.lines().last().unwrap().as_bytes()).to_string();
+    let note = serde_json::to_value(&longer.entries[2]).unwrap();
+    let note =
+        custody::strict_json::to_line(&note).unwrap().replace(&longer.entries[2].prev.to_string(), &last);
+    let mut tree = custody::merkle::Frontier::new();
+    let forged = format!("{lines}{note}\n");
+    forged.lines().for_each(|line| tree.push(line.as_bytes()));
+    let checkpoint =
+        custody::Checkpoint { origin: log.origin().to_owned(), size: tree.size(), root: tree.root() };
+    let signed = SignedCheckpoint::sign(checkpoint, &*KEY).unwrap();
+    std::fs::write(folder.path().join("custody.jsonl"), forged).unwrap();
+    std::fs::write(folder.path().join("checkpoint"), signed.note.to_text()).unwrap();
+    std::fs::write(folder.path().join("custody.frontier"), tree.to_text()).unwrap();
+    let done = check(folder.path());
+    assert_eq!(done.fault_count, 1, "{}", faults(&done));
+    assert_eq!(done.faults[0].words, "a note follows the close in entry 1, which allows none");
 }

@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use custody::report::Report;
 use custody::report::device_picture::{Bar, DevicePicture, Key};
 use custody::report::document::*;
 use custody::report::holder_picture::{HolderPicture, HolderRow, Tick};
 use custody::report::pdf::{Attachment, Relationship, render};
+use custody::{Case, NewCase};
+
+use crate::support::{Recipe, check, note, writer};
 
 const CREATED: &str = "2026-11-21T01:30:00.5Z";
 const HASH: &str = "81a87e42f0640c1b6d1d4f6e8e6fd2a90c7a51d8a0c5f2e4b79b1d3c5e7f9a0b";
@@ -345,4 +349,65 @@ fn a_name_that_is_a_path_or_there_twice_and_a_type_that_is_none_are_refused() {
     assert!(render(&sample(1), &[first, Attachment { name: first.name, ..second }], CREATED).is_err());
     assert!(render(&sample(1), &[Attachment { mime: "nonsense", ..first }], CREATED).is_err());
     assert!(render(&sample(1), &[], "yesterday").is_err());
+}
+
+/// A case with one sealed exhibit, and its report.
+fn case_in(folder: &Path) -> (Case, Report) {
+    let new = NewCase { name: "ir-2026-017".into(), examiner: "J. Doe".into(), ..NewCase::default() };
+    let case = Case::create(folder, &new, &writer()).unwrap();
+    let exhibit = case.add_exhibit("web01-disk", &writer()).unwrap();
+    Recipe::default().make(&exhibit.folder);
+    let report = Report::of_case(&case, &check(folder)).unwrap();
+    (case, report)
+}
+
+/// The files that poppler takes out of a PDF.
+fn enclosed(pdf: &[u8], name: &str) -> Option<tempfile::TempDir> {
+    let path = write(name, pdf);
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["-saveall", "-o", folder.path().to_str().unwrap(), path.to_str().unwrap()];
+    run("pdfdetach", &arguments).map(|_| folder)
+}
+
+#[test]
+fn a_report_encloses_logs_checkpoints_and_manifests_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let (case, report) = case_in(folder.path());
+    let bundle = folder.path().join("exhibits/E001-web01-disk");
+    let (log, of_bundle) = (folder.path().join("custody.jsonl"), bundle.join("custody.jsonl"));
+    let was = std::fs::read(&log).unwrap();
+    let pdf = report.to_pdf(folder.path()).unwrap();
+    // What is added to the logs later does not change the report, nor what it encloses.
+    case.append(note("later"), &writer()).unwrap();
+    assert!(pdf == report.to_pdf(folder.path()).unwrap());
+    let Some(out) = enclosed(&pdf, "case.pdf") else { return };
+    let read = |name: &str| std::fs::read(out.path().join(name)).unwrap();
+    assert_eq!(read("case-custody.jsonl"), was);
+    assert_eq!(read("report.json"), report.to_json().as_bytes());
+    assert_eq!(read("report.case.jsonld"), report.to_case_jsonld().unwrap().as_bytes());
+    assert_eq!(read("E001-custody.jsonl"), std::fs::read(of_bundle).unwrap());
+    for name in ["checkpoint", "manifest.json", "manifest.json.sig", "SHA256SUMS"] {
+        assert_eq!(read(&format!("E001-{name}")), std::fs::read(bundle.join(name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_longer_what_the_report_was_made_from_is_left_out_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, report) = case_in(folder.path());
+    let bundle = folder.path().join("exhibits/E001-web01-disk");
+    let manifest = std::fs::read_to_string(bundle.join("manifest.json")).unwrap();
+    std::fs::write(bundle.join("manifest.json"), manifest.replace("J. Doe", "J. Roe")).unwrap();
+    std::fs::remove_file(bundle.join("SHA256SUMS")).unwrap();
+    let log = std::fs::read_to_string(folder.path().join("custody.jsonl")).unwrap();
+    std::fs::write(folder.path().join("custody.jsonl"), log.replace("web01-disk", "web02-disk")).unwrap();
+    let Some(out) = enclosed(&report.to_pdf(folder.path()).unwrap(), "changed.pdf") else { return };
+    for name in ["case-custody.jsonl", "E001-manifest.json", "E001-SHA256SUMS"] {
+        assert!(!out.path().join(name).exists(), "{name}");
+    }
+    assert!(out.path().join("E001-manifest.json.sig").exists());
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("changed.pdf");
+    let Some(text) = run("pdftotext", &[path.to_str().unwrap(), "-"]) else { return };
+    assert!(text.contains("left out: it is not what the log"), "{text}");
+    assert!(text.contains("left out: it is no longer what"), "{text}");
 }

@@ -239,15 +239,13 @@ fn a_cut_of_any_length_is_found_whenever_one_anchor_of_any_kind_survives() {
     cosigned.add_line(line).unwrap();
     let mut stripped = custody::SignedNote::sign(signed.note.text(), "w.example/1", &*WITNESS).unwrap();
     stripped.add_line(cosigned.signatures().last().unwrap().clone()).unwrap();
-    let receipt = Receipt::new(signed.clone(), Vec::new()).to_text().unwrap();
+    let receipt = Receipt::new(signed, Vec::new()).to_text().unwrap();
     let root = crate::time_stamps::P256.root();
-    let kinds: [(&str, Vec<(&str, Vec<u8>)>); 5] = [
+    type Files = Vec<(&'static str, Vec<u8>)>;
+    let kinds: [(&str, Files); 5] = [
         ("kept copy", vec![("c", newest.clone())]),
         ("receipt", vec![("r.txt", receipt.into_bytes())]),
-        (
-            "token",
-            vec![("c", newest.clone()), ("t.tsr", stamp.as_bytes().to_vec()), ("ca.pem", root.into_bytes())],
-        ),
+        ("token", vec![("c", newest), ("t.tsr", stamp.as_bytes().to_vec()), ("ca.pem", root.into_bytes())]),
         ("cosignature", vec![("n", cosigned.to_text().into_bytes())]),
         // The log's own signature is not even there.
         ("cosignature alone", vec![("n", stripped.to_text().into_bytes())]),

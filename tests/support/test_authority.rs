@@ -1,7 +1,5 @@
 //! A time-stamp authority of our own, made with `openssl`: a root, an issuer below it, and a certificate that stamps.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -188,12 +186,6 @@ impl TestAuthority {
         );
         std::fs::read(&reply).unwrap_or_default()
     }
-
-    /// Serves on loopback until the test ends; gives the address.
-    pub(crate) fn serve(self: &std::sync::Arc<Self>) -> String {
-        let authority = std::sync::Arc::clone(self);
-        serve(move |_, body| (200, authority.reply(body)))
-    }
 }
 
 /// Runs openssl in a folder.
@@ -217,45 +209,4 @@ pub(crate) fn openssl_accepts(
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let out = openssl(Path::new("/"), &args);
     out.status.success() && String::from_utf8_lossy(&out.stdout).contains("Verification: OK")
-}
-
-/// A small HTTP server on loopback: gives each path and body to `answer`. Goes on until the process ends.
-pub(crate) fn serve(answer: impl Fn(&str, &[u8]) -> (u16, Vec<u8>) + Send + Sync + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let answer = std::sync::Arc::new(answer);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let answer = std::sync::Arc::clone(&answer);
-            std::thread::spawn(move || handle(stream, &*answer));
-        }
-    });
-    format!("http://{address}")
-}
-
-fn handle(mut stream: TcpStream, answer: &dyn Fn(&str, &[u8]) -> (u16, Vec<u8>)) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let (mut first, mut length) = (String::new(), 0);
-    reader.read_line(&mut first).unwrap();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
-            break;
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    if reader.read_exact(&mut body).is_err() {
-        return;
-    }
-    let path = first.split_whitespace().nth(1).unwrap_or("/").to_owned();
-    let (status, body) = answer(&path, &body);
-    let kind = if status == 409 { "text/x.tlog.size" } else { "application/timestamp-reply" };
-    let head = format!(
-        "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
 }

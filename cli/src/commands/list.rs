@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use custody::aftercare::{Day, Disposal, ITEM_BUNDLE, RetentionState, disposals, keeping};
+use custody::aftercare::{Day, Disposal, ITEM_BUNDLE, RetentionState, Rules, disposals};
 use custody::bundle::Bundle;
 use custody::clock::Clock as _;
 use custody::verify::{self, Options};
@@ -90,6 +90,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 
 /// What the case's log says of how long its exhibits are kept, and which are gone.
 struct Life {
+    rules: Rules,
     entries: Vec<Entry>,
     disposals: Vec<Disposal>,
     today: Day,
@@ -104,7 +105,12 @@ impl Life {
         });
         let mut disposals = disposals(&entries);
         disposals.retain(|gone| gone.item == ITEM_BUNDLE);
-        Ok(Life { disposals, entries, today: Day::of_moment(&session.clock.now())? })
+        Ok(Life {
+            rules: Rules::of(&entries),
+            disposals,
+            entries,
+            today: Day::of_moment(&session.clock.now())?,
+        })
     }
 
     fn disposed(&self, id: &str) -> Option<&Disposal> {
@@ -112,7 +118,7 @@ impl Life {
     }
 
     fn retention(&self, id: &str) -> Value {
-        let keeping = keeping(&self.entries, id);
+        let keeping = self.rules.keeping(id);
         json!({
             "state": keeping.state(self.today), "until": keeping.until(), "review_due": keeping.review_due(self.today),
             "rules": keeping.rules,
@@ -133,7 +139,7 @@ impl Life {
 
     /// What somebody must know of an exhibit that is there, one line each.
     fn words(&self, id: &str) -> Vec<String> {
-        let keeping = keeping(&self.entries, id);
+        let keeping = self.rules.keeping(id);
         let rules: Vec<String> =
             keeping.rules.iter().map(|rule| format!("{} (entry {})", rule.words(), rule.seq)).collect();
         let rules = rules.join(" and ");

@@ -104,10 +104,10 @@ fn write(
     for format in formats {
         let (name, bytes) = match format {
             Format::Html => ("report.html", report.to_html().into_bytes()),
-            #[cfg(feature = "pdf")]
-            Format::Pdf => ("report.pdf", report.to_pdf(case)?),
             Format::Case => ("report.case.jsonld", report.to_case_jsonld()?.into_bytes()),
             Format::Json => ("report.json", report.to_json().as_bytes().to_vec()),
+            #[cfg(feature = "pdf")]
+            Format::Pdf => ("report.pdf", report.to_pdf(case.folder())?),
         };
         let path = output.join(name);
         std::fs::write(&path, &bytes).map_err(failed(&path))?;

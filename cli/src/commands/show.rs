@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use custody::bundle::ChunkProof;
 use custody::digest::sha256;
+use custody::proof::EvidenceProof;
 use custody::{Case, CustodyLog, EntryType, NewEntry};
 use serde_json::{Map, Value, json};
 use timeline::event::YearBasis;
@@ -75,6 +76,27 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         .result("rows", shown);
     session.record_reading(Some(&case), entry);
     Ok(outcome)
+}
+
+/// The proof of one event, for `exhibit custody prove`.
+pub(crate) fn prove(case: &Case, id: &str, session: &Session) -> Result<EvidenceProof, Failure> {
+    let timeline = query::open(case, session)?;
+    let mut shower = Shower { case, timeline: &timeline, session, provers: BTreeMap::new() };
+    let found = timeline.find_events(&[id.to_owned()]).map_err(query::refused)?;
+    let event =
+        found.into_iter().next().ok_or_else(|| Failure::usage(format!("there is no event {id:?}")))?;
+    let evidence = shower.evidence(&event)?;
+    if !evidence.same {
+        return Err(
+            Failure::new("the record's bytes do not give the event's row again").hint("see `exhibit show`")
+        );
+    }
+    let folder = target::exhibit_of(case, text(&event, "exhibit"))?.folder;
+    let prover = custody::proof::Prover::open(session.open_bundle(&folder)?, &folder)?;
+    let ranges: Vec<(u64, u64)> =
+        evidence.record.ranges.iter().map(|range| (range.start, range.end)).collect();
+    let stream = stream_of(text(&event, "locator")).to_owned();
+    Ok(prover.event(&stream, event, &ranges)?)
 }
 
 /// The ids given, those of standard input among them.

@@ -17,6 +17,7 @@
 //! A copy takes the custody log along as it stands. Only the log of the master may go on: two that go on differently
 //! are a fork.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -230,28 +231,17 @@ pub struct Copy {
     pub disposed: Option<u64>,
 }
 
-/// Whether this is the id of a copy that is not the master: no retention holds it, for the exhibit does not end by it.
-pub(crate) fn is_spare_copy(copies: &[Copy], exhibit: &str, item: &str) -> bool {
-    let of_it = |copy: &&Copy| copy.id == item && copy.exhibit.as_deref() == Some(exhibit);
-    copies.iter().find(of_it).is_some_and(|copy| !copy.master)
-}
-
 /// All `copy.made` entries. Where an exhibit has no master among them, its bundle in the case is the master.
 pub fn copies(entries: &[Entry]) -> Vec<Copy> {
-    copies_in(entries.iter())
-}
-
-pub(crate) fn copies_in<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Vec<Copy> {
+    let mut gone: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.kind == EntryType::ITEM_DISPOSED) {
+        gone.entry(entry.how_text("item").unwrap_or_default()).or_default().push(entry.seq);
+    }
     let row = |entry: &Entry| {
         let (authority, purpose) = reasons(entry);
         let result =
             |key: &str| entry.about.result.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let id = told(entry, "copy");
-        let of_it = |gone: &&Entry| {
-            gone.kind == EntryType::ITEM_DISPOSED
-                && gone.seq > entry.seq
-                && gone.how_text("item") == Some(&id)
-        };
         let manifest = entry.about.subject.iter().find(|subject| subject.id == MANIFEST);
         Copy {
             seq: entry.seq,
@@ -266,15 +256,15 @@ pub(crate) fn copies_in<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) ->
             manifest_sha256: manifest.and_then(|subject| subject.sha256),
             copy_manifest_sha256: result("copy_manifest_sha256").parse().ok(),
             verdict: result("verdict"),
-            disposed: entries.clone().find(of_it).map(|gone| gone.seq),
+            disposed: gone.get(id.as_str()).and_then(|at| at.iter().find(|at| **at > entry.seq)).copied(),
             id,
         }
     };
-    let made = entries.clone().filter(|entry| entry.kind == EntryType::COPY_MADE);
+    let made = entries.iter().filter(|entry| entry.kind == EntryType::COPY_MADE);
     let mut copies: Vec<Copy> = made.map(row).collect();
-    let mut have = std::collections::BTreeSet::new();
+    let mut have = BTreeSet::new();
     for copy in copies.iter_mut().rev().filter(|copy| copy.master) {
-        copy.master = copy.disposed.is_none() && have.insert(copy.exhibit.clone());
+        copy.master = have.insert(copy.exhibit.clone()) && copy.disposed.is_none();
     }
     copies
 }

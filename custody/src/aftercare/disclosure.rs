@@ -14,7 +14,7 @@
 //! refs            the entries that made what was given
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -186,23 +186,23 @@ pub fn disclosures(entries: &[Entry]) -> Vec<Disclosure> {
 /// Those of reading the case's log.
 pub fn origins(case: &Case, wanted: &[Digest]) -> Result<Vec<Option<Origin>>> {
     let mut found: BTreeMap<Digest, Origin> = BTreeMap::new();
+    let set: BTreeSet<Digest> = wanted.iter().copied().collect();
     for entry in case.log().read()?.entries {
         let made = entry.kind != EntryType::DISCLOSURE_MADE;
         for hash in entry.about.subject.iter().filter(|_| made).filter_map(|subject| subject.sha256) {
-            if wanted.contains(&hash) {
+            if set.contains(&hash) {
                 let words = format!("entry {} ({})", entry.seq, entry.kind);
                 found.entry(hash).or_insert(Origin { words, entry: Some(entry.seq) });
             }
         }
     }
     for exhibit in case.exhibits()? {
-        let missing = |found: &BTreeMap<Digest, Origin>| wanted.iter().any(|hash| !found.contains_key(hash));
-        if !missing(&found) {
+        if found.len() == set.len() {
             break;
         }
         let Ok(bundle) = Bundle::open(&exhibit.folder) else { continue };
         let mut add = |hash: Digest, what: String| {
-            if wanted.contains(&hash) {
+            if set.contains(&hash) {
                 let words = format!("{}: {what}", exhibit.id);
                 found.entry(hash).or_insert(Origin { words, entry: None });
             }
@@ -226,7 +226,7 @@ pub fn origins(case: &Case, wanted: &[Digest]) -> Result<Vec<Option<Origin>>> {
         for stream in &manifest.streams {
             let files = stream.files().map(|file| (file.sha256, file.path.as_str()));
             for (hash, what) in files.chain([(stream.sha256, stream.name.as_str())]) {
-                if wanted.contains(&hash) {
+                if set.contains(&hash) {
                     let words = format!("{}, disposed of: {what}", gone.id);
                     found.entry(hash).or_insert(Origin { words, entry: None });
                 }

@@ -28,8 +28,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::copies::{copies, is_spare_copy};
-use super::{Day, keeping, must_say, reasons, said, told, writer_of};
+use super::{Day, Rules, must_say, reasons, said, told, writer_of};
 use crate::bundle::{LONGEST_MANIFEST, LocalFolder, lock_journal};
 use crate::case::Case;
 use crate::case_layout;
@@ -136,8 +135,9 @@ impl Case {
         let _lock = self.lock()?;
         let entries = self.log().read()?.entries;
         let today = Day::of_moment(&writer.clock().now())?;
-        let keeping = keeping(&entries, &new.exhibit);
-        if !is_spare_copy(&copies(&entries), &new.exhibit, &new.item)
+        let rules = Rules::of(&entries);
+        let keeping = rules.keeping(&new.exhibit);
+        if !rules.is_spare_copy(&new.exhibit, &new.item)
             && new.authority.trim().is_empty()
             && let Some(why) = keeping.holds(today)
         {

@@ -295,17 +295,19 @@ impl Impact {
             Err(error) => impact.not_told("case", case_layout::CASE, &error.to_string()),
         }
         impact.notices = impact.log(folder, "case", fault);
+        let mut there = BTreeSet::new();
         for exhibit in exhibits_in(folder)? {
             impact.exhibit(&exhibit, false, fault);
+            there.insert(exhibit.id);
         }
-        for exhibit in folders_in(&case_layout::disposed(folder))? {
-            // Deleting is another act than disposing: while the bundle is there, it stands for itself.
-            if !impact.bundles.iter().any(|bundle| bundle.exhibit == exhibit.id)
-                && !exhibits_in(folder)?.iter().any(|there| there.id == exhibit.id)
-            {
-                impact.exhibit(&exhibit, true, fault);
-            }
-        }
+        let records = folders_in(&case_layout::disposed(folder))?;
+        // While a bundle is there, it stands for itself; of several records the last has most of its log.
+        let gone: BTreeMap<String, Exhibit> = records
+            .into_iter()
+            .filter(|record| !there.contains(&record.id))
+            .map(|record| (record.id.clone(), record))
+            .collect();
+        gone.values().for_each(|record| impact.exhibit(record, true, fault));
         impact.bundles.sort_by(|a, b| a.exhibit.cmp(&b.exhibit));
         impact.acts.sort_by(|a, b| (a.log != "case", &a.log, a.act).cmp(&(b.log != "case", &b.log, b.act)));
         Ok(impact)

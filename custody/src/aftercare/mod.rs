@@ -25,11 +25,10 @@ pub use impact::{Act, Fault, Impact, Ranges, TouchedActs, TouchedBundle, Unknown
 pub use letter::letter;
 pub use notice::{NewNotice, Notice, notices};
 pub use places::{Found, find_places};
-pub use retention::{Keeping, NewRetention, Retention, RetentionState, keeping, retentions};
+pub use retention::{Keeping, NewRetention, Retention, RetentionState, Rules, keeping, retentions};
 pub use versions::{Version, VersionSet};
 
 pub(crate) use disposal::{disposes_of_bundle, list_of_record};
-pub(crate) use retention::early;
 
 use crate::entry::{Entry, NewEntry};
 use crate::error::{Error, Result};

@@ -11,9 +11,10 @@
 //! An exhibit is held by the newest rule that names it and by the newest for the whole case: it may go only when
 //! both let it. A rule is replaced by setting it anew, never edited.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
-use super::copies::{copies_in, is_spare_copy};
 use super::{Day, must_say, reasons, said, told, writer_of};
 use crate::entry::{Entry, EntryType, NewEntry};
 use crate::error::{Error, Result};
@@ -156,17 +157,73 @@ pub enum RetentionState {
     Overdue,
 }
 
-/// The rules for one exhibit, as the log stands.
-pub fn keeping(entries: &[Entry], exhibit: &str) -> Keeping {
-    keeping_by(entries.iter(), exhibit)
+/// The rules that hold at one point of a log, found in one pass over its entries.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// The newest rule of each exhibit; of the whole case under no name.
+    newest: BTreeMap<Option<String>, Retention>,
+    /// Copies by exhibit and id.
+    copies: BTreeSet<(String, String)>,
+    /// The id of the copy that is an exhibit's master.
+    masters: BTreeMap<String, String>,
 }
 
-fn keeping_by<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry> + Clone, exhibit: &str) -> Keeping {
-    let newest = |wanted: Option<&str>| {
-        let mut set = entries.clone().rev().filter(|entry| entry.kind == EntryType::RETENTION_SET);
-        set.find(|entry| entry.about.exhibit.as_deref() == wanted).map(Retention::of)
-    };
-    Keeping { rules: [newest(Some(exhibit)), newest(None)].into_iter().flatten().collect() }
+impl Rules {
+    /// The rules as they stand after these entries.
+    pub fn of(entries: &[Entry]) -> Self {
+        let mut rules = Self::default();
+        entries.iter().for_each(|entry| rules.add(entry));
+        rules
+    }
+
+    /// Goes on by one entry.
+    pub fn add(&mut self, entry: &Entry) {
+        let exhibit = entry.about.exhibit.clone();
+        if entry.kind == EntryType::RETENTION_SET {
+            self.newest.insert(exhibit, Retention::of(entry));
+        } else if let (Some(exhibit), true) = (exhibit, entry.kind == EntryType::COPY_MADE) {
+            let id = told(entry, "copy");
+            if entry.about.how.get("master") == Some(&true.into()) {
+                self.masters.insert(exhibit.clone(), id.clone());
+            }
+            self.copies.insert((exhibit, id));
+        } else if entry.kind == EntryType::ITEM_DISPOSED
+            && let (Some(exhibit), Some(item)) = (&entry.about.exhibit, entry.how_text("item"))
+            && self.masters.get(exhibit).is_some_and(|master| master == item)
+        {
+            self.masters.remove(exhibit);
+        }
+    }
+
+    /// The rules for one exhibit.
+    pub fn keeping(&self, exhibit: &str) -> Keeping {
+        let newest = [Some(exhibit.to_owned()), None].map(|of| self.newest.get(&of).cloned());
+        Keeping { rules: newest.into_iter().flatten().collect() }
+    }
+
+    /// Whether this is the id of a copy that is not the master: no retention holds it, for the exhibit does not end
+    /// by it.
+    pub fn is_spare_copy(&self, exhibit: &str, item: &str) -> bool {
+        self.copies.contains(&(exhibit.to_owned(), item.to_owned()))
+            && self.masters.get(exhibit).is_none_or(|master| master != item)
+    }
+
+    /// Why a disposal comes too early by these rules; `None` when it does not, or no rule was ever set.
+    pub(crate) fn early(&self, disposal: &Entry) -> Option<String> {
+        let exhibit = disposal.about.exhibit.as_deref()?;
+        let keeping = self.keeping(exhibit);
+        if keeping.rules.is_empty()
+            || self.is_spare_copy(exhibit, disposal.how_text("item").unwrap_or_default())
+        {
+            return None;
+        }
+        keeping.holds(Day::of_time(&disposal.time.wall)?)
+    }
+}
+
+/// The rules for one exhibit, as the log stands. For several exhibits take [`Rules`].
+pub fn keeping(entries: &[Entry], exhibit: &str) -> Keeping {
+    Rules::of(entries).keeping(exhibit)
 }
 
 impl Keeping {
@@ -215,21 +272,6 @@ impl Keeping {
     }
 }
 
-/// Why a disposal came too early by the entries before it; `None` when it did not, or no rule was ever set.
-pub(crate) fn early(entries: &[Entry], disposal: &Entry) -> Option<String> {
-    let exhibit = disposal.about.exhibit.as_deref()?;
-    let before = entries.iter().filter(|entry| entry.seq < disposal.seq);
-    let item = disposal.how_text("item").unwrap_or_default();
-    if is_spare_copy(&copies_in(before.clone()), exhibit, item) {
-        return None;
-    }
-    let keeping = keeping_by(before, exhibit);
-    if keeping.rules.is_empty() {
-        return None;
-    }
-    keeping.holds(Day::of_time(&disposal.time.wall)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +318,7 @@ mod tests {
         assert_eq!(first.rules.iter().map(|rule| rule.seq).collect::<Vec<_>>(), [0, 1]);
         let held = first.holds(day("2027-01-01")).unwrap();
         assert_eq!(held, "it must be kept until 2030-12-31 (entry 1)");
-        assert_eq!(first.holds(day("2030-12-31")).is_some(), true, "the last day belongs to it");
+        assert!(first.holds(day("2030-12-31")).is_some(), "the last day belongs to it");
         assert_eq!(first.holds(day("2031-01-01")), None);
         assert_eq!(keeping(&entries, "E002").until(), Some(day("2040-01-01")));
     }

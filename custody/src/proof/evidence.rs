@@ -54,6 +54,12 @@ impl Seal {
         let text = strict_json::escape_text(proof.to_text().as_bytes());
         Self { line, proof: text, vkey: key.to_vkey(origin) }
     }
+
+    /// The proof and the key again.
+    pub(super) fn parts(&self) -> Result<(TlogProof, VerifyingKey)> {
+        let proof = TlogProof::parse(&strict_json::unescape_text(&self.proof)?)?;
+        Ok((proof, VerifyingKey::from_vkey(&self.vkey)?.1))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,10 +6,12 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::evidence::{EvidenceProof, Seal};
+use super::tlog::TlogProof;
 use crate::bundle::{Bundle, CatalogEntry, ChunkProof, MemberKind, StreamReader};
 use crate::digest::{Digest, Hasher};
 use crate::durable_file::read_small;
 use crate::error::{Error, Result};
+use crate::keys::VerifyingKey;
 use crate::merkle::{Tree, leaf_hash};
 use crate::strict_json;
 use crate::verify::LogCopy;
@@ -55,6 +57,15 @@ impl Prover {
     /// The bundle.
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// The proof of the entry that sealed it, and the key that signed its checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] or [`Error::Key`], which cannot be of a bundle that was opened.
+    pub fn seal(&self) -> Result<(TlogProof, VerifyingKey)> {
+        self.seal.parts()
     }
 
     /// Proves one chunk, its bytes included.

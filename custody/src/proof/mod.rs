@@ -8,11 +8,13 @@
 //! and says nothing of who holds them.
 
 mod evidence;
+mod extract;
 mod fork;
 mod making;
 mod tlog;
 
 pub use evidence::{EvidenceProof, MOST_PROOF, Proved, ProvedPart, ProvedRecord, Seal};
+pub use extract::{CHECK_PROOF, Extract, extract_entry, extract_exhibit, extract_file};
 pub use fork::{ForkProof, Forked};
 pub(crate) use fork::{Head, ProvedLine};
 pub use making::{FoundFile, Prover};

@@ -7,8 +7,6 @@
 mod acquisition;
 mod aftermath;
 mod answers;
-#[cfg(feature = "pdf")]
-mod attached;
 mod authority;
 mod blocks;
 mod case_jsonld;

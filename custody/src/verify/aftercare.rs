@@ -11,7 +11,7 @@ use super::Options;
 use super::findings::{FaultKind, Findings, Place};
 use super::log::{self, LogCheck};
 use super::log_files::names_in;
-use crate::aftercare::{Disposal, ITEM_BUNDLE, RECORD_LIST, early, list_of_record, origins};
+use crate::aftercare::{Disposal, ITEM_BUNDLE, RECORD_LIST, Rules, list_of_record, origins};
 use crate::case::Case;
 use crate::case_layout;
 use crate::digest::{Digest, sha256};
@@ -30,47 +30,88 @@ pub(super) fn check(
     options: &Options,
     findings: &mut Findings,
 ) -> Result<()> {
-    let disposals: Vec<(&Entry, Disposal)> =
-        log.entries_of(&EntryType::ITEM_DISPOSED).map(|entry| (entry, Disposal::of(entry))).collect();
+    let folders: BTreeMap<&str, &str> =
+        present.iter().map(|(name, id)| (id.as_str(), name.as_str())).collect();
+    let mut rules = Rules::default();
+    let mut added = BTreeSet::new();
     let mut here_again = BTreeSet::new();
-    for (entry, gone) in &disposals {
-        let (seq, id) = (gone.seq, gone.exhibit.as_deref().unwrap_or("an exhibit it does not name"));
-        let added = |added: &Entry| added.seq < seq && added.about.exhibit == gone.exhibit;
-        if !log.entries_of(&EntryType::EXHIBIT_ADDED).any(added) {
-            findings.note(format!("entry {seq} disposes of {id}, which no earlier entry added"));
+    let mut records = BTreeSet::new();
+    for entry in &log.landmarks {
+        if entry.kind == EntryType::EXHIBIT_ADDED {
+            added.insert(entry.about.exhibit.clone());
         }
-        if let Some(why) = early(&log.landmarks, entry) {
-            let by = match gone.authority.as_str() {
-                "" => "NO AUTHORITY is recorded".to_owned(),
-                authority => format!("by the authority {authority:?}"),
-            };
-            let item = if gone.item == ITEM_BUNDLE { id } else { &gone.item };
-            findings.note(format!("DISPOSED EARLY: {item} went by entry {seq}, {by}, though {why}"));
+        if entry.kind == EntryType::ITEM_DISPOSED {
+            let gone = Disposal::of(entry);
+            if !added.contains(&gone.exhibit) {
+                let id = gone.exhibit.as_deref().unwrap_or("an exhibit it does not name");
+                findings.note(format!("entry {} disposes of {id}, which no earlier entry added", gone.seq));
+            }
+            if let Some(why) = rules.early(entry) {
+                early(&gone, &why, findings);
+            }
+            here_or_not(&gone, &folders, &mut here_again, findings);
+            if let Some(path) = &gone.record
+                && records.insert((path.clone(), gone.record_sha256))
+            {
+                record(folder, &gone, path, options, findings)?;
+            }
         }
-        let here = present.iter().find(|(_, there)| Some(there.as_str()) == gone.exhibit.as_deref());
-        if let (Some((name, id)), true) = (here, gone.item == ITEM_BUNDLE)
-            && here_again.insert(id)
+        if entry.kind == EntryType::COPY_MADE
+            && let Some(found) = entry.about.errors.get("found").and_then(serde_json::Value::as_str)
         {
-            let said = if gone.delete { "said that its folder is deleted" } else { "disposed of it" };
-            let words = format!("{id} IS HERE, though entry {seq} {said}: {}/{name}", case_layout::EXHIBITS);
-            findings.note(words);
-        }
-        record(folder, gone, options, findings)?;
-    }
-    unnamed_records(folder, &disposals, present, findings)?;
-    for entry in log.entries_of(&EntryType::COPY_MADE) {
-        if let Some(found) = entry.about.errors.get("found").and_then(serde_json::Value::as_str) {
             let copy = entry.how_text("copy").unwrap_or("a copy");
             findings.note(format!("{copy} did not verify when it was made (entry {}): {found}", entry.seq));
         }
+        rules.add(entry);
     }
+    let records: BTreeSet<String> = records.into_iter().map(|(path, _)| path).collect();
+    unnamed_records(folder, &records, present, findings)?;
     disclosures(folder, log, findings);
     Ok(())
 }
 
+/// Something went before its retention let it.
+fn early(gone: &Disposal, why: &str, findings: &mut Findings) {
+    let by = match gone.authority.as_str() {
+        "" => "NO AUTHORITY is recorded".to_owned(),
+        authority => format!("by the authority {authority:?}"),
+    };
+    let bundle = gone.item == ITEM_BUNDLE;
+    let item = if bundle { gone.exhibit.as_deref().unwrap_or_default() } else { &gone.item };
+    findings.note(format!("DISPOSED EARLY: {item} went by entry {}, {by}, though {why}", gone.seq));
+}
+
+/// Whether a bundle that was disposed of is there; each that is, is told once.
+fn here_or_not(
+    gone: &Disposal,
+    folders: &BTreeMap<&str, &str>,
+    here_again: &mut BTreeSet<String>,
+    findings: &mut Findings,
+) {
+    let Some(id) = gone.exhibit.as_deref().filter(|_| gone.item == ITEM_BUNDLE) else { return };
+    let seq = gone.seq;
+    match folders.get(id) {
+        Some(name) if here_again.insert(id.to_owned()) => {
+            let said = if gone.delete { "said that its folder is deleted" } else { "disposed of it" };
+            findings
+                .note(format!("{id} IS HERE, though entry {seq} {said}: {}/{name}", case_layout::EXHIBITS));
+        }
+        Some(_) => {}
+        None => {
+            let by = if gone.authority.is_empty() { "NO AUTHORITY is recorded" } else { &gone.authority };
+            let how = gone.words();
+            findings.note(format!("{id} is not here: entry {seq} disposed of it ({how}; authority: {by})"));
+        }
+    }
+}
 /// The record of a disposed exhibit must be what the entry says, and its log must verify.
-fn record(folder: &Path, gone: &Disposal, options: &Options, findings: &mut Findings) -> Result<()> {
-    let Some(record) = &gone.record else { return Ok(()) };
+fn record(
+    folder: &Path,
+    gone: &Disposal,
+    record: &str,
+    options: &Options,
+    findings: &mut Findings,
+) -> Result<()> {
     let at = folder.join(record);
     let list_path = format!("{record}/{RECORD_LIST}");
     let list = read_small(&at.join(RECORD_LIST), LONGEST_LIST).unwrap_or_default();
@@ -121,13 +162,13 @@ fn record(folder: &Path, gone: &Disposal, options: &Options, findings: &mut Find
 /// Nothing else may lie beside the records.
 fn unnamed_records(
     folder: &Path,
-    disposals: &[(&Entry, Disposal)],
+    records: &BTreeSet<String>,
     present: &BTreeMap<String, String>,
     findings: &mut Findings,
 ) -> Result<()> {
     for name in names_in(folder, case_layout::DISPOSED)? {
         let path = format!("{}/{name}", case_layout::DISPOSED);
-        if disposals.iter().any(|(_, gone)| gone.record.as_ref() == Some(&path)) {
+        if records.contains(&path) {
             continue;
         }
         if present.keys().any(|there| name == *there || name.starts_with(&format!("{there}."))) {

@@ -12,7 +12,7 @@ use super::{
     verdict_of,
 };
 use crate::aftercare::disposes_of_bundle;
-use crate::case::{exhibits_in, parse_case_file};
+use crate::case::{MOST_CASE_FILE, exhibits_in, parse_case_file};
 use crate::case_layout;
 use crate::digest::sha256;
 use crate::durable_file::read_small;
@@ -70,7 +70,10 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     exhibits_and_log(&log, &present, &mut findings);
     aftercare::check(folder, &log, &present, options, &mut findings)?;
     // An anchor of a case must cover every exhibit that it got.
-    let last = log.entries_of(&EntryType::EXHIBIT_ADDED).map(|entry| entry.seq).max().unwrap_or(0);
+    // And what excuses that one is not there, or the presenter alone would vouch for it.
+    let gone = log.entries_of(&EntryType::ITEM_DISPOSED).filter(|entry| disposes_of_bundle(entry));
+    let last =
+        log.entries_of(&EntryType::EXHIBIT_ADDED).chain(gone).map(|entry| entry.seq).max().unwrap_or(0);
     let mut verdict = verdict_of(&log, options, &findings, Some(last), false);
     for exhibit in &exhibits {
         if exhibit.verdict.level < verdict.level && exhibit.verdict.level > Level::Broken {
@@ -99,7 +102,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
 /// `case.json` must be the file that the first entry names.
 fn case_file(folder: &Path, log: &LogCheck, findings: &mut Findings) -> Result<()> {
     let place = || Place::file(case_layout::CASE);
-    let bytes = match read_small(&case_layout::case_file(folder), 1 << 20) {
+    let bytes = match read_small(&case_layout::case_file(folder), MOST_CASE_FILE) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
             findings.fault(place(), FaultKind::Missing, "the case's own file is not there");
@@ -175,13 +178,13 @@ fn only_known_files(folder: &Path, findings: &mut Findings) -> Result<()> {
 /// Every exhibit that was added must be there unless disposed of, and no other.
 fn exhibits_and_log(log: &LogCheck, present: &BTreeMap<String, String>, findings: &mut Findings) {
     let mut added = BTreeSet::new();
+    let gone = log.entries_of(&EntryType::ITEM_DISPOSED).filter(|entry| disposes_of_bundle(entry));
+    // The last of each exhibit.
+    let gone: BTreeMap<_, u64> = gone.map(|entry| (&entry.about.exhibit, entry.seq)).collect();
     for entry in log.entries_of(&EntryType::EXHIBIT_ADDED) {
         let Some(folder) = entry.how_text("folder") else { continue };
         added.insert(folder);
-        let disposed = log
-            .entries_of(&EntryType::ITEM_DISPOSED)
-            .filter(|gone| disposes_of_bundle(gone))
-            .any(|gone| gone.seq > entry.seq && gone.about.exhibit == entry.about.exhibit);
+        let disposed = gone.get(&entry.about.exhibit).is_some_and(|seq| *seq > entry.seq);
         if !present.contains_key(folder) && !disposed {
             let file = format!("{}/{folder}", case_layout::EXHIBITS);
             let words = format!("entry {} added this exhibit and it is not there", entry.seq);

@@ -136,6 +136,7 @@ impl Check<'_> {
         self.frontier(size);
         self.kept_rule(size);
         self.torn_files(size);
+        self.taken_in(size);
         let anchored = self.anchors(&keys);
         let parties: Vec<AnchorFact> = anchors::by_party(&anchored);
         let remembered = self.memory();
@@ -304,6 +305,7 @@ impl Check<'_> {
             self.findings.fault(place(), kind, words);
             return false;
         }
+        self.unknown_signers(file, signed, keys);
         // From here on the checkpoint is what was signed, so the log is at fault.
         if size > entries {
             let words = format!("TRUNCATED: have {entries}, {file} says >={size}");
@@ -316,6 +318,22 @@ impl Check<'_> {
             return false;
         }
         true
+    }
+
+    /// A signature by nobody who is known here proves nothing, but it may be a known one's that was damaged.
+    fn unknown_signers(&mut self, file: &str, signed: &SignedCheckpoint, keys: &LogKeys) {
+        for line in signed.note.signatures() {
+            let of_log = keys
+                .all()
+                .iter()
+                .any(|key| line.name == self.origin && line.key_id == key.key.note_id(&self.origin));
+            // What a trusted witness signed is said with the anchors.
+            if !of_log {
+                let words =
+                    format!("{file} carries a signature by {}, which is by no key of the log", line.name);
+                self.findings.note(words);
+            }
+        }
     }
 
     /// Faults of single lines, then of the roots that they do not explain.
@@ -442,6 +460,20 @@ impl Check<'_> {
             if !self.findings.names(&file) {
                 let words = format!("the checkpoint kept after {kind} is not there");
                 self.findings.fault(Place::file(file), FaultKind::Missing, words);
+            }
+        }
+    }
+
+    /// Entries that no writer signed when he wrote them, and that the next one signed with his own.
+    fn taken_in(&mut self, size: u64) {
+        for entry in self.files.walk.landmarks.iter().filter(|entry| entry.kind == EntryType::LOG_RECOVERED) {
+            let entries = entry.about.how.get("entries").and_then(serde_json::Value::as_u64).unwrap_or(0);
+            if entries > 0 && entry.seq < size {
+                self.findings.note(format!(
+                    "what stands in the {entries} entries before entry {} was signed by nobody when it was written; \
+                     the recovery there took it in",
+                    entry.seq
+                ));
             }
         }
     }

@@ -82,6 +82,14 @@ impl TrustedKey {
         }
     }
 
+    /// The key itself; a bare fingerprint has none.
+    pub fn key(&self) -> Option<VerifyingKey> {
+        match &self.0 {
+            Form::Key { key, .. } | Form::Cosigner { key, .. } => Some(*key),
+            Form::Fingerprint(_) => None,
+        }
+    }
+
     /// The fingerprint.
     pub fn fingerprint(&self) -> String {
         match &self.0 {

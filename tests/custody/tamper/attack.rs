@@ -45,6 +45,8 @@ pub(super) enum Expected {
     Fault { places: Vec<(String, Option<u64>)>, words: &'static str },
     /// No fault; a note or the sentence holds these words, and the verdict is no higher than this.
     Noted { at_most: Level, words: &'static str },
+    /// BROKEN with this file named, or a note that names it: one signature line of several was damaged.
+    FaultOrNote { file: String },
     /// This seed changed nothing.
     Nothing,
 }
@@ -65,7 +67,7 @@ impl Expected {
         match self {
             Self::Fault { places, .. } => Self::Fault { places, words },
             Self::Noted { at_most, .. } => Self::Noted { at_most, words },
-            Self::Nothing => Self::Nothing,
+            other => other,
         }
     }
 
@@ -89,6 +91,12 @@ impl Expected {
     pub(super) fn unmet(&self, done: &Verification) -> Option<String> {
         match self {
             Self::Nothing => None,
+            Self::FaultOrNote { file } => {
+                let told = done.faults.iter().any(|fault| fault.place.file == *file)
+                    || done.notes.iter().any(|note| note.replace(": ", "/").contains(file.as_str()));
+                let quiet = done.verdict.level > Level::Signed || !told;
+                quiet.then(|| format!("expected a fault or a note about {file}"))
+            }
             Self::Fault { places, words } => {
                 let fits = |file: &str, entry: Option<u64>, said: &str| {
                     places.iter().any(|(place, seq)| {

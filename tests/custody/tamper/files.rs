@@ -35,9 +35,17 @@ pub(super) const CLASSES: &[Class] = &[
     class("T17", "folders hundreds deep", 20, View::Bare, deep),
 ];
 
+/// A checkpoint of several signers fits without the last of them, which must be noted.
+fn of_several_signers(file: &str, before: &[u8]) -> Option<Expected> {
+    let lines = String::from_utf8_lossy(before).lines().filter(|line| line.starts_with('\u{2014}')).count();
+    (file.contains("checkpoint") && lines > 1).then(|| Expected::FaultOrNote { file: file.to_owned() })
+}
+
 /// What an append may leave behind and what is no part of the evidence.
-fn fault_in(attack: &Attack<'_>, file: &str, at: usize, before: &[u8]) -> Expected {
-    let _ = attack;
+fn fault_in(file: &str, at: usize, before: &[u8]) -> Expected {
+    if let Some(expected) = of_several_signers(file, before) {
+        return expected;
+    }
     if !file.ends_with("custody.jsonl") {
         return Expected::fault(file);
     }
@@ -53,7 +61,7 @@ fn bit_flipped(attack: &mut Attack<'_>) -> Expected {
     bytes[at] ^= 1 << attack.random.below(8);
     attack.also(format!("byte {at}"));
     attack.write(&file, &bytes);
-    fault_in(attack, &file, at, &before)
+    fault_in(&file, at, &before)
 }
 
 fn overwritten(attack: &mut Attack<'_>) -> Expected {
@@ -68,8 +76,9 @@ fn overwritten(attack: &mut Attack<'_>) -> Expected {
         return Expected::Nothing;
     }
     attack.also(format!("bytes {at} to {end}"));
+    let before = attack.read(&file);
     attack.write(&file, &bytes);
-    Expected::fault(file)
+    of_several_signers(&file, &before).unwrap_or_else(|| Expected::fault(file))
 }
 
 fn zeroed(attack: &mut Attack<'_>) -> Expected {
@@ -79,8 +88,9 @@ fn zeroed(attack: &mut Attack<'_>) -> Expected {
     let end = (at + 512).min(bytes.len());
     bytes[at..end].fill(0);
     attack.also(format!("bytes {at} to {end}"));
+    let before = attack.read(&file);
     attack.write(&file, &bytes);
-    Expected::fault(file)
+    of_several_signers(&file, &before).unwrap_or_else(|| Expected::fault(file))
 }
 
 fn byte_lost(attack: &mut Attack<'_>) -> Expected {
@@ -89,8 +99,9 @@ fn byte_lost(attack: &mut Attack<'_>) -> Expected {
     let at = attack.random.below(bytes.len());
     bytes.remove(at);
     attack.also(format!("byte {at}"));
+    let before = attack.read(&file);
     attack.write(&file, &bytes);
-    Expected::fault(file)
+    of_several_signers(&file, &before).unwrap_or_else(|| Expected::fault(file))
 }
 
 fn byte_too_many(attack: &mut Attack<'_>) -> Expected {
@@ -99,8 +110,9 @@ fn byte_too_many(attack: &mut Attack<'_>) -> Expected {
     let at = attack.random.below(bytes.len());
     bytes.insert(at, attack.random.next() as u8);
     attack.also(format!("byte {at}"));
+    let before = attack.read(&file);
     attack.write(&file, &bytes);
-    Expected::fault(file)
+    of_several_signers(&file, &before).unwrap_or_else(|| Expected::fault(file))
 }
 
 fn cut_short(attack: &mut Attack<'_>) -> Expected {
@@ -226,8 +238,17 @@ fn within(folder: &str, name: &str) -> String {
 fn unlisted(attack: &mut Attack<'_>) -> Expected {
     let folder = any_folder(attack);
     let name = attack.random.one_of(&[
-        "notes.txt", "custody.extra", "custody.jsonl.bak", "checkpoint.old", "00000099", "000009.zst", "x.tsr",
-        ".hidden", "manifest.json.sig2", "E009", "log.vkey2",
+        "notes.txt",
+        "custody.extra",
+        "custody.jsonl.bak",
+        "checkpoint.old",
+        "00000099",
+        "000009.zst",
+        "x.tsr",
+        ".hidden",
+        "manifest.json.sig2",
+        "E009",
+        "log.vkey2",
     ]);
     let file = within(&folder, name);
     if attack.path(&file).exists() {
@@ -243,8 +264,16 @@ fn unlisted(attack: &mut Attack<'_>) -> Expected {
 fn hostile_name(attack: &mut Attack<'_>) -> Expected {
     let folder = any_folder(attack);
     let names: [&[u8]; 10] = [
-        b"a\nb", b"\x1b[2J\x1b[1;31mOK", b"\xff\xfe", b"manifest.json ", b"Checkpoint", b"..\\..\\etc",
-        b"<script>alert(1)", b"$(reboot)", b"custody.jsonl\r", "custody\u{200b}.jsonl".as_bytes(),
+        b"a\nb",
+        b"\x1b[2J\x1b[1;31mOK",
+        b"\xff\xfe",
+        b"manifest.json ",
+        b"Checkpoint",
+        b"..\\..\\etc",
+        b"<script>alert(1)",
+        b"$(reboot)",
+        b"custody.jsonl\r",
+        "custody\u{200b}.jsonl".as_bytes(),
     ];
     let name = attack.random.one_of(&names);
     let path = attack.path(&folder).join(std::ffi::OsStr::from_bytes(name));
@@ -284,7 +313,8 @@ fn folder(attack: &mut Attack<'_>) -> Expected {
 fn endless(attack: &mut Attack<'_>) -> Expected {
     let file = attack.any_file();
     // These are evidence, as long as they are, or are read through like it.
-    let read_through = ["custody.jsonl", ".zst", ".age", ".tsv", "catalog.jsonl", "VERIFY.md", "signer.pub.pem"];
+    let read_through =
+        ["custody.jsonl", ".zst", ".age", ".tsv", "catalog.jsonl", "VERIFY.md", "signer.pub.pem"];
     if read_through.iter().any(|end| file.ends_with(end)) {
         return Expected::Nothing;
     }
@@ -298,9 +328,16 @@ fn endless(attack: &mut Attack<'_>) -> Expected {
 
 fn linked_folder(attack: &mut Attack<'_>) -> Expected {
     let folders = [
-        "checkpoints", "anchors", "keys", "exhibits/E001-disk", "exhibits/E001-disk/data",
-        "exhibits/E001-disk/data/disk", "exhibits/E001-disk/checkpoints", "exhibits/E001-disk/anchors",
-        "exhibits/E001-disk/keys", "exhibits",
+        "checkpoints",
+        "anchors",
+        "keys",
+        "exhibits/E001-disk",
+        "exhibits/E001-disk/data",
+        "exhibits/E001-disk/data/disk",
+        "exhibits/E001-disk/checkpoints",
+        "exhibits/E001-disk/anchors",
+        "exhibits/E001-disk/keys",
+        "exhibits",
     ];
     let name = attack.random.one_of(&folders);
     attack.did = name.to_owned();
@@ -310,7 +347,8 @@ fn linked_folder(attack: &mut Attack<'_>) -> Expected {
 }
 
 fn deep(attack: &mut Attack<'_>) -> Expected {
-    let folder = attack.random.one_of(&["exhibits/E001-disk/data", "exhibits/E002-memory", "exhibits/E001-disk/keys"]);
+    let folder =
+        attack.random.one_of(&["exhibits/E001-disk/data", "exhibits/E002-memory", "exhibits/E001-disk/keys"]);
     let mut name = folder.to_owned();
     for _ in 0..attack.random.within(100..400) {
         name.push_str("/d");

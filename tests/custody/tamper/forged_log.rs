@@ -118,7 +118,7 @@ impl ForgedLog {
         self.forget_kept_above(0);
         for seq in 0..self.lines.len() {
             let Ok(value) = serde_json::from_slice::<Value>(&self.lines[seq]) else { continue };
-            let kind: EntryType = serde_json::from_value(value["type"].clone()).unwrap();
+            let Ok(kind) = serde_json::from_value::<EntryType>(value["type"].clone()) else { continue };
             if kind.keeps_checkpoint() {
                 let size = seq + 1;
                 std::fs::write(self.kept_path(size as u64), self.checkpoint(size, key).note.to_text())

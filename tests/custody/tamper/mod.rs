@@ -10,6 +10,7 @@ mod files;
 mod forged_log;
 mod lines;
 mod made_case;
+mod people;
 mod spelling;
 
 use std::sync::Mutex;
@@ -28,7 +29,10 @@ const SAMPLE: u32 = 3;
 const LONGEST: Duration = Duration::from_secs(20);
 
 fn classes() -> Vec<&'static Class> {
-    [lines::CLASSES, cuts::CLASSES, files::CLASSES, spelling::CLASSES].into_iter().flatten().collect()
+    [lines::CLASSES, cuts::CLASSES, files::CLASSES, spelling::CLASSES, people::CLASSES]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[derive(Debug, Default, Clone)]
@@ -61,7 +65,11 @@ fn every_kind_of_tampering_is_found_or_named_as_what_cannot_be() {
     assert!(!classes.is_empty(), "no class is called {only:?}");
     let mut jobs: Vec<(usize, u32)> = Vec::new();
     for (at, class) in classes.iter().enumerate() {
-        jobs.extend((0..class.tries.min(most)).filter(|nth| seed.is_none_or(|seed| seed == *nth)).map(|nth| (at, nth)));
+        jobs.extend(
+            (0..class.tries.min(most))
+                .filter(|nth| seed.is_none_or(|seed| seed == *nth))
+                .map(|nth| (at, nth)),
+        );
     }
     let made = MadeCase::new();
     for view in [View::Bare, View::Trusting, View::Outside, View::Remembering, View::Witnessed] {

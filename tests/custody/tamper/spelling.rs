@@ -72,7 +72,9 @@ const SPELLINGS: &[(&str, Respell)] = &[
     ("an empty line", |_, _| Vec::new()),
     ("a text", |_, _| b"\"note\"".to_vec()),
     ("hundreds of brackets", |_, _| [b"[".repeat(500), b"]".repeat(500)].concat()),
-    ("UTF-16", |_, line| line.encode_utf16().flat_map(u16::to_le_bytes).filter(|byte| *byte != b'\n').collect()),
+    ("UTF-16", |_, line| {
+        line.encode_utf16().flat_map(u16::to_le_bytes).filter(|byte| *byte != b'\n').collect()
+    }),
     ("more than 65,535 bytes", |_, line| with_bytes(line, &b"x".repeat(70_000))),
     ("an upper-case hash", |_, line| {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -179,7 +181,7 @@ fn case_file(attack: &mut Attack<'_>) -> Expected {
     let line = line.trim_end().to_owned();
     let (what, respell) = SPELLINGS[nth];
     // There is no entry's hash in it.
-    if what == "an upper-case hash" {
+    if ["an upper-case hash", "a key twice, another value last"].contains(&what) {
         return Expected::Nothing;
     }
     let mut changed = respell(attack, &line);

@@ -11,11 +11,13 @@ mod cosign;
 mod deviate;
 mod disclose;
 mod dispose;
+mod extract;
 mod handing_over;
 mod impact;
 mod key;
 mod log;
 mod note;
+mod prove;
 mod receive;
 mod retain;
 mod transfer;
@@ -48,6 +50,8 @@ enum Act {
     Compare(compare::Args),
     Log(log::Args),
     Note(note::Args),
+    Prove(prove::Args),
+    Extract(extract::Args),
     Retain(retain::Args),
     Dispose(dispose::Args),
     Disclose(disclose::Args),
@@ -71,6 +75,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Act::Compare(args) => compare::run(args, session),
         Act::Log(args) => log::run(args, session),
         Act::Note(args) => note::run(args, session),
+        Act::Prove(args) => prove::run(args, session),
+        Act::Extract(args) => extract::run(args, session),
         Act::Retain(args) => retain::run(args, session),
         Act::Dispose(args) => dispose::run(args, session),
         Act::Disclose(args) => disclose::run(args, session),

@@ -1,8 +1,9 @@
 //! Blocks laid out on pages, one kind each.
 
 use super::fonts::{Face, Fonts};
+use super::lines::lines;
 use super::page::{BOTTOM, Book, LEFT, MEASURE, Mark, RIGHT, TOP};
-use super::text::{AMBER, BLACK, BLUE, GREEN, GREY, Ink, Line, PALE, RED, Setting, TINT, lines};
+use super::text::{AMBER, BLACK, BLUE, GREEN, GREY, Ink, Line, PALE, RED, Setting, TINT};
 use super::{picture, table};
 use crate::report::document::{Block, Document, Part, Span, Tone};
 
@@ -129,7 +130,7 @@ pub(super) fn small_spans(book: &mut Book<'_>, spans: &[Span], x: f32, width: f3
 
 /// One line of small text at a place, cut to a width.
 pub(super) fn small_at(book: &mut Book<'_>, words: &str, x: f32, top: f32, width: f32) {
-    let line = super::text::cut_to(book.fonts, words, &SMALL, width);
+    let line = super::lines::cut_to(book.fonts, words, &SMALL, width);
     book.line_at(x, top, line, &SMALL);
 }
 

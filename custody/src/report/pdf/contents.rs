@@ -1,8 +1,9 @@
 //! The table of contents: kept free while pages are laid out, filled in when each part has its page.
 
 use super::fonts::Face;
+use super::lines::cut_to;
 use super::page::{BOTTOM, Book, LEFT, Link, MEASURE, Mark, RIGHT, TOP};
-use super::text::{BLACK, BLUE, GREY, Line, PALE, Setting, cut_to};
+use super::text::{BLACK, BLUE, GREY, Line, PALE, Setting};
 use crate::report::document::Part;
 
 const HEADING: Setting = Setting::new(Face::Bold, 11.0, 17.0, BLACK);

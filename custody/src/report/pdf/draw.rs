@@ -17,8 +17,9 @@ use krilla::tagging::{
 use krilla::text::{GlyphId, KrillaGlyph};
 
 use super::fonts::{Face, Fonts};
+use super::lines::cut_to;
 use super::page::{BOTTOM, HEIGHT, LEFT, Link, MEASURE, Mark, Op, Place, RIGHT, WIDTH};
-use super::text::{GREY, Ink, Line, PALE, Run, Setting, cut_to, named};
+use super::text::{GREY, Ink, Line, PALE, Run, Setting, named};
 use crate::error::{Error, Result};
 use crate::report::document::Foot;
 

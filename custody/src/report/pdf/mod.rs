@@ -4,9 +4,12 @@
 //! ours. No clock is read: the same document, files and time give the same bytes.
 
 mod blocks;
+mod columns;
 mod contents;
 mod draw;
+mod enclosed;
 mod fonts;
+mod lines;
 mod page;
 mod picture;
 mod table;

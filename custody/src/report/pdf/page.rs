@@ -208,7 +208,8 @@ impl<'f> Book<'f> {
 #[cfg(test)]
 mod tests {
     use super::super::fonts::Face;
-    use super::super::text::{BLACK, lines};
+    use super::super::lines::lines;
+    use super::super::text::BLACK;
     use super::*;
     use crate::report::document::Span;
 

@@ -1,20 +1,20 @@
 //! Tables and lists of facts: widths of columns, rows over pages, heads that come again.
 
 use super::blocks::TABLE;
+use super::columns::widths;
 use super::fonts::{Face, Fonts};
+use super::lines::lines;
 use super::page::{BOTTOM, Book, LEFT, MEASURE, Mark, TOP};
-use super::text::{AMBER, BLUE, GREEN, GREY, Ink, Line, PALE, RED, Setting, TINT, lines};
+use super::text::{AMBER, BLUE, GREEN, GREY, Ink, Line, PALE, RED, Setting, TINT};
 use crate::report::document::{Column, ColumnKind, Fact, Row, Span, Style, Table, Tone};
 
 /// Around the text of a cell.
-const PAD_X: f32 = 4.0;
+pub(super) const PAD_X: f32 = 4.0;
 const PAD_Y: f32 = 2.6;
-/// Rows that are looked at for the widths of the columns.
-const LOOKED_AT: usize = 200;
 /// Width of the labels of facts.
 const LABEL: f32 = 128.0;
 
-const HEAD: Setting = Setting::new(Face::Bold, 7.6, 10.2, GREY);
+pub(super) const HEAD: Setting = Setting::new(Face::Bold, 7.6, 10.2, GREY);
 const FACT: Setting = Setting::new(Face::Regular, 9.2, 12.6, super::text::BLACK);
 const FACT_LABEL: Setting = Setting::new(Face::Regular, 8.6, 12.6, GREY);
 const CAPTION: Setting = Setting::new(Face::Bold, 8.8, 12.4, BLUE);
@@ -148,25 +148,25 @@ fn cells(fonts: &Fonts, columns: &[Column], places: &[(f32, f32)], row: &Row) ->
     let none: &[Span] = &[];
     let texts = row.cells.iter().map(Vec::as_slice).chain(std::iter::repeat(none));
     let cell = |((column, (x, width)), spans): ((&Column, &(f32, f32)), &[Span])| {
-        let setting = setting(column.kind);
-        Cell {
-            x: *x,
-            width: *width,
-            lines: lines(fonts, &spans_of(column.kind, spans), &setting, width - 2.0 * PAD_X),
-            setting,
-            mark: Mark::Cell,
-            right: column.kind == ColumnKind::Number,
+        let (setting, room) = (setting(column.kind), width - 2.0 * PAD_X);
+        let spans = spans_of(column.kind, spans);
+        let mut set = lines(fonts, &spans, &setting, room);
+        if setting.whole && set.len() > 1 {
+            set = lines(fonts, &spans, &Setting { whole: false, ..setting }, room);
         }
+        let right = column.kind == ColumnKind::Number;
+        Cell { x: *x, width: *width, lines: set, setting, mark: Mark::Cell, right }
     };
     columns.iter().zip(places).zip(texts).map(cell).collect()
 }
 
-fn setting(kind: ColumnKind) -> Setting {
+/// How the cells of a column are set.
+pub(super) fn setting(kind: ColumnKind) -> Setting {
     Setting { whole: matches!(kind, ColumnKind::Time | ColumnKind::Number), ..TABLE }
 }
 
 /// What a column of hashes holds is set in mono, whether the cell says so or not.
-fn spans_of(kind: ColumnKind, spans: &[Span]) -> Vec<Span> {
+pub(super) fn spans_of(kind: ColumnKind, spans: &[Span]) -> Vec<Span> {
     let style = |style| if kind == ColumnKind::Hash && style == Style::Plain { Style::Mono } else { style };
     spans.iter().map(|span| Span::new(span.text.clone(), style(span.style))).collect()
 }
@@ -234,123 +234,4 @@ fn piece_of_row(book: &mut Book<'_>, cells: &mut [Cell], count: usize, ground: &
     });
     book.y = top + tall;
     book.rule(left, book.y - 0.25, width, ground.rule);
-}
-
-/// Widths of the columns, which fill the measure: what each needs first, then what each could use, by weight.
-fn widths(fonts: &Fonts, table: &Table) -> Vec<f32> {
-    let mut needs: Vec<Need> = Vec::with_capacity(table.columns.len());
-    for (at, column) in table.columns.iter().enumerate() {
-        let setting = setting(column.kind);
-        let head = unbroken(fonts, &[Span::plain(column.title.clone())], &HEAD);
-        let mut need = Need {
-            least: head.0.min(MEASURE * 0.4),
-            most: head.1,
-            width: 0.0,
-            weight: f32::from(column.weight.max(1)),
-            step: if column.kind == ColumnKind::Hash { 8.0 * 0.6 * 0.93 * setting.look.size } else { 0.0 },
-        };
-        for row in table.rows.iter().take(LOOKED_AT) {
-            let spans = row.cells.get(at).map(|spans| spans_of(column.kind, spans)).unwrap_or_default();
-            let (least, most) = unbroken(fonts, &spans, &setting);
-            let least = match column.kind {
-                ColumnKind::Time | ColumnKind::Number => most,
-                // A hash is broken; sixteen digits of it are not.
-                ColumnKind::Hash => least.min(16.0 * 0.6 * setting.look.size),
-                ColumnKind::Words => least.min(MEASURE / 6.0),
-            }
-            .min(MEASURE * 0.4);
-            need.least = need.least.max(least);
-            need.most = need.most.max(most);
-        }
-        need.least += 2.0 * PAD_X + 0.5;
-        need.most = (need.most + 2.0 * PAD_X + 0.5).min(MEASURE);
-        needs.push(need);
-    }
-    share_out(&mut needs);
-    needs.iter().map(|need| need.width).collect()
-}
-
-struct Need {
-    least: f32,
-    most: f32,
-    width: f32,
-    weight: f32,
-    /// Width of the eight digits by which a hash is broken; 0 for other texts.
-    step: f32,
-}
-
-fn share_out(needs: &mut [Need]) {
-    let least: f32 = needs.iter().map(|need| need.least).sum();
-    let shrink = (MEASURE / least.max(1.0)).min(1.0);
-    needs.iter_mut().for_each(|need| need.width = need.least * shrink);
-    // Each round fills one column at least, or ends.
-    for _ in 0..=needs.len() {
-        let rest = MEASURE - needs.iter().map(|need| need.width).sum::<f32>();
-        let weight: f32 = needs.iter().filter(|need| need.width < need.most).map(|need| need.weight).sum();
-        if rest <= 0.1 || weight == 0.0 {
-            break;
-        }
-        for need in needs.iter_mut().filter(|need| need.width < need.most) {
-            need.width = (need.width + rest * need.weight / weight).min(need.most);
-        }
-    }
-    // A hash is broken into halves, quarters or eighths; what is left over is of more use to other columns.
-    if needs.iter().any(|need| need.step == 0.0) {
-        for need in needs.iter_mut().filter(|need| need.step > 0.0 && need.width < need.most) {
-            let inner = need.width - 2.0 * PAD_X - 0.5;
-            let steps = [8.0, 4.0, 2.0, 1.0].into_iter().find(|steps| steps * need.step <= inner + 0.01);
-            need.width = steps.map_or(need.width, |steps| steps * need.step + 2.0 * PAD_X + 0.6);
-        }
-    }
-    let rest = (MEASURE - needs.iter().map(|need| need.width).sum::<f32>()).max(0.0);
-    let takes = |need: &Need| need.step == 0.0 || need.width >= need.most;
-    let weight: f32 = needs.iter().filter(|need| takes(need)).map(|need| need.weight).sum();
-    for need in needs.iter_mut() {
-        need.width += if takes(need) && weight > 0.0 { rest * need.weight / weight } else { 0.0 };
-    }
-}
-
-/// The widest word and the whole text in one line.
-fn unbroken(fonts: &Fonts, spans: &[Span], setting: &Setting) -> (f32, f32) {
-    let most = lines(fonts, spans, setting, f32::MAX).iter().map(|line| line.width).fold(0.0, f32::max);
-    let mut least: f32 = 0.0;
-    for span in spans {
-        for word in span.text.split([' ', '\n']).filter(|word| !word.is_empty()) {
-            let word = [Span::new(word, span.style)];
-            let wide =
-                lines(fonts, &word, setting, f32::MAX).iter().map(|line| line.width).fold(0.0, f32::max);
-            least = least.max(wide);
-        }
-    }
-    (least.min(most.max(1.0)), most)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn need(least: f32, most: f32, weight: f32) -> Need {
-        Need { least, most, width: 0.0, weight, step: 0.0 }
-    }
-
-    #[test]
-    fn the_columns_fill_the_measure_and_none_is_narrower_than_its_need() {
-        for mut needs in [
-            vec![need(20.0, 40.0, 1.0), need(50.0, 900.0, 6.0), need(60.0, 60.0, 1.0)],
-            vec![need(20.0, 40.0, 1.0), need(50.0, 60.0, 1.0)],
-            vec![need(100.0, 100.0, 1.0)],
-        ] {
-            share_out(&mut needs);
-            let sum: f32 = needs.iter().map(|need| need.width).sum();
-            assert!((sum - MEASURE).abs() < 0.5, "{sum}");
-            assert!(needs.iter().all(|need| need.width >= need.least - 0.01));
-        }
-    }
-
-    #[test]
-    fn columns_that_need_more_than_there_is_share_what_there_is() {
-        let mut needs = vec![need(400.0, 400.0, 1.0), need(800.0, 900.0, 1.0)];
-        share_out(&mut needs);
-        assert!((needs.iter().map(|need| need.width).sum::<f32>() - MEASURE).abs() < 0.5);
-    }
 }
