@@ -85,7 +85,7 @@ fn disclosures(m: &Material) -> Vec<Block> {
         )
     });
     let columns = vec![
-        words("Entry", 2),
+        words("Entry", 3),
         times("On (UTC)"),
         words("To", 3),
         words("Item", 3),
@@ -124,7 +124,7 @@ fn copies(m: &Material) -> Vec<Block> {
         with_hash(row, 7, it.copy_manifest_sha256.as_ref().or(it.manifest_sha256.as_ref()))
     });
     let columns = vec![
-        words("Entry", 2),
+        words("Entry", 3),
         times("Time (UTC)"),
         words("Exhibit", 2),
         words("Copy", 2),
@@ -161,7 +161,7 @@ fn accesses(m: &Material) -> Vec<Block> {
         ])
     });
     let columns = vec![
-        words("Entry", 2),
+        words("Entry", 3),
         times("Recorded (UTC)"),
         words("Exhibit", 2),
         words("Who", 3),
@@ -191,7 +191,7 @@ fn retentions(m: &Material) -> Vec<Block> {
         ])
     });
     let columns = vec![
-        words("Entry", 2),
+        words("Entry", 3),
         times("Time (UTC)"),
         words("Exhibit", 3),
         words("Kept", 5),
@@ -221,7 +221,7 @@ fn disposals(m: &Material) -> Vec<Block> {
         with_hash(row, 7, it.manifest_sha256.as_ref())
     });
     let columns = vec![
-        words("Entry", 2),
+        words("Entry", 3),
         times("Time (UTC)"),
         words("Exhibit", 2),
         words("Item", 2),

@@ -139,12 +139,15 @@ pub(super) fn hidden_areas(x: &ExhibitMaterial) -> Option<String> {
     }
     let areas = x.source_fact("hidden_areas").and_then(Value::as_object);
     let words = areas.into_iter().flatten().map(|(name, found)| {
-        let name = if name == "hpa_dco_ama" {
-            "HPA, DCO and AMA".to_owned()
-        } else {
-            name.to_uppercase().replace('_', " ")
+        let found = match super::words::plain(found) {
+            none if none == "none" => "looked for, none found".to_owned(),
+            other => other,
         };
-        format!("{name}: {}", super::words::plain(found))
+        if name == "hpa_dco_ama" {
+            found
+        } else {
+            format!("{}: {found}", name.to_uppercase().replace('_', " "))
+        }
     });
     Some(words.collect::<Vec<_>>().join("; "))
 }

@@ -54,7 +54,7 @@ pub(super) fn authority(m: &Material) -> Part {
         times("Begun (UTC)"),
         words("Authority", 4),
         words("Purpose", 4),
-        words("Entry", 2),
+        words("Entry", 3),
     ];
     blocks.extend(table("What was taken, and under which authority", columns, rows, "custody.jsonl"));
     let decisions = [
@@ -75,7 +75,7 @@ pub(super) fn authority(m: &Material) -> Part {
             ])
         });
         let columns =
-            vec![words("Entry", 2), times("Time (UTC)"), words("Act", 3), words("By", 4), words("What", 8)];
+            vec![words("Entry", 3), times("Time (UTC)"), words("Act", 3), words("By", 4), words("What", 8)];
         blocks.extend(table("Decisions and approvals", columns, rows, "custody.jsonl"));
     }
     blocks.push(
@@ -183,7 +183,7 @@ pub(super) fn competence(m: &Material) -> Part {
         ]))
     });
     let columns = vec![
-        words("Entry", 2),
+        words("Entry", 3),
         words("Names", 3),
         words("Roles", 3),
         words("Certificate", 3),

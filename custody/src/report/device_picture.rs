@@ -68,8 +68,10 @@ pub(super) fn picture(extents: &[Extent], size: u64) -> (Vec<Bar>, Vec<Key>) {
         }
         x += w;
     }
-    let key =
-        seen.into_iter().map(|state| Key { words: state.word().to_owned(), fill: fill(state) }).collect();
+    let key = seen
+        .into_iter()
+        .map(|state| Key { words: super::completeness::state_words(state).to_owned(), fill: fill(state) })
+        .collect();
     (bars, key)
 }
 

@@ -27,35 +27,41 @@ fn cites(log: &Log, span: &HeldSpan) -> Vec<Cite> {
 
 /// Who has had an exhibit since it was acquired, in one sentence.
 pub(super) fn in_words(_m: &Material, x: &ExhibitMaterial) -> Line {
+    const MOST: usize = 8;
     let spans = &x.continuity.spans;
-    let held: Vec<&HeldSpan> = spans.iter().filter(|span| span.gap.is_none()).collect();
-    let Some(first) = held.first() else {
+    if spans.is_empty() {
         return Line::of(format!("{}: ", x.id)).no_record().say(".");
+    }
+    // While both parties stand for it under way, neither the giver's time nor the receiver's is in doubt.
+    let under_way = |at: usize| {
+        let holder = |at: usize| spans.get(at).map(|span| span.holder.as_str()).unwrap_or_default();
+        at > 0 && holder(at) == format!("{} to {}", holder(at - 1), holder(at + 1))
     };
-    let gaps = spans.len() - held.len();
-    let mut line = Line::of(format!("{}: ", x.id)).strong(text::cell(&first.holder));
-    line = line.say(format!(" from {}", units::date_words(&first.from)));
-    for span in held.iter().skip(1).take(6) {
-        line = line
-            .say(", then ")
-            .strong(text::cell(&span.holder))
-            .say(format!(" from {}", units::date_words(&span.from)));
+    let told: Vec<&HeldSpan> = spans
+        .iter()
+        .enumerate()
+        .filter(|(at, span)| span.gap.is_some() || !under_way(*at))
+        .map(|(_, span)| span)
+        .collect();
+    let mut line = Line::of(format!("{}: ", x.id));
+    for (at, span) in told.iter().take(MOST).enumerate() {
+        line = if at == 0 { line } else { line.say(", then ") };
+        line = match &span.gap {
+            None => line.strong(text::cell(&span.holder)),
+            Some(_) => line.bad(format!("nobody's signature ({})", text::cell(&span.holder))),
+        };
+        line = line.say(format!(" from {}", units::date_words(&span.from)));
     }
-    if held.len() > 7 {
-        line = line.say(format!(", and {} more holders (part 11)", held.len() - 7));
+    if told.len() > MOST {
+        line = line.say(format!(", and {} more (part 11)", told.len() - MOST));
     }
-    line = line.say(", to the last entry of its log. ");
+    line = line.say(" to the last entry. ");
+    let gaps = x.continuity.gaps().count();
     line = if gaps == 0 {
         line.say("No gap between holders is recorded.")
     } else {
-        line.bad(format!(
-            "{}: see part 11.",
-            units::number_of(
-                gaps,
-                "gap in which nobody vouches for it",
-                "gaps in which nobody vouches for it"
-            )
-        ))
+        line.bad(format!("In {} nobody vouches for it", units::number_of(gaps, "gap", "gaps")))
+            .say(" (part 11).")
     };
     line.cite(spans.iter().flat_map(|span| cites(&x.log, span).into_iter().next()))
 }

@@ -83,7 +83,7 @@ pub(super) fn exhibits(m: &Material) -> Part {
         words("By", 3),
         times("Time (UTC)"),
         hashes("SHA-256 of the result", 7),
-        words("Entry", 2),
+        words("Entry", 3),
     ];
     blocks.extend(table("Lineage", columns, made.chain(derived), "custody.jsonl"));
     part(6, "exhibits", "Exhibits and lineage", "Is this the same disk?", blocks)

@@ -6,7 +6,7 @@ use super::blocks::{Line, fact, list, numbers, part, row, table, times, words};
 use super::document::{Block, Part, Row};
 use super::material::{Log, Material};
 use super::{integrity, text, units};
-use crate::entry::{Entry, EntryType};
+use crate::entry::Entry;
 
 /// Entries that do not say that a time service kept the clock right.
 pub(super) fn unsynchronised(m: &Material) -> u64 {
@@ -57,11 +57,11 @@ pub(super) fn time(m: &Material) -> Part {
     let columns = vec![
         words("Log", 2),
         words("Machine", 3),
-        words("Boot", 4),
+        words("Boot", 5),
         words("Entries", 2),
         times("First (UTC)"),
         times("Last (UTC)"),
-        words("Zone", 2),
+        words("Zone", 3),
         words("Time service", 4),
         numbers("Clock moved by", 3),
     ];
@@ -171,7 +171,7 @@ fn facts(m: &Material) -> Vec<super::document::Fact> {
                 .max()
                 .map(|time| units::time_utc(time))
                 .unwrap_or_default(),
-            &m.log.of(&EntryType::LOG_GENESIS).map(|entry| m.log.cite(entry.seq)).take(0).collect::<Vec<_>>(),
+            &[],
         ),
     ]
 }

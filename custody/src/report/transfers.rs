@@ -2,7 +2,7 @@
 
 use super::answers::actor;
 use super::blocks::{fact, part, row, table, times, toned, words};
-use super::document::{Block, Column, NO_RECORD, Part, Row, Tone};
+use super::document::{Block, Column, NO_RECORD, Part, Row, Span, Tone};
 use super::material::{Log, Material};
 use super::{aftermath, text, units};
 use crate::entry::{Entry, EntryType};
@@ -34,15 +34,13 @@ pub(super) fn transfers(m: &Material) -> Part {
     } else {
         let rows = m.of(&HANDOVER).map(|(log, entry)| handover(log, entry));
         let columns = vec![
-            words("Entry", 2),
+            words("Entry", 3),
             times("Time (UTC)"),
-            words("Act", 3),
-            words("From, to", 4),
-            words("Place, means", 3),
-            words("Seal, state", 3),
-            words("Purpose", 3),
-            words("What was handed over", 5),
-            words("Signed by", 5),
+            words("Act", 4),
+            words("From, to", 5),
+            words("Terms", 7),
+            words("What was handed over", 9),
+            words("Signed by", 9),
         ];
         blocks.extend(table("Handovers", columns, rows, "custody.jsonl"));
     }
@@ -98,41 +96,50 @@ pub(super) fn transfers(m: &Material) -> Part {
 /// A handover, as the text says that was signed.
 fn handover(log: &Log, entry: &Entry) -> Row {
     let offer = Offer::of(entry).ok().flatten();
-    let known = |texts: &[&str]| {
-        let texts: Vec<&str> = texts.iter().filter(|text| !text.is_empty()).copied().collect();
-        if texts.is_empty() { NO_RECORD.to_owned() } else { texts.join(", ") }
-    };
     let terms = offer.as_ref().map(|offer| &offer.terms);
-    let said = |of: fn(&Terms) -> &String| terms.map(|terms| of(terms).as_str()).unwrap_or_default();
     let from_to = match &offer {
         Some(offer) => format!("{} to {}", text::cell(&offer.from), text::cell(&offer.terms.to)),
         None => actor(entry),
     };
-    // The receiver says the state again.
-    let state = entry.how_text("condition").unwrap_or_else(|| said(|terms| &terms.condition));
-    let items = offer.iter().flat_map(|offer| &offer.items).map(|item| {
-        let hash = item.manifest.map_or_else(|| "not sealed".to_owned(), |hash| format!("manifest {hash}"));
-        format!("{}: {hash}", item.id)
-    });
+    let said = |label: &str, of: fn(&Terms) -> &String| {
+        let words = terms.map(|terms| of(terms).as_str()).filter(|words| !words.is_empty());
+        format!("{label}: {}", words.map_or_else(|| NO_RECORD.to_owned(), text::cell))
+    };
+    let mut agreed = vec![
+        said("place", |terms| &terms.place),
+        said("means", |terms| &terms.means),
+        said("purpose", |terms| &terms.purpose),
+        said("seal", |terms| &terms.seal),
+    ];
+    // Giver and receiver each say the state.
+    match entry.how_text("condition") {
+        Some(state) => agreed.push(format!("state as received: {}", text::cell(state))),
+        None => agreed.push(said("state", |terms| &terms.condition)),
+    }
+    let mut items = Vec::new();
+    for item in offer.iter().flat_map(|offer| &offer.items).take(20) {
+        items.push(Span::plain(format!("{}, manifest ", text::cell(&item.id))));
+        items.push(match &item.manifest {
+            Some(hash) => Span::mono(format!("{hash} ")),
+            None => Span::plain("not sealed "),
+        });
+    }
     let signed = parties::check(entry);
-    let words: Vec<String> = signed
-        .iter()
-        .map(|it| {
-            let good = if it.good { "good" } else { "NOT GOOD" };
-            format!("{} {}, {good}, key {}", it.role, text::cell(&it.name), it.fingerprint)
-        })
-        .collect();
-    let row = row([
+    let mut names = Vec::new();
+    for it in &signed {
+        let good = if it.good { "good" } else { "NOT GOOD" };
+        names.push(Span::plain(format!("{} {}, {good}, key ", it.role, text::cell(&it.name))));
+        names.push(Span::mono(format!("{} ", it.fingerprint)));
+    }
+    let mut row = row([
         log.cite(entry.seq).to_string(),
         units::time(&entry.time.wall),
         super::words::act(&entry.kind).to_owned(),
         from_to,
-        known(&[said(|terms| &terms.place), said(|terms| &terms.means)]),
-        known(&[said(|terms| &terms.seal), state]),
-        known(&[said(|terms| &terms.purpose)]),
-        known(&[&items.collect::<Vec<_>>().join("; ")]),
-        if words.is_empty() { "no party: the log's key only".to_owned() } else { words.join("; ") },
+        agreed.join("; "),
     ]);
+    row.cells.push(if items.is_empty() { vec![Span::no_record()] } else { items });
+    row.cells.push(if names.is_empty() { vec![Span::plain("no party: the log's key only")] } else { names });
     let tone = match (signed.is_empty(), signed.iter().all(|it| it.good)) {
         (true, _) => Tone::Warn,
         (false, true) => Tone::Plain,
