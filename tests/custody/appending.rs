@@ -107,13 +107,15 @@ fn write_and_be_killed(folder: &Path, writer: usize, appends: usize, kills: usiz
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the full scale is asked for by an environment variable")]
 fn eight_writers_killed_again_and_again_lose_nothing_that_was_promised() {
-    let (appends, kills) = if std::env::var(SCALE).is_ok_and(|scale| scale == "all") { (1000, 125) } else { (30, 3) };
+    let (appends, kills) =
+        if std::env::var(SCALE).is_ok_and(|scale| scale == "all") { (1000, 125) } else { (30, 3) };
     let folder = tempfile::tempdir().unwrap();
     let log = log_with(folder.path(), 0);
     let promised: Vec<(u64, String)> = std::thread::scope(|scope| {
         let path = folder.path();
-        let writers: Vec<_> =
-            (0..8).map(|writer| scope.spawn(move || write_and_be_killed(path, writer, appends, kills))).collect();
+        let writers: Vec<_> = (0..8)
+            .map(|writer| scope.spawn(move || write_and_be_killed(path, writer, appends, kills)))
+            .collect();
         writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
     });
     let unsigned = custody::verify::verify_log(folder.path(), &Default::default()).unwrap();

@@ -238,8 +238,17 @@ fn within(folder: &str, name: &str) -> String {
 fn unlisted(attack: &mut Attack<'_>) -> Expected {
     let folder = any_folder(attack);
     let name = attack.random.one_of(&[
-        "notes.txt", "custody.extra", "custody.jsonl.bak", "checkpoint.old", "00000099", "000009.zst", "x.tsr",
-        ".hidden", "manifest.json.sig2", "E009", "log.vkey2",
+        "notes.txt",
+        "custody.extra",
+        "custody.jsonl.bak",
+        "checkpoint.old",
+        "00000099",
+        "000009.zst",
+        "x.tsr",
+        ".hidden",
+        "manifest.json.sig2",
+        "E009",
+        "log.vkey2",
     ]);
     let file = within(&folder, name);
     if attack.path(&file).exists() {
@@ -255,8 +264,16 @@ fn unlisted(attack: &mut Attack<'_>) -> Expected {
 fn hostile_name(attack: &mut Attack<'_>) -> Expected {
     let folder = any_folder(attack);
     let names: [&[u8]; 10] = [
-        b"a\nb", b"\x1b[2J\x1b[1;31mOK", b"\xff\xfe", b"manifest.json ", b"Checkpoint", b"..\\..\\etc",
-        b"<script>alert(1)", b"$(reboot)", b"custody.jsonl\r", "custody\u{200b}.jsonl".as_bytes(),
+        b"a\nb",
+        b"\x1b[2J\x1b[1;31mOK",
+        b"\xff\xfe",
+        b"manifest.json ",
+        b"Checkpoint",
+        b"..\\..\\etc",
+        b"<script>alert(1)",
+        b"$(reboot)",
+        b"custody.jsonl\r",
+        "custody\u{200b}.jsonl".as_bytes(),
     ];
     let name = attack.random.one_of(&names);
     let path = attack.path(&folder).join(std::ffi::OsStr::from_bytes(name));
@@ -296,7 +313,8 @@ fn folder(attack: &mut Attack<'_>) -> Expected {
 fn endless(attack: &mut Attack<'_>) -> Expected {
     let file = attack.any_file();
     // These are evidence, as long as they are, or are read through like it.
-    let read_through = ["custody.jsonl", ".zst", ".age", ".tsv", "catalog.jsonl", "VERIFY.md", "signer.pub.pem"];
+    let read_through =
+        ["custody.jsonl", ".zst", ".age", ".tsv", "catalog.jsonl", "VERIFY.md", "signer.pub.pem"];
     if read_through.iter().any(|end| file.ends_with(end)) {
         return Expected::Nothing;
     }
@@ -310,9 +328,16 @@ fn endless(attack: &mut Attack<'_>) -> Expected {
 
 fn linked_folder(attack: &mut Attack<'_>) -> Expected {
     let folders = [
-        "checkpoints", "anchors", "keys", "exhibits/E001-disk", "exhibits/E001-disk/data",
-        "exhibits/E001-disk/data/disk", "exhibits/E001-disk/checkpoints", "exhibits/E001-disk/anchors",
-        "exhibits/E001-disk/keys", "exhibits",
+        "checkpoints",
+        "anchors",
+        "keys",
+        "exhibits/E001-disk",
+        "exhibits/E001-disk/data",
+        "exhibits/E001-disk/data/disk",
+        "exhibits/E001-disk/checkpoints",
+        "exhibits/E001-disk/anchors",
+        "exhibits/E001-disk/keys",
+        "exhibits",
     ];
     let name = attack.random.one_of(&folders);
     attack.did = name.to_owned();
@@ -322,7 +347,8 @@ fn linked_folder(attack: &mut Attack<'_>) -> Expected {
 }
 
 fn deep(attack: &mut Attack<'_>) -> Expected {
-    let folder = attack.random.one_of(&["exhibits/E001-disk/data", "exhibits/E002-memory", "exhibits/E001-disk/keys"]);
+    let folder =
+        attack.random.one_of(&["exhibits/E001-disk/data", "exhibits/E002-memory", "exhibits/E001-disk/keys"]);
     let mut name = folder.to_owned();
     for _ in 0..attack.random.within(100..400) {
         name.push_str("/d");

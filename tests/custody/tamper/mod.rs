@@ -62,7 +62,11 @@ fn every_kind_of_tampering_is_found_or_named_as_what_cannot_be() {
     assert!(!classes.is_empty(), "no class is called {only:?}");
     let mut jobs: Vec<(usize, u32)> = Vec::new();
     for (at, class) in classes.iter().enumerate() {
-        jobs.extend((0..class.tries.min(most)).filter(|nth| seed.is_none_or(|seed| seed == *nth)).map(|nth| (at, nth)));
+        jobs.extend(
+            (0..class.tries.min(most))
+                .filter(|nth| seed.is_none_or(|seed| seed == *nth))
+                .map(|nth| (at, nth)),
+        );
     }
     let made = MadeCase::new();
     for view in [View::Bare, View::Trusting, View::Outside, View::Remembering, View::Witnessed] {

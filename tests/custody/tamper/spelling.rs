@@ -72,7 +72,9 @@ const SPELLINGS: &[(&str, Respell)] = &[
     ("an empty line", |_, _| Vec::new()),
     ("a text", |_, _| b"\"note\"".to_vec()),
     ("hundreds of brackets", |_, _| [b"[".repeat(500), b"]".repeat(500)].concat()),
-    ("UTF-16", |_, line| line.encode_utf16().flat_map(u16::to_le_bytes).filter(|byte| *byte != b'\n').collect()),
+    ("UTF-16", |_, line| {
+        line.encode_utf16().flat_map(u16::to_le_bytes).filter(|byte| *byte != b'\n').collect()
+    }),
     ("more than 65,535 bytes", |_, line| with_bytes(line, &b"x".repeat(70_000))),
     ("an upper-case hash", |_, line| {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
