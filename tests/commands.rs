@@ -32,6 +32,8 @@ mod imaging_commands;
 mod loopback;
 #[path = "other_side.rs"]
 mod other_side;
+#[path = "proof_commands.rs"]
+mod proof_commands;
 #[path = "proofs.rs"]
 mod proofs;
 #[path = "syscalls.rs"]
