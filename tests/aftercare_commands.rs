@@ -367,7 +367,7 @@ fn a_recall_of_another_version_touches_nothing() {
     let desk = desk();
     let ran = desk.ok(&["custody", "impact", "case", "--version", "99.0.0"]);
     assert!(
-        ran.stdout.is_empty() && ran.stderr.contains("0 of 1 place: 0 bundles and 0 entries"),
+        ran.stdout.is_empty() && ran.stderr.contains("touched: 0 of 1 place, 0 bundles, 0 entries"),
         "{}",
         ran.stderr
     );
@@ -459,6 +459,20 @@ fn a_key_that_the_log_does_not_know_writes_none_of_these() {
     assert!(desk.path("case/exhibits/E001-disk/manifest.json").is_file(), "nothing was deleted");
     assert!(!desk.path("case/disposed/E001-disk").exists(), "no record of what did not happen");
     desk.ok(&["verify", "case"]);
+}
+
+#[test]
+fn a_closed_case_takes_all_of_these() {
+    let desk = desk();
+    desk.ok(&["custody", "close", "case", "judgment is final"]);
+    desk.ok(&["custody", "retain", "case", "--until", "2099-12-31", "--authority", "Policy 7.2"]);
+    desk.ok(&["custody", "disclose", "case", "E001", "--to", "A. Roe"]);
+    desk.ok(&["custody", "copy", "case:E001", "--to", "vault"]);
+    desk.ok(&["custody", "access", "case:E001", "--by", "Dr. Lee", "--purpose", "appeal"]);
+    desk.ok(&["custody", "impact", "case", "--version", VERSION, "--notice", "logs read twice"]);
+    let ran = dispose(&desk, &YES);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    goes_on(&desk, &ran);
 }
 
 #[test]

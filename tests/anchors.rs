@@ -114,6 +114,26 @@ fn an_authority_that_hangs_fails_or_lies_stops_nobody_else() {
     assert!(desk.ok(&["verify", "case", "--trust", &root]).stdout.contains("ANCHORED(1)"));
 }
 
+#[test]
+fn an_address_that_shows_no_known_certificate_is_not_asked() {
+    let desk = Desk::new();
+    desk.ok(&["init", "case", "--name", "n", "--examiner", "e"]);
+    let [rsa, _] = authorities();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let args = ["s_server", "-accept", &port, "-cert", "tsa.pem", "-key", "tsa.key", "-www", "-quiet"];
+    let mut server =
+        std::process::Command::new("openssl").args(args).current_dir(rsa.path("")).spawn().unwrap();
+    let listens = || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok();
+    let started = Instant::now();
+    while !listens() && started.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let ran = desk.run(&["custody", "anchor", "case", "--tsa", &format!("https://127.0.0.1:{port}/tsa")]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    ran.fails(1, &["certificate"]);
+}
+
 /// A request in DER over other bytes, made by openssl.
 fn custody_request_over_other() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();

@@ -24,10 +24,14 @@ mod exhibit;
 mod export_import;
 #[path = "handover_commands.rs"]
 mod handover_commands;
+#[path = "frozen_case.rs"]
+mod frozen_case;
 #[path = "imaging_commands.rs"]
 mod imaging_commands;
 #[path = "support/loopback.rs"]
 mod loopback;
+#[path = "other_side.rs"]
+mod other_side;
 #[path = "proofs.rs"]
 mod proofs;
 #[path = "syscalls.rs"]

@@ -34,6 +34,8 @@ mod report_pdf;
 mod reports;
 #[path = "custody/ssh.rs"]
 mod ssh;
+#[path = "custody/proofs.rs"]
+mod proofs;
 #[path = "custody/support.rs"]
 mod support;
 #[path = "custody/tamper/mod.rs"]

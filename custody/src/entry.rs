@@ -80,18 +80,6 @@ impl EntryType {
         Self::ALL.contains(self)
     }
 
-    /// What may still be done to a case that is closed: how long it is kept, how it ends, what is given out, what a
-    /// tool did wrong, and anchors for its log.
-    pub const AFTER_CLOSE: &'static [Self] = &[
-        Self::RETENTION_SET,
-        Self::ITEM_DISPOSED,
-        Self::DISCLOSURE_MADE,
-        Self::COPY_MADE,
-        Self::ACCESS_OPEN,
-        Self::TOOL_NOTICE,
-        Self::ANCHOR_MADE,
-    ];
-
     /// Whether the checkpoint after such an entry is kept whole under `checkpoints/`.
     pub fn keeps_checkpoint(&self) -> bool {
         [

@@ -237,6 +237,24 @@ impl Offer {
         Self::parse(texts).map(Some)
     }
 
+    /// What was agreed on, in words: `from J. Doe to P. Roe; place: Lab 2; seal: 0042 intact`.
+    pub fn words(&self) -> String {
+        let terms = &self.terms;
+        let mut words = format!("from {} to {}", self.from, terms.to);
+        for (name, fact) in [
+            ("role", &terms.to_role),
+            ("place", &terms.place),
+            ("means", &terms.means),
+            ("seal", &terms.seal),
+            ("condition", &terms.condition),
+        ] {
+            if !fact.is_empty() {
+                words.push_str(&format!("; {name}: {fact}"));
+            }
+        }
+        words
+    }
+
     fn to_value(&self) -> Value {
         self.lines().into()
     }

@@ -120,6 +120,9 @@ pub(crate) fn walk_to_checkpoint(
     Ok((walked, mark))
 }
 
+/// Tree, hash of the last line, where the next one goes, and the entry that closed the log.
+type NearEnd = (Frontier, Digest, u64, Option<u64>);
+
 /// The end by way of `custody.frontier`, if that gives the checkpoint's root and the last lines fit it.
 ///
 /// `None` sends the caller to read the whole log; nothing is an error here but a failing disk.
@@ -127,7 +130,7 @@ fn near_end(
     folder: &Path,
     checkpoint: &SignedCheckpoint,
     log: &mut File,
-) -> std::io::Result<Option<(Frontier, Digest, u64, Option<u64>)>> {
+) -> std::io::Result<Option<NearEnd>> {
     let checkpoint = &checkpoint.checkpoint;
     let text = read_small(&folder.join(case_layout::FRONTIER), MAX_NOTE as u64).ok().flatten();
     let Some(frontier) = text

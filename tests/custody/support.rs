@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use custody::bundle::{
-    BundleStore, CatalogEntry, Cut, Encoder, Examiner, FORMAT, Gap, HashedFile, LocalFolder, LogOrigin,
+    BundleStore, CatalogEntry, CatalogWriter, Cut, Encoder, Examiner, FORMAT, Gap, HashedFile, LocalFolder, LogOrigin,
     Manifest, Recipients, Source, State, StreamWriter, seal,
 };
 use custody::verify::{Options, TrustedKey, Verification, verify};
@@ -132,13 +132,16 @@ impl Recipe {
         }
         let catalog = (!self.catalog.is_empty()).then(|| {
             let path = "data/disk.catalog.jsonl";
-            let mut file = HashedFile::begin_with(&*store, path, self.recipients.as_deref()).unwrap();
+            let file = HashedFile::begin_with(&*store, path, self.recipients.as_deref()).unwrap();
+            let mut catalog = CatalogWriter::new(file);
             for entry in &self.catalog {
-                file.append(entry.to_line().unwrap().as_bytes()).unwrap();
+                catalog.append(entry).unwrap();
             }
-            file.finish().unwrap()
+            catalog.finish().unwrap()
         });
-        let stream = stream.finish(whole.finish(), read.finish(), catalog).unwrap();
+        let (catalog, root) = catalog.unzip();
+        let mut stream = stream.finish(whole.finish(), read.finish(), catalog).unwrap();
+        stream.catalog_root = root;
         log.append(&NewEntry::new(EntryType::ACQUIRE_END), &writer).unwrap();
         if self.sealed {
             let key = KEY.verifying_key();

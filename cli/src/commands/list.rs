@@ -99,10 +99,13 @@ struct Life {
 impl Life {
     fn of(case: &Case, session: &Session) -> Result<Life, Failure> {
         // A log that cannot be read is for `verify` to tell; the exhibits are listed all the same.
-        let entries = case.log().read().map(|log| log.entries).unwrap_or_else(|error| {
-            session.ui.warn(&format!("retention and disposals are not shown: {}", chain(&error)));
-            Vec::new()
-        });
+        let entries = match case.log().read() {
+            Ok(log) => log.entries,
+            Err(error) => {
+                session.ui.warn(&format!("retention and disposals are not shown: {}", chain(&error)));
+                Vec::new()
+            }
+        };
         let mut disposals = disposals(&entries);
         disposals.retain(|gone| gone.item == ITEM_BUNDLE);
         Ok(Life {

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 const MOST_CERTIFICATE: usize = 64 << 10;
 /// More certificates of one party are not looked at.
 pub(super) const MOST_CERTIFICATES: usize = 64;
+/// More certificates of a PEM text are not read.
+const MOST_IN_PEM: usize = 1000;
 /// A chain is not longer.
 const DEEPEST: usize = 8;
 /// Signatures that are tried to find a chain.
@@ -320,30 +322,35 @@ impl<'a> Search<'a, '_> {
     }
 }
 
-/// Reads every certificate of a PEM text; other blocks are passed over.
+/// Reads every certificate of a PEM text; other blocks, and certificates that cannot be read, are passed over.
 ///
 /// # Errors
 ///
-/// [`Error::Malformed`] when a block that says it is a certificate is none, or there are too many.
+/// [`Error::Malformed`] when none can be read, with why the first could not, or when there are more than a thousand.
 pub(super) fn from_pem(text: &str) -> Result<Vec<Vec<u8>>> {
     use base64::Engine as _;
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";
     let bad = |why: &str| Error::malformed("PEM certificate", why);
-    let mut found = Vec::new();
+    let (mut found, mut first_fault) = (Vec::new(), None);
     let mut rest = text;
     while let Some((_, after)) = rest.split_once(BEGIN) {
         let (body, after) = after.split_once(END).ok_or_else(|| bad("it has no end"))?;
         let body: String = body.split_ascii_whitespace().collect();
-        let der = base64::engine::general_purpose::STANDARD.decode(body).map_err(|_| bad("not base64"))?;
-        Certificate::parse(&der)?;
-        found.push(der);
-        if found.len() > MOST_CERTIFICATES {
-            return Err(bad("more than 64 of them"));
+        let der = base64::engine::general_purpose::STANDARD.decode(body).map_err(|_| bad("not base64"));
+        match der.and_then(|der| Certificate::parse(&der).map(|_| ()).map(|()| der)) {
+            Ok(der) => found.push(der),
+            Err(error) => first_fault = first_fault.or(Some(error)),
+        }
+        if found.len() > MOST_IN_PEM {
+            return Err(bad("more than 1,000 of them"));
         }
         rest = after;
     }
-    Ok(found)
+    match first_fault {
+        Some(fault) if found.is_empty() => Err(fault),
+        _ => Ok(found),
+    }
 }
 
 /// Certificates as a PEM text.

@@ -30,6 +30,7 @@ pub use time_stamp::{
 pub use witness::{CosignRequest, MOST_REQUEST, Witness, ask_witness, cosign};
 
 pub(crate) use certificate::words_of;
+pub(crate) use time_stamp::imprints;
 
 use crate::error::Result;
 

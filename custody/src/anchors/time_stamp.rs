@@ -13,6 +13,8 @@ use crate::keys::random;
 
 /// Larger answers are no tokens: the largest seen have 10 KiB.
 pub const MOST_TIME_STAMP: usize = 256 << 10;
+/// More certificates of the verifier are not taken: the roots of a whole operating system are 150.
+const MOST_BROUGHT: usize = 1000;
 /// The media type of a request.
 pub const QUERY_TYPE: &str = "application/timestamp-query";
 /// The media type of an answer.
@@ -87,18 +89,18 @@ pub fn request_time_stamp(post: &dyn Post, url: &str, data: &[u8]) -> Result<Tim
 pub struct Authorities(Vec<Vec<u8>>);
 
 impl Authorities {
-    /// Adds every certificate of a PEM text. Those that name themselves as their issuer are roots; the others only
-    /// help to find a way there.
+    /// Adds every certificate of a PEM text that can be read. Those that name themselves as their issuer are roots; the
+    /// others only help to find a way there. Gives how many there were.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Malformed`] when one cannot be read.
+    /// [`crate::Error::Malformed`] when none can be read, or there are more than a thousand.
     pub fn add_pem(&mut self, text: &str) -> Result<usize> {
         let found = certificate::from_pem(text)?;
         let count = found.len();
         for one in found {
-            if self.0.len() >= MOST_CERTIFICATES {
-                return Err(refuse("more than 64 certificates"));
+            if self.0.len() >= MOST_BROUGHT {
+                return Err(refuse(format!("more than {MOST_BROUGHT} certificates")));
             }
             if !self.0.contains(&one) {
                 self.0.push(one);
@@ -115,7 +117,7 @@ impl Authorities {
     /// Adds all of another set, as far as there is room.
     pub(crate) fn add_all(&mut self, other: &Self) {
         for one in &other.0 {
-            if self.0.len() < MOST_CERTIFICATES && !self.0.contains(one) {
+            if self.0.len() < MOST_BROUGHT && !self.0.contains(one) {
                 self.0.push(one.clone());
             }
         }
@@ -245,9 +247,9 @@ impl TimeStamp {
         certificate::to_pem(parts.iter().flat_map(|parts| parts.certificates.iter().map(|one| one.whole)))
     }
 
-    /// The SHA-256 that it is over, when it is over one.
-    pub(crate) fn sha256_imprint(&self) -> Option<[u8; 32]> {
-        if self.hash == HashKind::Sha256 { self.imprint.as_slice().try_into().ok() } else { None }
+    /// The hash that it is over.
+    pub(crate) fn imprint(&self) -> &[u8] {
+        &self.imprint
     }
 
     /// Who signed it, when everything holds but that no root is known above the signer.
@@ -274,7 +276,7 @@ impl TimeStamp {
         let brought = authorities.parsed();
         let others: Vec<_> = kept.iter().chain(&brought).copied().collect();
         let (signer, in_token) = self.check(data, &others)?;
-        let others: Vec<_> = in_token.into_iter().chain(others).take(2 * MOST_CERTIFICATES).collect();
+        let others: Vec<_> = in_token.into_iter().chain(others).collect();
         let chain = certificate::chain_to_root(signer, &others, &brought, self.time)?;
         let root = chain.last().copied().unwrap_or(signer);
         let ends = chain.iter().map(|one| one.not_after).min().unwrap_or(signer.not_after);
@@ -327,6 +329,11 @@ impl TimeStamp {
     fn parts(&self) -> Result<Parts<'_>> {
         Parts::of(self.bytes.get(self.token.clone()).unwrap_or_default())
     }
+}
+
+/// The hashes of some bytes that a token may hold, each by another function.
+pub(crate) fn imprints(data: &[u8]) -> [Vec<u8>; 3] {
+    [HashKind::Sha256, HashKind::Sha384, HashKind::Sha512].map(|kind| kind.of_bytes(data))
 }
 
 /// PKIStatusInfo: granted, or granted with changes.
@@ -586,4 +593,45 @@ fn accuracy(mut fields: Reader<'_>) -> Result<u64> {
 fn seconds(us: u64) -> String {
     let text = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_of_tokens_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = TimeStamp::parse(&bytes);
+            let _ = Certificate::parse(&bytes);
+            // Deeper in: whole elements around the bytes.
+            let inner = der::write(context(0), &der::write(SEQUENCE, &bytes));
+            let _ = TimeStamp::parse(&der::write(SEQUENCE, &[der::write(OID, SIGNED_DATA), inner].concat()));
+            let _ = Info::parse(&der::write(SEQUENCE, &[vec![2, 1, 1], bytes].concat()));
+        }
+    }
+
+    #[test]
+    fn the_roots_of_a_whole_system_can_be_brought() {
+        let Ok(text) = std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt") else { return };
+        let there = text.matches("BEGIN CERTIFICATE").count();
+        let mut authorities = Authorities::default();
+        let read = authorities.add_pem(&text).unwrap();
+        assert_eq!(read, there);
+        assert_eq!(authorities.parsed().iter().filter(|one| one.is_self_issued()).count(), there);
+    }
+
+    #[test]
+    fn a_request_is_over_the_hash_with_a_nonce_of_its_own() {
+        let requests = [TimeStampRequest::over(b"data").unwrap(), TimeStampRequest::over(b"data").unwrap()];
+        assert_ne!(requests[0].nonce, requests[1].nonce);
+        assert!(requests[0].as_der().windows(32).any(|window| window == sha256(b"data").0));
+    }
+
+    #[test]
+    fn seconds_have_no_needless_digits() {
+        assert_eq!([0, 1_000_000, 1_500_100, 100].map(seconds), ["0", "1", "1.5001", "0.0001"]);
+    }
 }

@@ -87,5 +87,6 @@ if 'event' in proof:
             start, data = next((at, d) for (name, at), d in held.items() if name == e['stream'] and at <= a < at + len(d))
             part = data[a - start:b - start]
             record, a = record + part, a + len(part)
+    assert H(record).hex() == e['sha256'], 'the ranges do not hold the record'
     print(f'record of {len(record)} bytes, SHA-256 {H(record).hex()}; said to give the row {json.dumps(e["row"], ensure_ascii=False)}')
 print('PROVED')

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! {"chunks":[{"bytes_b64":"…","index":7,"path":["<hex>",…],"sha256":"<hex>","stream":"disk"}],
-//!  "event":{"ranges":[[3670016,3670100]],"row":{…},"stream":"disk"},     of an event: where its record lies in the chunks
+//!  "event":{"ranges":[[3670016,3670100]],"row":{…},"sha256":"<hex>","stream":"disk"},     the record's stored bytes
 //!  "file":{"index":12,"path":["<hex>",…],"row":"{…}","size":90,"stream":"files"},    size: lines of the catalogue
 //!  "format":"exhibit-proof/1",
 //!  "manifest":"{…}\x0a",
@@ -89,6 +89,7 @@ struct ProvedRow {
 struct ProvedEvent {
     ranges: Vec<(u64, u64)>,
     row: Map<String, Value>,
+    sha256: Digest,
     stream: String,
 }
 
@@ -197,10 +198,16 @@ impl EvidenceProof {
         self
     }
 
-    /// Adds an event's row, and the ranges of the stream that hold its record; their chunks must be there with bytes.
+    /// Adds an event's row, and the ranges of the stream that hold its record: `stored` bytes, whose chunks are there.
     #[must_use]
-    pub fn with_event(mut self, stream: &str, row: Map<String, Value>, ranges: Vec<(u64, u64)>) -> Self {
-        self.event = Some(ProvedEvent { ranges, row, stream: stream.to_owned() });
+    pub fn with_event(
+        mut self,
+        stream: &str,
+        row: Map<String, Value>,
+        ranges: Vec<(u64, u64)>,
+        stored: Digest,
+    ) -> Self {
+        self.event = Some(ProvedEvent { ranges, row, sha256: stored, stream: stream.to_owned() });
         self
     }
 
@@ -314,6 +321,9 @@ impl EvidenceProof {
                 stored.extend_from_slice(held);
                 at = at.saturating_add(held.len() as u64);
             }
+        }
+        if sha256(&stored) != event.sha256 {
+            return Err(bad("the ranges do not hold the event's record"));
         }
         Ok(ProvedRecord { length: stored.len() as u64, sha256: sha256(&stored), row: event.row.clone() })
     }

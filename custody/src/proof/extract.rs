@@ -55,7 +55,10 @@ pub fn extract_file(prover: &Prover, found: &FoundFile, folder: &Path) -> Result
     let mut packing = Packing::begin(folder)?;
     let path = &found.entry.path;
     let name = exhibit_folder_name("", path.rsplit('/').next().unwrap_or(path));
-    let name = format!("file/{}", name.trim_start_matches('-'));
+    let name = match name.trim_start_matches('-') {
+        "" | "." | ".." => "file/content".to_owned(),
+        name => format!("file/{name}"),
+    };
     let full = packing.folder.join(&name);
     packing.sub("file")?;
     let fault = |source| Error::Write { path: full.clone(), source };

@@ -111,9 +111,19 @@ impl Prover {
             let bytes = reader.chunk(index)?;
             proof = proof.with_chunk(stream, &chunk_proof(&reader, index)?, Some(&bytes));
         }
+        let mut stored = Hasher::new();
+        for (start, end) in &ranges {
+            let mut at = *start;
+            while at < *end {
+                let mut part = vec![0; usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 20)];
+                reader.read_exact_at(at, &mut part)?;
+                stored.update(&part);
+                at = at.saturating_add(part.len() as u64);
+            }
+        }
         let row =
             row.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, escaped(value)));
-        Ok(proof.with_event(stream, row.collect(), ranges))
+        Ok(proof.with_event(stream, row.collect(), ranges, stored.finish()))
     }
 
     /// Finds a file by the path in its catalogue, escaped as there.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::units;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryType};
 use crate::handover::Offer;
 use crate::parties;
 
@@ -16,6 +16,11 @@ pub(super) fn what(entry: &Entry) -> String {
     }
     if let Some(command) = entry.how_text("command") {
         parts.push(command.to_owned());
+    }
+    if entry.kind == EntryType::TRANSFER_OFFERED
+        && let Ok(Some(offer)) = Offer::of(entry)
+    {
+        parts.push(offer.words());
     }
     let result = facts(&about.result, &[]);
     if !result.is_empty() {

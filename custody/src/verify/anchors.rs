@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::findings::{FaultKind, Place};
 use super::log::Check;
 use super::trust::TrustedKey;
-use crate::anchors::TimeStamp;
+use crate::anchors::{Authorities, TimeStamp};
 use crate::checkpoint::SignedCheckpoint;
 use crate::entry::EntryType;
 use crate::log_keys::LogKeys;
@@ -124,11 +124,13 @@ impl Check<'_> {
                 Some((path.clone(), anchor.stamp.clone()?, beside.unwrap_or_default()))
             })
             .collect();
+        let mut authorities = options.authorities.clone();
+        authorities.add_all(&options.outside.authorities);
         for (path, stamp, helpers) in &inside {
-            self.time_stamp(path, stamp, helpers, &stamps, &mut facts);
+            self.time_stamp(path, stamp, (helpers, &authorities), &stamps, &mut facts);
         }
         for (name, stamp) in &options.outside.stamps {
-            self.time_stamp(name, stamp, &options.outside.helpers, &stamps, &mut facts);
+            self.time_stamp(name, stamp, ("", &authorities), &stamps, &mut facts);
         }
         for (name, why) in &options.outside.unread {
             self.findings.note(format!("{name} is no anchor that can be read ({why}); not counted"));
@@ -180,7 +182,7 @@ impl Check<'_> {
         &mut self,
         name: &str,
         stamp: &TimeStamp,
-        helpers: &str,
+        (helpers, authorities): (&str, &Authorities),
         stamps: &Stamps<'_>,
         facts: &mut Vec<AnchorFact>,
     ) {
@@ -201,8 +203,6 @@ impl Check<'_> {
             return;
         }
         let covers = over.signed.checkpoint.size;
-        let mut authorities = self.options.authorities.clone();
-        authorities.add_all(&self.options.outside.authorities);
         let mut fact = AnchorFact {
             kind: AnchorKind::TimeStamp,
             who: String::new(),
@@ -213,7 +213,7 @@ impl Check<'_> {
             file: name.to_owned(),
             words: String::new(),
         };
-        match stamp.verify(over.text.as_bytes(), &authorities, helpers) {
+        match stamp.verify(over.text.as_bytes(), authorities, helpers) {
             Ok(proof) => {
                 fact.words = format!("the first {covers} entries were there: {} ({name})", proof.words());
                 fact.who.clone_from(&proof.authority);
@@ -262,7 +262,7 @@ impl Check<'_> {
             if ahead > 2000 {
                 self.findings.note(format!(
                     "CLOCK: {} had the first {} entries at {}, and one of them says that it was written at {}: the \
-                     host's clock was at least {} s ahead",
+                     host's clock was at least {} s ahead of theirs",
                     fact.who,
                     fact.covers,
                     fact.time.as_deref().unwrap_or_default(),
@@ -342,26 +342,24 @@ fn kept_copy(candidate: &Stampable) -> AnchorFact {
     }
 }
 
-/// Checkpoints by their hash, so that many tokens cost one hash each.
+/// Checkpoints by their hash, so that many tokens cost one look each.
 struct Stamps<'a> {
     all: &'a [Stampable],
-    by_sha256: BTreeMap<[u8; 32], usize>,
+    by_hash: BTreeMap<Vec<u8>, usize>,
 }
 
 impl<'a> Stamps<'a> {
     fn over(all: &'a [Stampable]) -> Self {
-        let mut by_sha256 = BTreeMap::new();
+        let mut by_hash = BTreeMap::new();
         for (at, candidate) in all.iter().enumerate() {
-            by_sha256.entry(crate::digest::sha256(candidate.text.as_bytes()).0).or_insert(at);
+            for hash in crate::anchors::imprints(candidate.text.as_bytes()) {
+                by_hash.entry(hash).or_insert(at);
+            }
         }
-        Self { all, by_sha256 }
+        Self { all, by_hash }
     }
 
     fn find(&self, stamp: &TimeStamp) -> Option<&'a Stampable> {
-        match stamp.sha256_imprint() {
-            Some(imprint) => self.all.get(*self.by_sha256.get(&imprint)?),
-            // Another hash function than ours asks for; such a token was made by somebody else.
-            None => self.all.iter().find(|candidate| stamp.is_over(candidate.text.as_bytes())),
-        }
+        self.all.get(*self.by_hash.get(stamp.imprint())?)
     }
 }

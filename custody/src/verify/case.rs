@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::findings::{FaultKind, Findings, Place};
 use super::log::{self, LogCheck};
 use super::log_files::names_in;
@@ -46,6 +48,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
             continue;
         }
         let mut bundle = bundle::verify(&exhibit.folder, options)?;
+        as_closed(&exhibit.id, &log, &mut bundle);
         bound_by_case(&exhibit.id, &name, &log, options, &mut bundle);
         counts.add(&bundle.counts);
         findings.fault_count += bundle.fault_count;
@@ -194,6 +197,30 @@ fn exhibits_and_log(log: &LogCheck, present: &BTreeMap<String, String>, findings
     for folder in present.keys().filter(|folder| !added.contains(folder.as_str())) {
         let file = format!("{}/{folder}", case_layout::EXHIBITS);
         findings.fault(Place::file(file), FaultKind::Unlisted, "no exhibit.added entry of the case names it");
+    }
+}
+
+/// An exhibit's log is at least as long as it was when the case was closed, and the same where it is as long.
+fn as_closed(id: &str, log: &LogCheck, bundle: &mut Verification) {
+    for entry in log.entries_of(&EntryType::CASE_CLOSED) {
+        let states = entry.about.result.get("exhibits").and_then(Value::as_array).into_iter().flatten();
+        for state in states.filter(|state| state.get("id").and_then(Value::as_str) == Some(id)) {
+            let size = state.get("size").and_then(Value::as_u64).unwrap_or(0);
+            let root = state.get("root").and_then(Value::as_str);
+            let (entries, now) = (bundle.log.size, bundle.log.root.map(|root| root.to_string()));
+            let place = Place::entry(entries);
+            if entries < size {
+                let words = format!(
+                    "TRUNCATED: the log has {entries} entries, and had {size} when entry {} closed the case",
+                    entry.seq
+                );
+                bundle.add_fault(place, FaultKind::Truncated, words);
+            } else if entries == size && root.is_some() && root != now.as_deref() {
+                let words =
+                    format!("FORK: it has another root than when entry {} closed the case", entry.seq);
+                bundle.add_fault(place, FaultKind::Fork, words);
+            }
+        }
     }
 }
 

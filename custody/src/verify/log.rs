@@ -155,7 +155,7 @@ impl Check<'_> {
         let signers: Vec<VerifyingKey> = head.as_ref().map_or_else(Vec::new, |head| {
             keys.valid_at(size).filter(|key| head.is_signed_by(key)).copied().collect()
         });
-        let trust = |key: &VerifyingKey| self.options.trust.iter().any(|trusted| trusted.is(key));
+        let trust = |key: &VerifyingKey| self.options.trust.iter().any(|trusted| trusted.is_for_logs(key));
         // All later keys were vouched for by a chain that the genesis key began.
         let trusted = signers.iter().any(trust) || (!signers.is_empty() && trust(&genesis));
         let summary = LogSummary {

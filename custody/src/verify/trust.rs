@@ -90,6 +90,11 @@ impl TrustedKey {
         }
     }
 
+    /// Whether it says that this key may sign logs: the verifier key of a cosigner does not.
+    pub(super) fn is_for_logs(&self, key: &VerifyingKey) -> bool {
+        !matches!(self.0, Form::Cosigner { .. }) && self.is(key)
+    }
+
     /// The fingerprint.
     pub fn fingerprint(&self) -> String {
         match &self.0 {
@@ -137,8 +142,6 @@ pub struct OutsideAnchors {
     pub(super) stamps: Vec<(String, TimeStamp)>,
     /// Certificates that lay there: roots of authorities, and those between.
     pub(super) authorities: Authorities,
-    /// The same as text.
-    pub(super) helpers: String,
     /// What is none of these, and why.
     pub(super) unread: Vec<(String, String)>,
 }
@@ -190,7 +193,7 @@ impl OutsideAnchors {
             self.notes.push((name, signed));
         } else if text.contains("-----BEGIN CERTIFICATE-----") {
             match self.authorities.add_pem(&text) {
-                Ok(_) => self.helpers.push_str(&text),
+                Ok(_) => {}
                 Err(error) => self.unread.push((name, error.to_string())),
             }
         } else if let Ok(request) = CosignRequest::parse(bytes) {

@@ -138,7 +138,7 @@ fn sealed(exhibit: &str, folder: &Path) -> NewEntry {
     )
 }
 
-fn member(path: &str) -> CatalogEntry {
+pub(super) fn member(path: &str) -> CatalogEntry {
     CatalogEntry {
         atime: None,
         btime: None,
@@ -164,14 +164,14 @@ fn member(path: &str) -> CatalogEntry {
 
 /// Made for these tests by age-keygen; it protects nothing else.
 #[cfg(feature = "age")]
-fn recipients() -> Option<Arc<custody::bundle::Recipients>> {
+pub(super) fn recipients() -> Option<Arc<custody::bundle::Recipients>> {
     let mut recipients = custody::bundle::Recipients::default();
     recipients.add("age1gswtxkfydtumud7valr4gxthjm97gy0gnzl9894nhrn72dpwccasl55mga").unwrap();
     Some(Arc::new(recipients))
 }
 
 #[cfg(not(feature = "age"))]
-fn recipients() -> Option<Arc<custody::bundle::Recipients>> {
+pub(super) fn recipients() -> Option<Arc<custody::bundle::Recipients>> {
     None
 }
 

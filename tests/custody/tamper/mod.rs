@@ -5,6 +5,7 @@
 //! So many of each class: `EXHIBIT_TAMPER=40`. One class, or one variant of it: `EXHIBIT_TAMPER='an entry edited'`, `EXHIBIT_TAMPER='an entry edited:17'`.
 
 mod attack;
+mod clean;
 mod cuts;
 mod files;
 mod forged_log;

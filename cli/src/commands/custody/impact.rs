@@ -324,13 +324,11 @@ fn show(places: &[Place], unread: &[String], fault: &Fault, session: &Session) -
     let entries: u64 = touched.clone().flat_map(|place| &place.impact.acts).map(|acts| acts.count).sum();
     let bundles: usize = touched.clone().map(|place| place.impact.bundles.len()).sum();
     ui.say(&format!(
-        "{} of {}: {} and {} touched by {} {}",
+        "touched: {} of {}, {}, {}",
         touched.count(),
         ui::count(places.len() as u64, "place", "places"),
         ui::count(bundles as u64, "bundle", "bundles"),
         ui::count(entries, "entry", "entries"),
-        fault.tool,
-        fault.which
     ));
     Ok(())
 }

@@ -52,7 +52,7 @@ struct Rotate {
     #[arg(value_name = "CASE|BUNDLE")]
     target: String,
     /// The new private key: a file, or agent:SHA256:…
-    #[arg(long, value_name = "FILE|agent:FINGERPRINT")]
+    #[arg(long, value_name = "KEY")]
     to: String,
     /// Why
     #[arg(long, default_value = "rotated")]
@@ -70,7 +70,7 @@ struct Revoke {
     #[arg(value_name = "CASE|BUNDLE")]
     target: String,
     /// The key: its fingerprint, or a file with the public key
-    #[arg(value_name = "FINGERPRINT|PUB")]
+    #[arg(value_name = "KEY")]
     revoked: String,
     /// Why
     #[arg(long)]

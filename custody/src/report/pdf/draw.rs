@@ -261,7 +261,10 @@ impl Pen<'_> {
             exhibits => format!(" · exhibits {exhibits}"),
         };
         let first = cut_to(self.fonts, &format!("Case: {}{exhibits} ", foot.case), &FOOT, MEASURE - 90.0);
-        let second = format!("Report {} · checkpoint {}", foot.report_id, foot.checkpoint);
+        // A receipt has no report behind it, and so no number.
+        let numbered = foot.report_id.chars().all(|digit| digit.is_ascii_hexdigit());
+        let what = if numbered { "Report " } else { "" };
+        let second = format!("{what}{} · checkpoint {}", foot.report_id, foot.checkpoint);
         let second = cut_to(self.fonts, &second, &FOOT, MEASURE);
         let right = RIGHT - number.width;
         self.line(LEFT, top, first);
