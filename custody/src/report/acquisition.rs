@@ -132,7 +132,7 @@ fn how(m: &Material, x: &ExhibitMaterial, manifest: &Manifest) -> Vec<Fact> {
     let stored: u64 = manifest.streams.iter().flat_map(|stream| &stream.segments).map(|file| file.size).sum();
     let encrypted = manifest.options.get("encrypted_to").map(super::words::plain);
     let mut facts = vec![
-        fact("Acquired by", &start.map(actor).unwrap_or_else(|| manifest.examiner.name.clone()), &start_cite),
+        fact("Acquired by", &start.map_or_else(|| manifest.examiner.name.clone(), actor), &start_cite),
         mono_fact("Signed with key", &manifest.examiner.key, &x.sealed()),
         fact("On machine", &host.name, &start_cite),
         fact("Operating system", &host.os, &start_cite),

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::case_nodes::{action_id, content, hash, id, link, provenance_id, put, source_id, time};
 use super::material::{ExhibitMaterial, Log, Material};
 use super::text;
 use crate::bundle::Stream;
-use crate::digest::{Digest, sha256};
 use crate::entry::{Entry, EntryType};
 use crate::error::{Error, Result};
 
@@ -52,53 +52,6 @@ struct Graph<'a> {
     /// People, tools and places, each once.
     shared: BTreeMap<String, Value>,
     nodes: Vec<Value>,
-}
-
-/// A UUID made from a name, so that the same name always gives the same id: laid out as version 5, for UCO knows no
-/// later one, from the first bytes of a SHA-256.
-fn id(kind: &str, name: &str) -> String {
-    let hash = sha256(format!("urn:exhibit:custody:1:{kind}\0{name}").as_bytes());
-    let mut bytes = [0; 16];
-    for (to, from) in bytes.iter_mut().zip(hash.as_bytes()) {
-        *to = *from;
-    }
-    uuid::Builder::from_sha1_bytes(bytes).into_uuid().urn().to_string()
-}
-
-fn link(id: &str) -> Value {
-    json!({"@id": id})
-}
-
-fn time(rfc3339: &str) -> Value {
-    json!({"@type": "xsd:dateTime", "@value": text::bounded(rfc3339, 40)})
-}
-
-/// The hash of one thing.
-fn hash(of: &str, digest: &Digest) -> Value {
-    json!({
-        "@id": id("hash", of),
-        "@type": "uco-types:Hash",
-        "uco-types:hashMethod": "SHA256",
-        "uco-types:hashValue": {"@type": "xsd:hexBinary", "@value": digest.to_string()},
-    })
-}
-
-fn content(of: &str, size: u64, digest: Option<&Digest>) -> Value {
-    let mut facet = json!({
-        "@id": id("content", of),
-        "@type": "uco-observable:ContentDataFacet",
-        "uco-observable:sizeInBytes": {"@type": "xsd:integer", "@value": size.to_string()},
-    });
-    if let (Some(digest), Some(facet)) = (digest, facet.as_object_mut()) {
-        facet.insert("uco-observable:hash".to_owned(), hash(of, digest));
-    }
-    facet
-}
-
-fn put(node: &mut Value, name: &str, value: impl Into<Value>) {
-    if let Some(node) = node.as_object_mut() {
-        node.insert(name.to_owned(), value.into());
-    }
 }
 
 impl Graph<'_> {
@@ -380,16 +333,4 @@ impl Graph<'_> {
         node.insert("uco-core:object".to_owned(), objects.into());
         self.nodes.push(Value::Object(node));
     }
-}
-
-fn action_id(log: &Log, seq: u64) -> String {
-    id("action", &format!("{}\0{seq}", log.origin))
-}
-
-fn source_id(x: &ExhibitMaterial) -> String {
-    id("source", &x.log.origin)
-}
-
-fn provenance_id(x: &ExhibitMaterial) -> String {
-    id("provenance", &x.log.origin)
 }

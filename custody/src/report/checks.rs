@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::blocks::{Line, part};
+use super::check_scripts::{CHAIN, CHUNKS, FINGERPRINT, LEDGER};
 use super::document::{Block, Part};
 use super::material::{ExhibitMaterial, Log, Material};
 use super::text::shell;
@@ -29,47 +30,6 @@ pub(super) struct Check {
     /// What it prints on standard output, without the last line feed.
     pub(super) expect: String,
 }
-
-const CHAIN: &str = r"import hashlib, json, sys
-lines = open(sys.argv[1], 'rb').read().split(b'\n')[:-1][:int(sys.argv[2])]
-prev = '0' * 64
-for number, line in enumerate(lines):
-    entry = json.loads(line)
-    assert entry['seq'] == number and entry['prev'] == prev, f'the chain breaks at entry {number}'
-    prev = hashlib.sha256(line).hexdigest()
-H = lambda data: hashlib.sha256(data).digest()
-def root(leaves):
-    if len(leaves) == 1: return H(b'\0' + leaves[0])
-    k = 1 << ((len(leaves) - 1).bit_length() - 1)
-    return H(b'\1' + root(leaves[:k]) + root(leaves[k:]))
-print(len(lines), 'entries, root', root(lines).hex())";
-
-const FINGERPRINT: &str = r"import base64, hashlib, sys
-der = base64.b64decode(''.join(open(sys.argv[1]).read().split('\n')[1:-2]))
-blob = b'\0\0\0\x0bssh-ed25519\0\0\0\x20' + der[-32:]
-print('SHA256:' + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip('='))";
-
-const CHUNKS: &str = r"import hashlib, sys
-H = lambda data: hashlib.sha256(data).digest()
-with open(sys.argv[1]) as table:
-    next(table)
-    level = [H(b'\0' + bytes.fromhex(line.split('\t')[3])) for line in table]
-if not level: level = [H(b'')]
-while len(level) > 1:
-    level = [H(b'\1' + level[i] + level[i + 1]) if i + 1 < len(level) else level[i] for i in range(0, len(level), 2)]
-print(level[0].hex())";
-
-const LEDGER: &str = r"import sys
-end, states = 0, {}
-with open(sys.argv[1]) as table:
-    next(table)
-    for line in table:
-        start, length, state = line.rstrip('\n').split('\t')[:3]
-        assert int(start) == end, f'not a partition at byte {start}'
-        end += int(length)
-        states[state] = states.get(state, 0) + int(length)
-for state in sorted(states): print(state, states[state])
-print('sum', end)";
 
 /// All checks of a case.
 pub(super) fn checks(m: &Material) -> Vec<Check> {
@@ -220,8 +180,7 @@ fn of_exhibit(m: &Material, x: &ExhibitMaterial) -> Vec<Check> {
     checks.push(check(
         format!("{id}: the manifest was signed"),
         format!(
-            "openssl pkeyutl -verify -pubin -inkey {0}/keys/signer.pub.pem -rawin \\\n  -in {0}/manifest.json -sigfile {0}/manifest.json.sig",
-            folder
+            "openssl pkeyutl -verify -pubin -inkey {folder}/keys/signer.pub.pem -rawin \\\n  -in {folder}/manifest.json -sigfile {folder}/manifest.json.sig"
         ),
         "Signature Verified Successfully",
     ));

@@ -31,9 +31,9 @@ pub(super) fn render(document: &Document) -> String {
         css(&shortened(&line, 130)),
         css(&shortened(&format!("log of the case: {}", foot.checkpoint), 130)),
     );
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<header><h1>{}</h1><p class=\"sub\">{}</p></header>\n",
+        "<header><h1>{}</h1><p class=\"sub\">{}</p></header>",
         html(&document.title),
         html(&document.subtitle)
     );
@@ -42,9 +42,9 @@ pub(super) fn render(document: &Document) -> String {
         if at == 1 {
             contents(&mut out, document);
         }
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<section id=\"{}\"><h2><span class=\"no\">{}</span> {}</h2><p class=\"q\">{}</p>\n",
+            "<section id=\"{}\"><h2><span class=\"no\">{}</span> {}</h2><p class=\"q\">{}</p>",
             html(part.anchor),
             part.number,
             html(part.title),

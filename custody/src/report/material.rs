@@ -128,7 +128,7 @@ impl Log {
         entries.truncate(usize::try_from(covered).unwrap_or(usize::MAX));
         let added = entries.iter().filter(|entry| entry.kind == EntryType::KEY_ADDED);
         let added = added.filter_map(|entry| VerifyingKey::from_vkey(entry.how_text(HOW_VKEY)?).ok());
-        let mut keys = std::iter::once(log.genesis_key().clone()).chain(added.map(|(_, key)| key));
+        let mut keys = std::iter::once(*log.genesis_key()).chain(added.map(|(_, key)| key));
         let signer = contents.checkpoint.as_ref().and_then(|head| keys.find(|key| head.is_signed_by(key)));
         let (kept, kept_more) = kept(folder);
         let sha256 = lines_sha256(folder, covered);

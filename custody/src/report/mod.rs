@@ -10,7 +10,10 @@ mod answers;
 mod authority;
 mod blocks;
 mod case_jsonld;
+mod case_nodes;
 mod certificates;
+mod certificates_abroad;
+mod check_scripts;
 mod checks;
 mod completeness;
 mod corrections;
@@ -30,6 +33,7 @@ mod model;
 pub mod pdf;
 mod qr;
 mod questions;
+mod questions_of_record;
 mod text;
 mod time_evidence;
 mod transfers;
@@ -85,7 +89,7 @@ impl Report {
         let name = text::bounded(&self.material.case.name, 120);
         Document {
             title: "Custody report".to_owned(),
-            subtitle: name.clone(),
+            subtitle: name,
             foot: Foot {
                 case: text::bounded(&self.material.case.name, 40),
                 exhibits: text::bounded(&exhibits, 60),

@@ -2,19 +2,17 @@
 //! both sides.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::answers;
 use super::blocks::{Line, part};
 use super::document::{Block, Cite, Part, Span};
 use super::holders;
 use super::material::{ExhibitMaterial, Log, Material};
-use super::{text, time_evidence, units};
+use super::{questions_of_record, text, units};
 use crate::entry::{Entry, EntryType};
-use crate::verify::Level;
 
 /// Exhibits that an answer goes through; the parts have them all.
-const MOST: usize = 8;
+pub(super) const MOST: usize = 8;
 
 /// A question with its answers.
 #[derive(Debug, Clone, Serialize)]
@@ -32,13 +30,13 @@ pub(super) fn questions(m: &Material) -> Vec<Question> {
     };
     the_copy(m, &mut ask);
     the_hands(m, &mut ask);
-    the_tool(m, &mut ask);
-    the_record(m, &mut ask);
+    questions_of_record::the_tool(m, &mut ask);
+    questions_of_record::the_record(m, &mut ask);
     asked
 }
 
 /// One answer an exhibit.
-fn each(m: &Material, answer: impl Fn(&ExhibitMaterial) -> Line) -> Vec<Line> {
+pub(super) fn each(m: &Material, answer: impl Fn(&ExhibitMaterial) -> Line) -> Vec<Line> {
     let mut lines: Vec<Line> = m.exhibits.iter().take(MOST).map(answer).collect();
     if m.exhibits.len() > MOST {
         let more = units::number_of(m.exhibits.len() - MOST, "more exhibit", "more exhibits");
@@ -47,12 +45,12 @@ fn each(m: &Material, answer: impl Fn(&ExhibitMaterial) -> Line) -> Vec<Line> {
     lines
 }
 
-fn none() -> Vec<Line> {
+pub(super) fn none() -> Vec<Line> {
     Vec::new()
 }
 
 /// What entries of a type say, or that there is none.
-fn entries(m: &Material, kinds: &[EntryType], none: &str) -> Vec<Line> {
+pub(super) fn entries(m: &Material, kinds: &[EntryType], none: &str) -> Vec<Line> {
     let mut lines: Vec<Line> = m.of(kinds).take(MOST).map(|(log, entry)| told(log, entry)).collect();
     let all = m.of(kinds).count();
     if all > MOST {
@@ -76,7 +74,7 @@ fn told(log: &Log, entry: &Entry) -> Line {
     line.cite([log.cite(entry.seq)])
 }
 
-fn fact(x: &ExhibitMaterial, label: &str, value: Option<String>, cites: Vec<Cite>) -> Line {
+pub(super) fn fact(x: &ExhibitMaterial, label: &str, value: Option<String>, cites: Vec<Cite>) -> Line {
     let line = Line::of(format!("{}: {label}", x.id));
     match value.filter(|text| !text.is_empty()) {
         Some(text) => line.say(text::cell(&text)).say(".").cite(cites),
@@ -84,7 +82,7 @@ fn fact(x: &ExhibitMaterial, label: &str, value: Option<String>, cites: Vec<Cite
     }
 }
 
-type Ask<'a> = dyn FnMut(&'static str, Vec<Line>) + 'a;
+pub(super) type Ask<'a> = dyn FnMut(&'static str, Vec<Line>) + 'a;
 
 fn the_copy(m: &Material, ask: &mut Ask<'_>) {
     let genesis = [Cite::new("case", 0)];
@@ -171,7 +169,7 @@ fn the_copy(m: &Material, ask: &mut Ask<'_>) {
 
 fn the_hands(m: &Material, ask: &mut Ask<'_>) {
     ask("Who had it, from the first minute until today?", each(m, |x| holders::in_words(m, x)));
-    ask("Who had it on the 14th?", each(m, holders::by_day));
+    ask("Who had it on which day?", each(m, holders::by_day));
     let gaps = holders::limits(m);
     ask(
         "Is there a time for which nobody vouches?",
@@ -210,139 +208,6 @@ fn the_hands(m: &Material, ask: &mut Ask<'_>) {
         entries(m, &[EntryType::ITEM_DISPOSED], "No disposal is recorded."),
     );
     ask("How long will it be kept?", entries(m, &[EntryType::RETENTION_SET], ""));
-}
-
-fn the_tool(m: &Material, ask: &mut Ask<'_>) {
-    ask("Which program did you use, and which version of it?", each(m, answers::tool));
-    ask("Was that version tested, on that machine, before you used it?", each(m, |x| answers::tested(m, x)));
-    ask("Does that version have known faults?", entries(m, &[EntryType::TOOL_NOTICE], ""));
-    ask("What is its error rate?", none());
-    ask(
-        "What did you type?",
-        each(m, |x| {
-            let start = x.log.first(&EntryType::ACQUIRE_START);
-            let typed =
-                start.and_then(|entry| entry.how_text("command_line").or_else(|| entry.how_text("command")));
-            fact(x, "", typed.map(ToOwned::to_owned), x.log.cite_first(&EntryType::ACQUIRE_START))
-        }),
-    );
-    ask("What are your qualifications?", none());
-    ask(
-        "Can somebody else repeat what you did and get the same?",
-        vec![Line::of(
-            "The checks of part 15 can be repeated by anybody, without our program, and print the same. A source that still exists and \
-         has not changed gives the same SHA-256 when it is read again.",
-        )],
-    );
-    ask(
-        "Did the program run what it should have, or stop early?",
-        each(m, |x| match x.log.first(&EntryType::ACQUIRE_END) {
-            Some(entry) => fact(
-                x,
-                "the acquisition ended at ",
-                Some(units::time_utc(&entry.time.wall)),
-                vec![x.log.cite(entry.seq)],
-            ),
-            None => Line::default().bad(format!("{}: no end of the acquisition is recorded.", x.id)),
-        }),
-    );
-}
-
-fn the_record(m: &Material, ask: &mut Ask<'_>) {
-    let verdict = m.verification.verdict;
-    let could = match (verdict.level, verdict.anchors) {
-        (Level::Broken, _) => {
-            Line::default().bad("Something was changed, or does not fit: part 14 lists it.")
-        }
-        (_, 0) => Line::of(
-            "Who holds the signing key could have made the whole anew, for nothing outside the presenter's hands was shown. Who does \
-             not hold it could not have changed an entry or a byte without its showing.",
-        ),
-        (_, n) => Line::of(format!(
-            "Not what {} outside the presenter's hands {} for (part 14): a change would give another root than the one they hold. What \
-             came after it, the holder of the signing key could have made anew.",
-            units::count(n.into(), "party", "parties"),
-            if n == 1 { "vouches" } else { "vouch" }
-        )),
-    };
-    ask("Could you have changed it?", vec![could]);
-    ask("Can the log have been cut?", vec![answers::cut(m)]);
-    ask(
-        "Who vouches for it beside yourself?",
-        vec![match verdict.anchors {
-            0 => Line::default()
-                .strong("Nobody that was shown.")
-                .say(" 0 anchors independent of the presenter."),
-            n => Line::of(format!(
-                "{} outside the presenter's hands; part 14 names them.",
-                units::count(n.into(), "party", "parties")
-            )),
-        }],
-    );
-    ask("Whose key signed it, and how do you know?", vec![
-        m.log.signer.as_ref().map_or_else(
-            || Line::default().no_record(),
-            |key| Line::of("The key ").mono(key.fingerprint()).say(match verdict.level {
-                Level::Broken | Level::Open | Level::Consistent => ". No key was named as trusted, so whose it is was not shown.",
-                _ => ". It, or the party that vouches, was named as trusted by the person who made this report.",
-            }),
-        ),
-    ]);
-    let unsure = time_evidence::unsynchronised(m);
-    ask(
-        "How do you know that the times are right?",
-        vec![Line::of(format!(
-            "They are the acting machine's. {} that a time service kept its clock right; part 13 has each boot, and what others vouch for.",
-            match unsure {
-                0 => "Every entry says".to_owned(),
-                n => format!("{} not say", units::count(n, "entry does", "entries do")),
-            }
-        ))],
-    );
-    let back: Vec<Line> = m.logs().flat_map(time_evidence::backward_steps).take(MOST).collect();
-    ask(
-        "Did the clock ever jump?",
-        if back.is_empty() {
-            vec![Line::of(
-                "It never went back between two entries of a log; part 13 gives its largest move in each boot.",
-            )]
-        } else {
-            back
-        },
-    );
-    ask(
-        "Was anything corrected afterwards?",
-        entries(m, &[EntryType::CORRECTION], "No correction is recorded."),
-    );
-    ask(
-        "Was the log ever damaged and repaired?",
-        entries(m, &[EntryType::LOG_RECOVERED], "No recovery is recorded. Entries are never edited."),
-    );
-    ask("When was it last verified, and with what result?", last_verified(m));
-    ask(
-        "Did you do anything that is not in the log?",
-        vec![Line::default().no_record().say(". No log can show what was never put into it.")],
-    );
-}
-
-fn last_verified(m: &Material) -> Vec<Line> {
-    let mut lines = vec![Line::of(format!("For this report: {}.", m.verification.verdict))];
-    let last = m
-        .entries()
-        .filter(|(_, entry)| entry.kind == EntryType::VERIFY_RESULT)
-        .max_by(|a, b| a.1.time.wall.cmp(&b.1.time.wall));
-    if let Some((log, entry)) = last {
-        let verdict = entry.about.result.get("verdict").and_then(Value::as_str).unwrap_or("no verdict");
-        lines.push(
-            Line::of(format!(
-                "Before that, at {}: {}.",
-                units::time_utc(&entry.time.wall),
-                text::cell(verdict)
-            ))
-            .cite([log.cite(entry.seq)]),
-        );
-    }
-    lines
 }
 
 pub(super) fn pack(questions: &[Question]) -> Part {

@@ -87,7 +87,7 @@ pub(super) fn css(text: &str) -> String {
     for c in text.chars() {
         match c {
             'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' | ',' | '.' | '-' | '_' | ':' | '…' | '·' => {
-                escaped.push(c)
+                escaped.push(c);
             }
             c => escaped.push_str(&format!("\\{:06X}", u32::from(c))),
         }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::units;
 use crate::entry::{Entry, EntryType};
 use crate::handover::Offer;
+use crate::parties;
 
 /// One sentence for an entry: its result, how it was done, what it was done to, and what went wrong.
 pub(super) fn what(entry: &Entry) -> String {
@@ -109,9 +110,29 @@ fn sentence(entry: &Entry) -> Option<String> {
             let files: Vec<String> = about.subject.iter().map(|file| file.id.clone()).collect();
             format!("{} with verdict {}", files.join(", "), text("verdict")?)
         }
+        "transfer.offered" | "transfer.accepted" | "transfer.refused" => handover(entry)?,
         "note" => entry.how_text("text")?.to_owned(),
         _ => return None,
     })
+}
+
+/// Who gave what to whom, and who signed for it.
+fn handover(entry: &Entry) -> Option<String> {
+    let offer = Offer::of(entry).ok()??;
+    let (role, act) = match entry.kind.as_str() {
+        "transfer.offered" => ("giver", "offered by"),
+        "transfer.accepted" => ("receiver", "accepted from"),
+        _ => ("receiver", "refused from"),
+    };
+    let items: Vec<&str> = offer.items.iter().take(8).map(|item| item.id.as_str()).collect();
+    let signed = parties::check(entry);
+    let signed = match (signed.is_empty(), signed.iter().all(|it| it.good)) {
+        (true, _) => format!("the {role} did NOT sign"),
+        (false, true) => format!("signed by the {role}"),
+        (false, false) => format!("the signature of the {role} is NOT GOOD"),
+    };
+    let why = entry.how_text("reason").map(|why| format!(", because: {why}")).unwrap_or_default();
+    Some(format!("{} {act} {} to {}{why}; {signed}", items.join(", "), offer.from, offer.terms.to))
 }
 
 /// Who acted: name, role and organisation, and the key where nobody is named.
