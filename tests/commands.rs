@@ -22,10 +22,10 @@ mod encrypted_case;
 mod exhibit;
 #[path = "export_import.rs"]
 mod export_import;
-#[path = "handover_commands.rs"]
-mod handover_commands;
 #[path = "frozen_case.rs"]
 mod frozen_case;
+#[path = "handover_commands.rs"]
+mod handover_commands;
 #[path = "imaging_commands.rs"]
 mod imaging_commands;
 #[path = "support/loopback.rs"]
