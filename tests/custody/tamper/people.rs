@@ -198,7 +198,7 @@ fn set_back(attack: &mut Attack<'_>) -> Expected {
     let seq = attack.random.within(1..size_of(attack, folder));
     let year = 2000 + attack.random.below(26);
     forged(attack, folder, seq, |entry| {
-        entry["time"]["wall"] = json!(format!("{year}-05-01T00:00:00.000000000Z"))
+        entry["time"]["wall"] = json!(format!("{year}-05-01T00:00:00.000000000Z"));
     });
     Expected::Noted { at_most: Level::Consistent, words: "the clock went back at entry" }
 }
@@ -208,7 +208,7 @@ fn set_forward(attack: &mut Attack<'_>) -> Expected {
     let seq = attack.random.below(size_of(attack, folder) - 1);
     let year = 2027 + attack.random.below(60);
     forged(attack, folder, seq, |entry| {
-        entry["time"]["wall"] = json!(format!("{year}-05-01T00:00:00.000000000Z"))
+        entry["time"]["wall"] = json!(format!("{year}-05-01T00:00:00.000000000Z"));
     });
     Expected::Noted { at_most: Level::Consistent, words: "the clock went back at entry" }
 }

@@ -86,7 +86,8 @@ const SPELLINGS: &[(&str, Respell)] = &[
 fn at_one(attack: &mut Attack<'_>, line: &str, what: &str, with: &str) -> Vec<u8> {
     let places: Vec<usize> = line.match_indices(what).map(|(at, _)| at).collect();
     let at = places[attack.random.below(places.len())];
-    format!("{}{with}{}", &line[..at], &line[at + what.len()..]).into_bytes()
+    let (before, after) = line.split_at(at);
+    format!("{before}{with}{}", after.strip_prefix(what).unwrap_or(after)).into_bytes()
 }
 
 /// Puts bytes into the text that says what host it was.
