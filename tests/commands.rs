@@ -22,16 +22,18 @@ mod encrypted_case;
 mod exhibit;
 #[path = "export_import.rs"]
 mod export_import;
-#[path = "handover_commands.rs"]
-mod handover_commands;
 #[path = "frozen_case.rs"]
 mod frozen_case;
+#[path = "handover_commands.rs"]
+mod handover_commands;
 #[path = "imaging_commands.rs"]
 mod imaging_commands;
 #[path = "support/loopback.rs"]
 mod loopback;
 #[path = "other_side.rs"]
 mod other_side;
+#[path = "proof_commands.rs"]
+mod proof_commands;
 #[path = "proofs.rs"]
 mod proofs;
 #[path = "syscalls.rs"]

@@ -27,6 +27,8 @@ mod keys_of_a_log;
 mod other_implementations;
 #[path = "custody/other_tools.rs"]
 mod other_tools;
+#[path = "custody/proofs.rs"]
+mod proofs;
 #[cfg(feature = "pdf")]
 #[path = "custody/report_pdf.rs"]
 mod report_pdf;
@@ -34,8 +36,6 @@ mod report_pdf;
 mod reports;
 #[path = "custody/ssh.rs"]
 mod ssh;
-#[path = "custody/proofs.rs"]
-mod proofs;
 #[path = "custody/support.rs"]
 mod support;
 #[path = "custody/tamper/mod.rs"]

@@ -11,7 +11,8 @@ use crate::exhibit::Desk;
 /// What the commands may use: six programs, and what is on every Unix system beside them.
 const PROGRAMS: &[&str] = &["sha256sum", "zstd", "jq", "openssl", "ssh-keygen", "python3"];
 const ORDINARY: &[&str] = &[
-    "base64", "cat", "cmp", "cut", "date", "find", "grep", "head", "mktemp", "rm", "sed", "sort", "tail", "tr", "wc",
+    "base64", "cat", "cmp", "cut", "date", "find", "grep", "head", "mktemp", "rm", "sed", "sort", "tail",
+    "tr", "wc",
 ];
 
 /// A check as it is printed: where it is run, with what shell, and what it must print.
@@ -106,7 +107,17 @@ fn reported_case(desk: &Desk) -> PathBuf {
     let store = desk.ok(&["key", "show", "--key", "store.pem", "--json"]).stdout;
     let store: serde_json::Value = serde_json::from_str(&store).unwrap();
     let store = store["fingerprint"].as_str().unwrap();
-    desk.ok(&["custody", "transfer", "case:E001", "--to", "Property store", "--to-key", store, "--means", "by hand"]);
+    desk.ok(&[
+        "custody",
+        "transfer",
+        "case:E001",
+        "--to",
+        "Property store",
+        "--to-key",
+        store,
+        "--means",
+        "by hand",
+    ]);
     desk.ok(&["custody", "receive", "case:E001", "--key", "store.pem"]);
     desk.ok(&["custody", "note", "case", "seal 0042 intact"]);
     desk.ok(&["verify", "case"]);
@@ -164,7 +175,12 @@ const HARMS: &[Harm] = &[
         replace(case, &format!("{DISK}/custody.jsonl"), "Property store", "Property st0re");
     }),
     ("the receiver's signature", |case| {
-        replace(case, &format!("{DISK}/custody.jsonl"), "-----END SSH SIGNATURE-----", "-----END SSH SIGNATURF-----");
+        replace(
+            case,
+            &format!("{DISK}/custody.jsonl"),
+            "-----END SSH SIGNATURE-----",
+            "-----END SSH SIGNATURF-----",
+        );
     }),
     ("the exhibits in each other's place", |case| {
         let (one, two, aside) = (case.join(DISK), case.join("exhibits/E002-logs"), case.join("aside"));

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use custody::bundle::{
-    BundleStore, CatalogEntry, CatalogWriter, Cut, Encoder, Examiner, FORMAT, Gap, HashedFile, LocalFolder, LogOrigin,
-    Manifest, Recipients, Source, State, StreamWriter, seal,
+    BundleStore, CatalogEntry, CatalogWriter, Cut, Encoder, Examiner, FORMAT, Gap, HashedFile, LocalFolder,
+    LogOrigin, Manifest, Recipients, Source, State, StreamWriter, seal,
 };
 use custody::verify::{Options, TrustedKey, Verification, verify};
 use custody::{

@@ -15,6 +15,7 @@ mod picture;
 mod public_key;
 mod receipt;
 mod time_stamp;
+mod token;
 mod witness;
 
 pub use cosignature::Cosignature;

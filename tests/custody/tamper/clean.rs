@@ -5,15 +5,13 @@
 use std::path::Path;
 
 use custody::verify::{Level, Memory, Options, OutsideAnchors, verify};
-use custody::{
-    Case, CustodyLog, EntryType, Error, HOW_FINGERPRINT, HOW_TO_KEY, NewCase, NewEntry, Writer,
-};
+use custody::{Case, CustodyLog, EntryType, Error, HOW_FINGERPRINT, HOW_TO_KEY, NewCase, NewEntry, Writer};
 
 use super::attack::Random;
 use super::made_case::{RETIRED, desk, member, recipients};
 use crate::support::{
-    KEY, OTHER_KEY, Recipe, anchor_with_witness, copy_folder, faults, files_below, note, sample_bytes, unreadable,
-    writer, writer_with,
+    KEY, OTHER_KEY, Recipe, anchor_with_witness, copy_folder, faults, files_below, note, sample_bytes,
+    unreadable, writer, writer_with,
 };
 
 /// What the verifier must find, and no more.
@@ -44,7 +42,12 @@ fn nothing_that_honest_work_leaves_is_called_broken() {
     });
     let alarms = alarms.into_inner().unwrap();
     if all {
-        eprintln!("{} clean verifies of {} cases, {} false alarms", verified.into_inner(), next.into_inner(), alarms.len());
+        eprintln!(
+            "{} clean verifies of {} cases, {} false alarms",
+            verified.into_inner(),
+            next.into_inner(),
+            alarms.len()
+        );
     }
     assert!(alarms.is_empty(), "{}", alarms.join("\n"));
 }
@@ -230,7 +233,8 @@ fn interrupted(random: &mut Random, log: &CustodyLog) -> bool {
     match random.below(6) {
         0 => append_raw(log, b"{\"actor\":{"),
         1 => {
-            let old = ["checkpoint", "custody.frontier"].map(|file| std::fs::read(folder.join(file)).unwrap());
+            let old =
+                ["checkpoint", "custody.frontier"].map(|file| std::fs::read(folder.join(file)).unwrap());
             log.append(&note("never signed"), &writer()).unwrap();
             std::fs::write(folder.join("checkpoint"), &old[0]).unwrap();
             if random.below(2) == 0 {
