@@ -107,6 +107,24 @@ fn the_same_heads_give_the_same_report() {
 }
 
 #[test]
+fn a_report_says_signed_only_with_a_key_that_is_trusted_and_comes_in_every_form() {
+    let desk = Desk::new();
+    desk.case_with_disk(&desk.write("disk.raw", DISK));
+    let shown = desk.ok(&["report", "case", "-o", "out", "--format", "html,case,json", "--json"]).stdout;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["verdict"], "CONSISTENT");
+    assert_eq!(shown["files"].as_array().unwrap().len(), 3);
+    let model = fs::read_to_string(desk.path("out/report.json")).unwrap();
+    let model: serde_json::Value = serde_json::from_str(&model).unwrap();
+    assert!(model["checks"].as_array().unwrap().len() > 10);
+    let vkey = desk.path("case/keys/log.vkey");
+    desk.ok(&["report", "case", "-o", "signed", "--trust", vkey.to_str().unwrap()]);
+    let html = fs::read_to_string(desk.path("signed/report.html")).unwrap();
+    assert!(html.contains("<b>SIGNED</b>"));
+    desk.run(&["report", "case", "-o", "out", "--anchors", "case/anchors"]).fails(2, &["lies within"]);
+}
+
+#[test]
 fn hostile_text_is_escaped_in_the_report() {
     let desk = Desk::new();
     desk.ok(&["init", "case", "--name", "<script>alert(1)</script>", "--examiner", "a\"b"]);

@@ -186,8 +186,8 @@ pub(super) fn source_changed(x: &ExhibitMaterial) -> Line {
             let line = Line::of(format!("{}: The program opened the source for reading only.", x.id));
             let line = if live {
                 line.say(
-                    " The machine was running, so its state went on changing while it was read; part 7 says what the \
-                     program itself left behind.",
+                    " What was read belonged to a running system, which may have gone on changing meanwhile; part 7 says what \
+                     the program itself left behind.",
                 )
             } else {
                 line.say(" Whether anything else changed it meanwhile: ").no_record().say(".")

@@ -103,10 +103,18 @@ pub(super) fn summary(m: &Material) -> Part {
     blocks.push(heading("Is the copy the same as the source?"));
     blocks.extend(shown().map(|x| answers::same(x).block()));
     blocks.push(heading("What is missing?"));
-    let missing: Vec<Line> = m.exhibits.iter().flat_map(answers::missing).collect();
+    let missing: Vec<Line> = m
+        .exhibits
+        .iter()
+        .flat_map(|x| answers::missing(x).into_iter().chain(answers::irregular(x)))
+        .collect();
     if missing.is_empty() {
-        blocks
-            .push(Line::of("Nothing that was asked for: every byte of every source is in the copy.").block());
+        blocks.push(
+            Line::of(
+                "Nothing is recorded as missing: every byte of what was read is accounted for (part 8).",
+            )
+            .block(),
+        );
     }
     blocks.extend(missing.into_iter().take(MOST).map(Line::block));
     blocks.push(heading("Was the original changed?"));
