@@ -10,7 +10,7 @@ export XDG_DATA_HOME="$desk/data" XDG_CONFIG_HOME="$desk/config"
 cd "$desk"
 
 # A disk of 400,000 bytes that compresses well, and two small logs.
-seq -w 1 50000 | head -c 300000 > disk.raw
+for n in 1 2 3 4 5 6 7 8; do seq -w 1 7500; done | head -c 300000 > disk.raw
 head -c 100000 /dev/zero >> disk.raw
 mkdir -p logs/var/log
 for n in 1 2 3 4 5 6 7 8 9; do
@@ -29,8 +29,9 @@ printf '203.0.113.7 - - [21/Nov/2026:01:30:00 +0000] "GET / HTTP/1.1" 200 612\n'
 "$exhibit" custody note case_v1:E001 "stored in locker 7"
 "$exhibit" verify case_v1 > /dev/null
 "$exhibit" custody note case_v1 "copies counted: two"
-mkdir case_v1_kept
-cp case_v1/checkpoint case_v1_kept/receipt
+mkdir -p case_v1_kept/anchors
+cp case_v1/checkpoint case_v1_kept/anchors/receipt
 "$exhibit" key show --json | jq -r .fingerprint > case_v1_kept/trusted
 rm -rf "$into/case_v1" "$into/case_v1_kept"
 cp -r case_v1 case_v1_kept "$into"
+echo "now record in case_v1_kept/EXPECTED.tsv what the test frozen_case prints" >&2

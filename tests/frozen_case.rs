@@ -20,7 +20,7 @@ fn a_case_of_the_first_version_verifies_with_the_recorded_verdict() {
     let desk = Desk::new();
     frozen(&desk);
     let recorded = std::fs::read_to_string(sample("case_v1_kept/EXPECTED.tsv")).unwrap();
-    let kept = sample("case_v1_kept");
+    let kept = sample("case_v1_kept/anchors");
     let trusted = std::fs::read_to_string(sample("case_v1_kept/trusted")).unwrap();
     let views: [(&str, Vec<&str>); 3] = [
         ("files", vec![]),

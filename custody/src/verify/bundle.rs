@@ -44,6 +44,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         counts: Counts::default(),
         identities: &options.identities,
         ciphertext_only: false,
+        belongs: None,
     };
     let seal = log.entries_of(&EntryType::BUNDLE_SEALED).next();
     let manifest = match seal {
@@ -55,7 +56,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
             None
         }
     };
-    let Check { findings, mut counts, files, ciphertext_only, .. } = check;
+    let Check { findings, mut counts, files, ciphertext_only, belongs, .. } = check;
     counts.files = files.len() as u64;
     counts.entries = log.summary.size;
     let verdict = verdict_of(&log, options, &findings, seal.map(|seal| seal.seq), seal.is_none());
@@ -67,6 +68,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         done.notes.push("no trusted key signed it".to_owned());
     }
     done.manifest_sha256 = manifest;
+    done.belongs = belongs;
     if ciphertext_only {
         done.set_ciphertext_only();
     }
@@ -84,6 +86,7 @@ struct Check<'a> {
     counts: Counts,
     identities: &'a Identities,
     ciphertext_only: bool,
+    belongs: Option<(String, Option<String>)>,
 }
 
 impl Check<'_> {
@@ -236,6 +239,7 @@ impl Check<'_> {
     }
 
     fn manifest_and_log(&mut self, manifest: &Manifest, seal: &Entry) {
+        self.belongs = Some((manifest.exhibit.clone(), manifest.case.clone()));
         let mut differ = |words: &str| self.findings.fault(Place::file(MANIFEST), FaultKind::Manifest, words);
         if manifest.log.origin != self.log.summary.origin || manifest.log.vkey != self.log.genesis_vkey {
             differ("it names another custody log than the one beside it");

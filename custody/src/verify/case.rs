@@ -14,7 +14,7 @@ use super::{
     verdict_of,
 };
 use crate::aftercare::disposes_of_bundle;
-use crate::case::{MOST_CASE_FILE, exhibits_in, parse_case_file};
+use crate::case::{CaseFile, MOST_CASE_FILE, exhibits_in, parse_case_file};
 use crate::case_layout;
 use crate::digest::sha256;
 use crate::durable_file::read_small;
@@ -26,7 +26,7 @@ use crate::timeline_check::changed_files;
 pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     let mut findings = Findings::default();
     let log = log::verify(folder, options, &mut findings)?;
-    case_file(folder, &log, &mut findings)?;
+    let of = case_file(folder, &log, &mut findings)?;
     only_known_files(folder, &mut findings)?;
     for (file, why) in changed_files(folder, log.entries_of(&EntryType::TIMELINE_BUILT)) {
         if case_layout::timeline(folder).join("manifest.json").exists() {
@@ -50,6 +50,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         let mut bundle = bundle::verify(&exhibit.folder, options)?;
         as_closed(&exhibit.id, &log, &mut bundle);
         bound_by_case(&exhibit.id, &name, &log, options, &mut bundle);
+        belongs_here(&exhibit.id, of.as_ref(), &mut bundle);
         counts.add(&bundle.counts);
         findings.fault_count += bundle.fault_count;
         let prefix = format!("{}/{name}", case_layout::EXHIBITS);
@@ -103,17 +104,17 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
 }
 
 /// `case.json` must be the file that the first entry names.
-fn case_file(folder: &Path, log: &LogCheck, findings: &mut Findings) -> Result<()> {
+fn case_file(folder: &Path, log: &LogCheck, findings: &mut Findings) -> Result<Option<CaseFile>> {
     let place = || Place::file(case_layout::CASE);
     let bytes = match read_small(&case_layout::case_file(folder), MOST_CASE_FILE) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
             findings.fault(place(), FaultKind::Missing, "the case's own file is not there");
-            return Ok(());
+            return Ok(None);
         }
         Err(error) => {
             findings.fault(place(), FaultKind::Unreadable, error.to_string());
-            return Ok(());
+            return Ok(None);
         }
     };
     let genesis = log.entries_of(&EntryType::LOG_GENESIS).next();
@@ -127,14 +128,13 @@ fn case_file(folder: &Path, log: &LogCheck, findings: &mut Findings) -> Result<(
                 "it is not the file that the log's first entry names",
             );
         }
-        Some(_) => {
-            if let Err(error) = parse_case_file(&bytes) {
-                findings.fault(place(), FaultKind::Changed, error.to_string());
-            }
-        }
+        Some(_) => match parse_case_file(&bytes) {
+            Ok(file) => return Ok(Some(file)),
+            Err(error) => findings.fault(place(), FaultKind::Changed, error.to_string()),
+        },
         None => findings.fault(Place::entry(0), FaultKind::Entry, "the first entry does not name case.json"),
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Nothing but a case's own files may lie in its folder; `timeline/` and `reports/` are not looked into.
@@ -221,6 +221,22 @@ fn as_closed(id: &str, log: &LogCheck, bundle: &mut Verification) {
                 bundle.add_fault(place, FaultKind::Fork, words);
             }
         }
+    }
+}
+
+/// A bundle must lie under the number that its manifest gives it, in the case that it names, by id or by name.
+fn belongs_here(id: &str, of: Option<&CaseFile>, bundle: &mut Verification) {
+    let Some((exhibit, case)) = bundle.belongs.take() else { return };
+    if exhibit != id {
+        let words = format!("it is of exhibit {exhibit}, and lies where {id} should");
+        bundle.add_fault(Place::file("manifest.json"), FaultKind::Manifest, words);
+    }
+    if let (Some(case), Some(of)) = (case, of)
+        && case != of.id
+        && case != of.name
+    {
+        let words = format!("it is of the case {case:?}, not of this one");
+        bundle.add_fault(Place::file("manifest.json"), FaultKind::Manifest, words);
     }
 }
 

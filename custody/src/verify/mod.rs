@@ -148,6 +148,9 @@ pub struct Verification {
     /// SHA-256 of the manifest of a sealed bundle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest_sha256: Option<Digest>,
+    /// The exhibit that its manifest says it is, and of which case.
+    #[serde(skip)]
+    pub(crate) belongs: Option<(String, Option<String>)>,
     /// Each exhibit of a case.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exhibits: Vec<ExhibitVerdict>,
@@ -178,6 +181,7 @@ impl Verification {
             log: log.summary.clone(),
             threats: Vec::new(),
             manifest_sha256: None,
+            belongs: None,
             exhibits: Vec::new(),
         }
     }

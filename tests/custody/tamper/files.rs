@@ -6,8 +6,9 @@ use custody::strict_json::escape_text;
 use custody::verify::Level;
 
 use super::attack::{Attack, Class, Expected, class, files_of};
+use super::forged_log::ForgedLog;
 use super::made_case::{LOCKED, PLAIN, View};
-use crate::support::copy_folder;
+use crate::support::{KEY, copy_folder};
 
 pub(super) const CLASSES: &[Class] = &[
     class("T16", "a bit flipped anywhere", 2500, View::Bare, bit_flipped),
@@ -24,6 +25,8 @@ pub(super) const CLASSES: &[Class] = &[
     class("T12", "an exhibit of another case in its place", 20, View::Bare, exhibit_of_another_case),
     class("T12", "the two exhibits in each other's folder", 4, View::Bare, exhibits_swapped),
     class("T12", "an exhibit doubled under another number", 20, View::Bare, exhibit_doubled),
+    class("T12", "an exhibit under another number, by the owner of the key", 10, View::Bare, exhibit_renumbered),
+    class("T12", "an exhibit of a case of another name, by the owner of the key", 10, View::Bare, case_renamed),
     class("T12", "an exhibit taken away", 10, View::Bare, exhibit_gone),
     class("T17", "a file that nothing lists", 150, View::Bare, unlisted),
     class("T17", "a file with a hostile name", 150, View::Bare, hostile_name),
@@ -208,6 +211,41 @@ fn exhibit_doubled(attack: &mut Attack<'_>) -> Expected {
     attack.did = format!("{exhibit} as {name}");
     copy_folder(&attack.path(exhibit), &attack.path(&name));
     Expected::fault(name)
+}
+
+/// The case's log is made to tell of it as if it had always been there.
+fn exhibit_renumbered(attack: &mut Attack<'_>) -> Expected {
+    let exhibit = attack.random.one_of(&[PLAIN, LOCKED]);
+    let (old, name) = exhibit.rsplit_once('/').unwrap().1.split_once('-').unwrap();
+    let new = format!("E{:03}", attack.random.within(3..100));
+    attack.did = format!("{old} as {new}");
+    let folder = format!("exhibits/{new}-{name}");
+    std::fs::rename(attack.path(exhibit), attack.path(&folder)).unwrap();
+    let mut log = ForgedLog::read(&attack.case);
+    log.drop_anchors();
+    for line in &mut log.lines {
+        let said = String::from_utf8(line.clone()).unwrap();
+        *line = said.replace(&format!("\"{old}"), &format!("\"{new}")).into_bytes();
+    }
+    log.chain_from(0);
+    log.forge(&KEY);
+    Expected::fault(format!("{folder}/manifest.json")).words("of exhibit")
+}
+
+fn case_renamed(attack: &mut Attack<'_>) -> Expected {
+    let text = String::from_utf8(attack.read("case.json")).unwrap();
+    let name = format!("ir-2026-{:03}", 100 + attack.random.below(800));
+    let text = text.replace("ir-2026-017", &name);
+    attack.did = name;
+    attack.write("case.json", &text);
+    let mut log = ForgedLog::read(&attack.case);
+    log.drop_anchors();
+    let mut genesis = log.value(0);
+    genesis["subject"][0]["sha256"] = custody::sha256(text.as_bytes()).to_string().into();
+    log.set(0, &genesis);
+    log.chain_from(0);
+    log.forge(&KEY);
+    Expected::fault(format!("{PLAIN}/manifest.json")).words("of the case")
 }
 
 fn exhibit_gone(attack: &mut Attack<'_>) -> Expected {
