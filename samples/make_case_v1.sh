@@ -1,10 +1,13 @@
 #!/bin/sh
 # Makes case_v1/ and case_v1_kept/ anew, with the exhibit program that is named: samples/make_case_v1.sh PATH/TO/exhibit [FOLDER]
 # Names, times and keys differ each time. The committed case is never made again: later versions must verify the old one.
+# The committed one was made where host name and machine id were invented:
+#   unshare -um sh -c 'hostname web01; mount --bind MACHINE-ID /etc/machine-id; samples/make_case_v1.sh PATH/TO/exhibit'
 set -eu
 exhibit=$(realpath "$1")
 into=$(realpath "${2:-$(dirname "$0")}")
-desk=$(mktemp -d)
+desk=/tmp/exhibit-case-v1
+mkdir "$desk"
 trap 'rm -rf "$desk"' EXIT
 export XDG_DATA_HOME="$desk/data" XDG_CONFIG_HOME="$desk/config"
 cd "$desk"
