@@ -11,8 +11,8 @@ use crate::exhibit::Desk;
 /// What the commands may use: six programs, and what is on every Unix system beside them.
 const PROGRAMS: &[&str] = &["sha256sum", "zstd", "jq", "openssl", "ssh-keygen", "python3"];
 const ORDINARY: &[&str] = &[
-    "base64", "cat", "cmp", "cut", "date", "find", "grep", "head", "mktemp", "rm", "sed", "sort", "tail",
-    "tr", "wc",
+    "awk", "base64", "cat", "cmp", "cut", "date", "find", "grep", "head", "mktemp", "rm", "sed", "sort",
+    "tail", "tr", "wc",
 ];
 
 /// A check as it is printed: where it is run, with what shell, and what it must print.
@@ -119,6 +119,8 @@ fn reported_case(desk: &Desk) -> PathBuf {
         "by hand",
     ]);
     desk.ok(&["custody", "receive", "case:E001", "--key", "store.pem"]);
+    // VERIFY.md checks the newest checkpoint with the log's first key, so its owner has the last word here.
+    desk.ok(&["custody", "note", "case:E001", "back in locker 7"]);
     desk.ok(&["custody", "note", "case", "seal 0042 intact"]);
     desk.ok(&["verify", "case"]);
     desk.ok(&["report", "case", "-o", "out", "--format", "json"]);

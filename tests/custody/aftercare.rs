@@ -195,7 +195,7 @@ fn a_disposed_exhibit_leaves_its_record_and_its_id_is_never_given_again() {
         .status();
     assert!(checked.unwrap().success(), "a stranger can check the record");
     assert_eq!(case.add_exhibit("next", &writer()).unwrap().id, "E002");
-    Recipe::default().make(&case.exhibit("E002").unwrap().folder);
+    Recipe { exhibit: "E002", ..Recipe::default() }.make(&case.exhibit("E002").unwrap().folder);
     let gone = case.dispose(&disposal("order 12", true), &writer()).unwrap_err();
     assert!(gone.to_string().contains("entry 2 disposed of E001"), "{gone}");
     assert_eq!(check(case.folder()).faults, []);
@@ -448,7 +448,7 @@ fn an_anchor_that_does_not_reach_a_disposal_does_not_vouch_for_the_case() {
     anchored();
     assert_eq!(level().0, Level::Anchored, "{}", level().1);
     let exhibit = case.add_exhibit("next", &writer()).unwrap();
-    Recipe::default().make(&exhibit.folder);
+    Recipe { exhibit: "E002", ..Recipe::default() }.make(&exhibit.folder);
     anchored();
     let other = NewDisposal { exhibit: "E002".into(), ..disposal("order 12", true) };
     case.dispose(&other, &writer()).unwrap();

@@ -113,6 +113,11 @@ pub(super) struct Check<'a> {
     claimed: u64,
 }
 
+/// How many whole entries before it, which nobody had signed, a recovery took in.
+fn recovered(entry: &Entry) -> u64 {
+    entry.about.how.get("entries").and_then(serde_json::Value::as_u64).unwrap_or(0)
+}
+
 impl Check<'_> {
     fn run(&mut self) -> LogCheck {
         let Some(genesis) = self.genesis() else {
@@ -443,7 +448,8 @@ impl Check<'_> {
             let mut last = entry;
             while !kept.contains(&(last.seq + 1)) {
                 let next = by_seq.get(&(last.seq + 1)).filter(|next| {
-                    next.kind == EntryType::LOG_RECOVERED
+                    (next.kind == EntryType::LOG_RECOVERED
+                        && recovered(next) >= next.seq.saturating_sub(entry.seq))
                         || (last.kind == EntryType::LOG_RECOVERED && next.kind == EntryType::KEY_ADDED)
                 });
                 match next {
@@ -467,7 +473,7 @@ impl Check<'_> {
     /// Entries that no writer signed when he wrote them, and that the next one signed with his own.
     fn taken_in(&mut self, size: u64) {
         for entry in self.files.walk.landmarks.iter().filter(|entry| entry.kind == EntryType::LOG_RECOVERED) {
-            let entries = entry.about.how.get("entries").and_then(serde_json::Value::as_u64).unwrap_or(0);
+            let entries = recovered(entry);
             if entries > 0 && entry.seq < size {
                 self.findings.note(format!(
                     "what stands in the {entries} entries before entry {} was signed by nobody when it was written; \
