@@ -69,6 +69,7 @@ pub struct Acquisition<'a> {
     destination: Destination,
     options: PipelineOptions,
     told: Map<String, Value>,
+    command_line: Option<String>,
     progress: &'a dyn Progress,
     store: Option<Arc<dyn BundleStore>>,
     stop: Arc<AtomicBool>,
@@ -122,6 +123,7 @@ impl<'a> Acquisition<'a> {
             destination,
             options,
             told,
+            command_line: None,
             progress: &SILENT,
             store: None,
             stop: Arc::default(),
@@ -140,6 +142,16 @@ impl<'a> Acquisition<'a> {
     #[must_use]
     pub fn told(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.told.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Says in the log what was typed; the first 4,096 bytes of it.
+    #[must_use]
+    pub fn command_line(mut self, typed: &str) -> Self {
+        let cut = (0..=typed.len().min(4096)).rev().find(|at| typed.is_char_boundary(*at)).unwrap_or(0);
+        let (kept, rest) = typed.split_at(cut);
+        let more = if rest.is_empty() { String::new() } else { format!(" … ({} bytes more)", rest.len()) };
+        self.command_line = Some(format!("{kept}{more}"));
         self
     }
 
@@ -208,6 +220,10 @@ impl<'a> Acquisition<'a> {
             .how("command", format!("acquire {}", facts.kind))
             .how("options", Value::Object(options.clone()))
             .how("source", serde_json::to_value(&facts).unwrap_or_default());
+        let start = match &self.command_line {
+            Some(typed) => start.how("command_line", typed.as_str()),
+            None => start,
+        };
         let start = log.append(&start, &writer)?.seq;
         let begun = Start {
             log,

@@ -47,3 +47,22 @@ pub(crate) fn host() -> Host {
         os: pretty.map_or_else(|| kernel.clone(), |pretty| format!("{pretty}, {kernel}")),
     }
 }
+
+/// What was typed to start this run, as a shell would take it again; without what may hold a secret.
+pub(crate) fn command_line() -> String {
+    let mut words = Vec::new();
+    let mut hidden = false;
+    for word in std::env::args_os() {
+        let word = word.to_string_lossy().into_owned();
+        let is_plain =
+            !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c));
+        words.push(match word.as_str() {
+            _ if hidden => "[not told]".to_owned(),
+            word if word.starts_with("--sign-cmd=") => "--sign-cmd=[not told]".to_owned(),
+            word if is_plain => word.to_owned(),
+            word => format!("'{}'", word.replace('\'', "'\\''")),
+        });
+        hidden = word == "--sign-cmd";
+    }
+    words.join(" ")
+}

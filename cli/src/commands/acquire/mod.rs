@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::verify::verdict_words;
 use crate::failure::{Failure, Outcome, chain};
+use crate::identity;
 use crate::interrupt;
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
@@ -179,6 +180,7 @@ fn run_in(
     let bars = Bars::new(session.ui, Unit::Bytes);
     let plan: Acquisition<'_> = plan(destination);
     let plan = plan.options(options).encrypted_to(recipients(&into.encrypt_to)?);
+    let plan = plan.command_line(&identity::command_line());
     let plan = plan.progress(&bars).stop_when(interrupt::pause_flag()?);
     let report = if resumes { plan.resume(writer) } else { plan.run(writer) };
     drop(bars);
