@@ -252,6 +252,24 @@ impl Verification {
 ///
 /// [`crate::Error::Read`] when something could not be read at all.
 pub fn verify(folder: &Path, options: &Options) -> Result<Verification> {
+    let mut done = verify_any(folder, options)?;
+    let brought = &options.outside.notes;
+    let here: Vec<&str> = std::iter::once(&done.log)
+        .chain(done.exhibits.iter().map(|exhibit| &exhibit.log))
+        .map(|log| log.origin.as_str())
+        .collect();
+    if !brought.is_empty() && !brought.iter().any(|(_, note)| here.contains(&note.checkpoint.origin.as_str()))
+    {
+        done.notes.push(format!(
+            "none of the {} checkpoints that were kept elsewhere is of a log that is here: they vouch for nothing here, and what \
+             they vouch for is not here",
+            brought.len()
+        ));
+    }
+    Ok(done)
+}
+
+fn verify_any(folder: &Path, options: &Options) -> Result<Verification> {
     if case_layout::case_file(folder).exists() || case_layout::exhibits(folder).exists() {
         case::verify(folder, options)
     } else {

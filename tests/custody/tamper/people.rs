@@ -241,7 +241,7 @@ fn made_anew(attack: &mut Attack<'_>) -> Expected {
 
 fn made_anew_outside(attack: &mut Attack<'_>) -> Expected {
     show_the_other(attack);
-    Expected::vouched_by_nobody(Level::Consistent)
+    Expected::vouched_by_nobody(Level::Consistent).words("is of a log that is here")
 }
 
 fn run_together(attack: &mut Attack<'_>) -> Expected {
