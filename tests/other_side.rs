@@ -119,8 +119,8 @@ fn reported_case(desk: &Desk) -> PathBuf {
         "by hand",
     ]);
     desk.ok(&["custody", "receive", "case:E001", "--key", "store.pem"]);
-    // VERIFY.md checks the newest checkpoint with the log's first key, so its owner has the last word here.
-    desk.ok(&["custody", "note", "case:E001", "back in locker 7"]);
+    // The receiver's key has the last word in the bundle's log.
+    desk.ok(&["custody", "note", "case:E001", "in locker 7", "--key", "store.pem"]);
     desk.ok(&["custody", "note", "case", "seal 0042 intact"]);
     desk.ok(&["verify", "case"]);
     desk.ok(&["report", "case", "-o", "out", "--format", "json"]);

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
@@ -91,6 +91,42 @@ pub fn unescape_text(text: &str) -> Result<Vec<u8>> {
         rest = after;
     }
     Ok(bytes)
+}
+
+/// The nearest that strict JSON can hold of any object: other numbers as texts, texts escaped, nulls left out; bytes of keys
+/// that are not ASCII as `\xNN`.
+pub(crate) fn of_any(fields: Map<String, Value>) -> Map<String, Value> {
+    fields
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| {
+            let mut ascii = String::with_capacity(key.len());
+            for c in escape_text(key.as_bytes()).chars() {
+                if c.is_ascii() {
+                    ascii.push(c);
+                } else {
+                    c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_escape(&mut ascii, byte));
+                }
+            }
+            (ascii, strict_of(value))
+        })
+        .collect()
+}
+
+fn strict_of(value: Value) -> Value {
+    match value {
+        Value::Number(number) => {
+            let magnitude = number.as_i64().map(i64::unsigned_abs).or(number.as_u64());
+            match magnitude.filter(|magnitude| *magnitude <= MAX_INTEGER) {
+                Some(_) => Value::Number(number),
+                None => Value::String(number.to_string()),
+            }
+        }
+        Value::String(text) => Value::String(escape_text(text.as_bytes())),
+        Value::Array(items) => items.into_iter().filter(|item| !item.is_null()).map(strict_of).collect(),
+        Value::Object(fields) => Value::Object(of_any(fields)),
+        plain => plain,
+    }
 }
 
 fn write_value(line: &mut String, value: &Value) -> Result<()> {
@@ -184,6 +220,14 @@ mod tests {
         let line = to_line(&value).unwrap();
         assert_eq!(line, r#"{"B":9007199254740991,"a":{"y":false,"z":"é\"\\"},"b":[1,-2,true]}"#);
         assert_eq!(parse(line.as_bytes()).unwrap(), value);
+    }
+
+    #[test]
+    fn any_object_becomes_one_that_can_be_written() {
+        let any = json!({"a": 1.5, "b": null, "c": [u64::MAX, null, "x\n"], "é": -7});
+        let Value::Object(any) = any else { panic!("an object") };
+        let line = to_line(&Value::Object(of_any(any))).unwrap();
+        assert_eq!(line, r#"{"\\xc3\\xa9":-7,"a":"1.5","c":["18446744073709551615","x\\x0a"]}"#);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome, chain};
 use crate::session::Session;
 use crate::{target, ui};
 
-/// List the exhibits of a case, with size, hash and verdict, how long they are kept, and which are gone
+/// List the exhibits of a case: size, hash, verdict, retention
 ///
 /// The verdict is that of the exhibit's custody log and of what it says is sealed; `exhibit verify` checks every byte.
 ///

@@ -199,6 +199,8 @@ impl EvidenceProof {
     }
 
     /// Adds an event's row, and the ranges of the stream that hold its record: `stored` bytes, whose chunks are there.
+    ///
+    /// Numbers that strict JSON cannot hold become texts, control characters `\xNN`; what is null is left out.
     #[must_use]
     pub fn with_event(
         mut self,
@@ -207,6 +209,7 @@ impl EvidenceProof {
         ranges: Vec<(u64, u64)>,
         stored: Digest,
     ) -> Self {
+        let row = strict_json::of_any(row);
         self.event = Some(ProvedEvent { ranges, row, sha256: stored, stream: stream.to_owned() });
         self
     }
