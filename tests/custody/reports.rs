@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
+use custody::anchors::{Parties, anchor};
 use custody::bundle::{
     BundleStore, Cut, Encoder, Examiner, FORMAT, LocalFolder, LogOrigin, Manifest, Source, StreamWriter, seal,
 };
@@ -20,6 +21,7 @@ use custody::{
 use serde_json::{Value, json};
 
 use crate::support::{CHUNK, KEY, OTHER_KEY, WITNESS, sample_bytes, unreadable};
+use crate::time_stamps::{Near, RSA};
 
 /// 2026-11-09, 09:00 UTC.
 const MONDAY: i64 = 1_794_214_800_000_000_000;
@@ -310,6 +312,12 @@ fn every_printed_command_prints_what_stands_beside_it_and_not_after_a_change() {
     let case = begin(&folder.path().join("a case"), &PLAIN);
     go_on(&case);
     hand_over(&case);
+    if has("openssl") {
+        let parties = Parties { authorities: vec!["http://rsa.example/tsa".into()], ..Parties::default() };
+        let clock = at(8, 0);
+        let writer = Writer::new(&*KEY, &clock, identity("Jane Doe", "examiner"));
+        anchor(case.log(), &parties, &Near(&RSA), &writer).unwrap();
+    }
     let report = json_of(&report(&case));
     // Entries that are added later do not disturb the commands.
     let clock = at(9, 0);
@@ -317,6 +325,9 @@ fn every_printed_command_prints_what_stands_beside_it_and_not_after_a_change() {
     case.append(NewEntry::new(EntryType::NOTE).how("text", "later"), &writer).unwrap();
     let checks = report["checks"].as_array().unwrap();
     assert!(checks.len() >= 18, "{}", checks.len());
+    let stamped =
+        checks.iter().filter(|check| check["command"].as_str().unwrap().contains("openssl ts -verify"));
+    assert_eq!(stamped.count(), usize::from(has("openssl")));
     if !["jq", "openssl", "ssh-keygen", "zstd", "python3"].iter().all(|tool| has(tool)) {
         eprintln!("skipped: jq, openssl, ssh-keygen, zstd and python3 are needed");
         return;

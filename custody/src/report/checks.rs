@@ -6,12 +6,15 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::blocks::{Line, part};
 use super::check_scripts::{CHAIN, CHUNKS, FINGERPRINT, LEDGER};
 use super::document::{Block, Part};
 use super::material::{ExhibitMaterial, Log, Material};
 use super::text::shell;
+use crate::anchors::{HOW_CHECKPOINT, HOW_KIND, KIND_TIME_STAMP};
+use crate::clock::parse_rfc3339;
 use crate::entry::EntryType;
 use crate::handover::{HOW_OFFER, NAMESPACE, SIG_LINES};
 use crate::keys::VerifyingKey;
@@ -77,6 +80,7 @@ fn of_log(log: &Log, of: &str) -> Vec<Check> {
         ),
     ];
     checks.extend(of_handovers(log));
+    checks.extend(of_time_stamps(log));
     let Some(signer) = &log.signer else { return checks };
     let line = head.note.signatures().iter().find(|line| line.key_id == signer.note_id(&log.origin));
     let (Some(line), Ok(pem)) = (line, signer.to_pem()) else { return checks };
@@ -130,6 +134,40 @@ fn of_handovers(log: &Log) -> Vec<Check> {
                 format!("Good \"{NAMESPACE}\" signature with key {}", found.fingerprint),
             ));
         }
+    }
+    checks
+}
+
+/// The tokens of time-stamp authorities, each checked at its own time with the certificates that were kept beside it.
+fn of_time_stamps(log: &Log) -> Vec<Check> {
+    let made = log.entries.iter().filter(|entry| {
+        entry.kind == EntryType::ANCHOR_MADE && entry.how_text(HOW_KIND) == Some(KIND_TIME_STAMP)
+    });
+    let mut checks = Vec::new();
+    for entry in made.take(MOST) {
+        let [token, chain] = entry.about.subject.as_slice() else { continue };
+        let result = |key: &str| entry.about.result.get(key).and_then(Value::as_str);
+        let (Some(over), Some(time)) = (entry.how_text(HOW_CHECKPOINT), result("time")) else { continue };
+        let Ok(seconds) = parse_rfc3339(time).map(|nanoseconds| nanoseconds.div_euclid(1_000_000_000)) else {
+            continue;
+        };
+        let file = |name: &str| shell(&path(&log.folder, name));
+        checks.push(check(
+            format!(
+                "{} {} signed this token at {} over {over}. Whether the last certificate of its chain is that \
+                 authority's own root, only a copy of the root that you have from elsewhere shows",
+                log.cite(entry.seq),
+                result("who").unwrap_or("An authority"),
+                time,
+            ),
+            format!(
+                "openssl ts -verify -data {} -in {} \\\n  -CAfile {} -partial_chain -attime {seconds} 2>&1 | grep Verification",
+                file(over),
+                file(&token.id),
+                file(&chain.id),
+            ),
+            "Verification: OK",
+        ));
     }
     checks
 }
