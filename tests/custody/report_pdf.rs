@@ -8,7 +8,7 @@ use custody::report::device_picture::{Bar, DevicePicture, Key};
 use custody::report::document::*;
 use custody::report::holder_picture::{HolderPicture, HolderRow, Tick};
 use custody::report::pdf::{Attachment, Relationship, render};
-use custody::{Case, NewCase};
+use custody::{Case, EntryType, NewCase, NewEntry};
 
 use crate::support::{Recipe, check, note, writer};
 
@@ -389,6 +389,23 @@ fn a_report_encloses_logs_checkpoints_and_manifests_byte_for_byte() {
     for name in ["checkpoint", "manifest.json", "manifest.json.sig", "SHA256SUMS"] {
         assert_eq!(read(&format!("E001-{name}")), std::fs::read(bundle.join(name)).unwrap(), "{name}");
     }
+}
+
+#[test]
+fn a_report_encloses_anchors_and_what_they_are_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (case, _) = case_in(folder.path());
+    case.append(NewEntry::new(EntryType::KEY_REVOKED).how("fingerprint", "SHA256:nobody"), &writer())
+        .unwrap();
+    let kept = std::fs::read_dir(folder.path().join("checkpoints")).unwrap().next().unwrap().unwrap();
+    let over = format!("checkpoints/{}", kept.file_name().into_string().unwrap());
+    let made = NewEntry::new(EntryType::ANCHOR_MADE).how("kind", "copy").how("checkpoint", over.as_str());
+    case.log().append_anchor("00000003.w.note", b"kept by a witness\n", made, &writer()).unwrap();
+    let report = Report::of_case(&case, &check(folder.path())).unwrap();
+    let Some(out) = enclosed(&report.to_pdf(folder.path()).unwrap(), "anchors.pdf") else { return };
+    let read = |name: &str| std::fs::read(out.path().join(name)).unwrap();
+    assert_eq!(read("case-anchors-00000003.w.note"), b"kept by a witness\n");
+    assert_eq!(read(&format!("case-{}", over.replace('/', "-"))), std::fs::read(kept.path()).unwrap());
 }
 
 #[test]

@@ -2,14 +2,16 @@
 //!
 //! A file is enclosed only if it is still what the report was made from; what is not is told, with the reason.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use super::{Attachment, Relationship, render};
+use crate::anchors::HOW_CHECKPOINT;
 use crate::case_layout;
 use crate::clock::parse_rfc3339;
 use crate::custody_log::lock_shared;
-use crate::digest::sha256;
+use crate::digest::{Digest, sha256};
 use crate::durable_file::read_small;
 use crate::entry::{EntryType, MAX_ENTRY};
 use crate::error::Result;
@@ -21,6 +23,8 @@ use crate::report::units::thousands;
 /// The largest file that is enclosed, and all of them together.
 const LARGEST: usize = 64 << 20;
 const TOGETHER: usize = 256 << 20;
+/// A log with more anchors has its first ones enclosed.
+const MOST_ANCHORS: usize = 100;
 /// A verification key is one short line.
 const LONGEST_VKEY: u64 = 4096;
 
@@ -35,7 +39,7 @@ struct Enclosure {
 
 impl Report {
     /// The report as PDF/A-3a. Inside it: `report.json`, `report.case.jsonld`, and of the case and each exhibit the log as far
-    /// as it is signed, its checkpoint and key, the manifest, its signature and `SHA256SUMS`.
+    /// as it is signed, its checkpoint, key and anchors, the manifest, its signature and `SHA256SUMS`.
     ///
     /// It is dated by the last entry of the logs: the same heads give the same bytes. Its last part lists the files inside,
     /// and what was left out because it is larger than 64 MiB (or all are larger than 256 MiB), or is no longer what the
@@ -55,8 +59,10 @@ impl Report {
             ),
         ];
         enclosures.extend(of_log(case, &self.material.log));
+        enclosures.extend(of_anchors(case, &self.material.log));
         for exhibit in &self.material.exhibits {
             enclosures.extend(of_log(case, &exhibit.log));
+            enclosures.extend(of_anchors(case, &exhibit.log));
             enclosures.extend(of_bundle(case, exhibit));
         }
         let mut rest = TOGETHER;
@@ -146,6 +152,38 @@ fn of_log(case: &Path, log: &Log) -> Vec<Enclosure> {
         ),
         source(format!("{name}-log.vkey"), "text/plain", format!("The first key of the log of {title}"), key),
     ]
+}
+
+/// The anchors of a log, and the checkpoints that they are over.
+fn of_anchors(case: &Path, log: &Log) -> Vec<Enclosure> {
+    let folder = if log.folder.is_empty() { case.to_owned() } else { case.join(&log.folder) };
+    let enclose = |id: &str, sealed: Option<Digest>| {
+        let content = match read_small(&folder.join(id), LARGEST as u64) {
+            Ok(Some(bytes)) if sealed.is_none_or(|sealed| sealed == sha256(&bytes)) => Ok(bytes),
+            Ok(Some(_)) => Err("it is not what the log recorded".to_owned()),
+            Ok(None) => Err("it is not there".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        let what = if sealed.is_some() { "An anchor" } else { "A checkpoint that anchors are over" };
+        let name = format!("{}-{}", log.name, id.replace('/', "-"));
+        source(name, "application/octet-stream", format!("{what}, of the log of {}", log.title()), content)
+    };
+    let mut files = BTreeMap::new();
+    for entry in log.of(&EntryType::ANCHOR_MADE).take(MOST_ANCHORS) {
+        for subject in entry.about.subject.iter().filter(|subject| is_inside(&subject.id, "anchors/")) {
+            files.insert(subject.id.as_str(), subject.sha256);
+        }
+        if let Some(over) = entry.how_text(HOW_CHECKPOINT).filter(|over| is_inside(over, "checkpoints/")) {
+            files.insert(over, None);
+        }
+    }
+    files.into_iter().map(|(id, sealed)| enclose(id, sealed)).collect()
+}
+
+/// Whether a name that an entry gives is a plain file's in that folder.
+fn is_inside(id: &str, folder: &str) -> bool {
+    id.strip_prefix(folder)
+        .is_some_and(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'))
 }
 
 /// The lines that a log's signed head covers.
