@@ -42,11 +42,13 @@ impl Default for Recipe {
 /// The authority, in a folder that goes with it.
 pub(crate) struct TestAuthority {
     folder: tempfile::TempDir,
+    /// Held while a token is made.
+    turn: std::sync::Mutex<()>,
 }
 
 impl TestAuthority {
     pub(crate) fn new(recipe: &Recipe) -> Self {
-        let authority = Self { folder: tempfile::tempdir().unwrap() };
+        let authority = Self { folder: tempfile::tempdir().unwrap(), turn: std::sync::Mutex::default() };
         authority.make(recipe);
         authority
     }
@@ -179,6 +181,8 @@ impl TestAuthority {
         let (query_file, reply) = (folder.path().join("q.tsq"), folder.path().join("r.tsr"));
         std::fs::write(&query_file, query).unwrap();
         let (query_file, reply_file) = (query_file.to_str().unwrap(), reply.to_str().unwrap());
+        // Two at once would write the file of serial numbers together.
+        let _turn = self.turn.lock().unwrap();
         // openssl exits with 1 when it refuses, and writes the refusal.
         openssl(
             self.folder.path(),

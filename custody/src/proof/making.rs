@@ -13,7 +13,6 @@ use crate::durable_file::read_small;
 use crate::error::{Error, Result};
 use crate::keys::VerifyingKey;
 use crate::merkle::{Tree, leaf_hash};
-use crate::strict_json;
 use crate::verify::LogCopy;
 
 /// A bundle laid open to prove parts of it. Its log is verified when it is opened, its evidence as far as it is read.
@@ -121,9 +120,7 @@ impl Prover {
                 at = at.saturating_add(part.len() as u64);
             }
         }
-        let row =
-            row.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, escaped(value)));
-        Ok(proof.with_event(stream, row.collect(), ranges, stored.finish()))
+        Ok(proof.with_event(stream, row, ranges, stored.finish()))
     }
 
     /// Finds a file by the path in its catalogue, escaped as there.
@@ -218,15 +215,4 @@ impl Prover {
 fn chunk_proof(reader: &StreamReader, index: u64) -> Result<ChunkProof> {
     let none = || Error::malformed("chunk", format!("stream {} has no chunk {index}", reader.name()));
     reader.chunk_proof(index).ok_or_else(none)
-}
-
-/// A value with all its texts escaped.
-fn escaped(value: Value) -> Value {
-    match value {
-        Value::String(text) => strict_json::escape_text(text.as_bytes()).into(),
-        Value::Array(items) => items.into_iter().map(escaped).collect(),
-        // Strict JSON has no floats.
-        Value::Number(number) if number.is_f64() => number.to_string().into(),
-        other => other,
-    }
 }
