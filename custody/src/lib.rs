@@ -22,6 +22,7 @@ mod durable_file;
 mod entry;
 mod error;
 pub mod handover;
+mod held_log;
 pub mod keys;
 mod log_head;
 mod log_keys;

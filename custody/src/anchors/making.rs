@@ -279,7 +279,7 @@ fn free_name(log: &CustodyLog, size: u64, party: &str, kind: &str) -> Result<Str
 
 /// The checkpoints that a log has kept, the largest first, and its newest.
 fn kept_checkpoints(log: &CustodyLog) -> Result<Vec<SignedCheckpoint>> {
-    let mut all = crate::custody_log::kept_checkpoints(log.folder())?;
+    let mut all = crate::held_log::kept_checkpoints(log.folder())?;
     all.sort_by_key(|kept| std::cmp::Reverse(kept.checkpoint.size));
     Ok(all)
 }
