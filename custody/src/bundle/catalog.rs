@@ -203,7 +203,7 @@ impl CatalogWriter {
         self.file.append(line.as_bytes())
     }
 
-    /// Makes the file durable; gives what was stored and the root for [`Stream::catalog_root`].
+    /// Makes the file durable; gives what was stored and the root for [`super::Stream::catalog_root`].
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 //! The one document that every printed form of the report renders: parts of blocks, and no layout.
 //!
-//! Texts are ready to print: what comes from evidence or people was made safe and short by [`super::text`], but a
+//! Texts are ready to print: what comes from evidence or people was made safe and short by `text.rs`, but a
 //! renderer still escapes what its own format needs escaped. The same report gives the same document.
 
 use serde::Serialize;
