@@ -22,7 +22,8 @@ const SETTINGS: &str = "anchors.json";
 /// hash. One party that fails does not stop the others; the exit code is 1 then. Without a network the checkpoint
 /// waits: run this again later. A case covers its sealed exhibits.
 ///
-/// Example: exhibit custody anchor ir-2026-017 --tsa http://ts.ssl.com
+/// Example: exhibit custody anchor ir-2026-017 --tsa http://tsa.example/tsr
+#[allow(rustdoc::bare_urls, reason = "the help shows it as it is typed")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// CASE, a bundle's folder, or CASE:E001
