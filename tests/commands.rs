@@ -50,21 +50,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use exhibit::{Desk, ran};
+use exhibit::{Desk, noise, ran};
 
 const DISK: &[u8] = &[0x5a; 3_000_000];
-
-/// Bytes that do not compress (xorshift64).
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..length).map(|_| next()).collect()
-}
 
 #[test]
 fn a_case_goes_from_init_to_report_and_each_step_is_an_entry() {

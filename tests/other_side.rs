@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::exhibit::Desk;
+use crate::exhibit::{Desk, noise};
 
 /// What the commands may use: six programs, and what is on every Unix system beside them.
 const PROGRAMS: &[&str] = &["sha256sum", "zstd", "jq", "openssl", "ssh-keygen", "python3"];
@@ -85,17 +85,6 @@ fn of_sheet(case: &Path, folder: &str) -> Vec<Printed> {
             expect: pair[1].strip_prefix("text\n").unwrap().to_owned(),
         })
         .collect()
-}
-
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..length).map(|_| next()).collect()
 }
 
 /// A case with a disk and some logs, handed over with both signatures; its report lies in `out`.

@@ -56,6 +56,11 @@ impl Problems {
         }
     }
 
+    /// Fills a block that lies behind the end of a file that was longer when it was opened.
+    pub(crate) fn ended(&mut self, at: u64, block: &mut [u8], marks: &mut Marks<'_>) {
+        self.missing(at, block, marks, (State::Absent, "source ended"), "shorter than when it was opened");
+    }
+
     /// Gives them away, with what was found of the file as a whole.
     pub(crate) fn take_with(&mut self, whole: Option<(u64, String)>) -> Vec<Problem> {
         let mut all = std::mem::take(&mut self.0);
@@ -108,13 +113,7 @@ impl Content for FileContent<'_> {
         let Some(room) = room.get_mut(..want) else { return 0 };
         let filled = match self.file.read_at(room, self.offset) {
             Ok(0) => {
-                self.problems.missing(
-                    self.offset,
-                    room,
-                    marks,
-                    (State::Absent, "source ended"),
-                    "shorter than when it was opened",
-                );
+                self.problems.ended(self.offset, room, marks);
                 want
             }
             Ok(read) => {

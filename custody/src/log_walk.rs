@@ -184,20 +184,20 @@ impl LogWalk {
         if let Some((recoverer, seq)) = self.recoverer.take()
             && (recoverer != *key || entry.kind != EntryType::KEY_ADDED)
         {
-            self.wrote(recoverer, seq);
+            self.wrote(&recoverer, seq);
         }
         if entry.kind == EntryType::LOG_RECOVERED && !self.writers.contains_key(key) {
             self.recoverer = Some((key.clone(), entry.seq));
         } else if !key.is_empty() {
-            self.wrote(key.clone(), entry.seq);
+            self.wrote(key, entry.seq);
         }
     }
 
-    fn wrote(&mut self, key: String, seq: u64) {
-        if let Some((_, last)) = self.writers.get_mut(&key) {
+    fn wrote(&mut self, key: &str, seq: u64) {
+        if let Some((_, last)) = self.writers.get_mut(key) {
             *last = seq;
         } else if self.writers.len() < MOST_WRITERS {
-            self.writers.insert(key, (seq, seq));
+            self.writers.insert(key.to_owned(), (seq, seq));
         }
     }
 

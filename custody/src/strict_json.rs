@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::error::{Error, Result};
 
@@ -113,15 +113,16 @@ pub(crate) fn of_any(fields: Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
+/// Whether it is an integer within ±2^53−1.
+fn is_exact(number: &Number) -> bool {
+    let magnitude = number.as_i64().map(i64::unsigned_abs).or(number.as_u64());
+    magnitude.is_some_and(|magnitude| magnitude <= MAX_INTEGER)
+}
+
 fn strict_of(value: Value) -> Value {
     match value {
-        Value::Number(number) => {
-            let magnitude = number.as_i64().map(i64::unsigned_abs).or(number.as_u64());
-            match magnitude.filter(|magnitude| *magnitude <= MAX_INTEGER) {
-                Some(_) => Value::Number(number),
-                None => Value::String(number.to_string()),
-            }
-        }
+        Value::Number(number) if is_exact(&number) => Value::Number(number),
+        Value::Number(number) => Value::String(number.to_string()),
         Value::String(text) => Value::String(escape_text(text.as_bytes())),
         Value::Array(items) => items.into_iter().filter(|item| !item.is_null()).map(strict_of).collect(),
         Value::Object(fields) => Value::Object(of_any(fields)),
@@ -134,12 +135,9 @@ fn write_value(line: &mut String, value: &Value) -> Result<()> {
         Value::Null => return Err(fault(line.len(), "null; leave unknown facts out")),
         Value::Bool(true) => line.push_str("true"),
         Value::Bool(false) => line.push_str("false"),
+        Value::Number(number) if is_exact(number) => line.push_str(&number.to_string()),
         Value::Number(number) => {
-            let magnitude = number.as_i64().map(i64::unsigned_abs).or(number.as_u64());
-            match magnitude {
-                Some(n) if n <= MAX_INTEGER => line.push_str(&number.to_string()),
-                _ => return Err(fault(line.len(), format!("{number} is not an integer within ±2^53−1"))),
-            }
+            return Err(fault(line.len(), format!("{number} is not an integer within ±2^53−1")));
         }
         Value::String(text) => write_text(line, text)?,
         Value::Array(items) => {

@@ -7,13 +7,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use custody::bundle::{
-    Bundle, BundleStore, CatalogEntry, DecryptedStore, Error, HashedFile, Identities, LocalFolder,
-    MemberKind, Recipients,
+    Bundle, BundleStore, DecryptedStore, Error, HashedFile, Identities, LocalFolder, Recipients,
 };
 use custody::sha256;
 use custody::verify::{FaultKind, Level, Options, Verification, verify};
 
-use crate::support::{CHUNK, Recipe, check, faults, files_below, sample_bytes};
+use crate::support::{CHUNK, Recipe, check, faults, files_below, member, sample_bytes};
 
 // Made for these tests by age-keygen; they protect nothing else.
 const RECIPIENT: &str = "age1gswtxkfydtumud7valr4gxthjm97gy0gnzl9894nhrn72dpwccasl55mga";
@@ -34,30 +33,6 @@ fn recipients(names: &[&str]) -> Arc<Recipients> {
 
 fn key(secret: &str) -> Identities {
     Identities::one(secret).unwrap()
-}
-
-fn member(path: &str) -> CatalogEntry {
-    CatalogEntry {
-        atime: None,
-        btime: None,
-        ctime: None,
-        dev: None,
-        errors: Vec::new(),
-        header: 0,
-        header_size: 512,
-        inode: None,
-        kind: MemberKind::File,
-        link: None,
-        mode: None,
-        mtime: None,
-        offset: 512,
-        path: path.into(),
-        sha256: None,
-        size: 1,
-        gid: None,
-        uid: None,
-        xattrs: Vec::new(),
-    }
 }
 
 /// Five chunks in three segments, with text that must not show.

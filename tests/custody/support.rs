@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use custody::bundle::{
     BundleStore, CatalogEntry, CatalogWriter, Cut, Encoder, Examiner, FORMAT, Gap, HashedFile, LocalFolder,
-    LogOrigin, Manifest, Recipients, Source, State, StreamWriter, seal,
+    LogOrigin, Manifest, MemberKind, Recipients, Source, State, StreamWriter, seal,
 };
 use custody::verify::{Options, TrustedKey, Verification, verify};
 use custody::{
@@ -215,5 +215,29 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
     for file in files_below(from) {
         std::fs::create_dir_all(to.join(&file).parent().unwrap()).unwrap();
         std::fs::copy(from.join(&file), to.join(&file)).unwrap();
+    }
+}
+
+pub(crate) fn member(path: &str) -> CatalogEntry {
+    CatalogEntry {
+        atime: None,
+        btime: None,
+        ctime: None,
+        dev: None,
+        errors: Vec::new(),
+        header: 0,
+        header_size: 512,
+        inode: None,
+        kind: MemberKind::File,
+        link: None,
+        mode: None,
+        mtime: None,
+        offset: 512,
+        path: path.into(),
+        sha256: None,
+        size: 1,
+        gid: None,
+        uid: None,
+        xattrs: Vec::new(),
     }
 }

@@ -75,3 +75,15 @@ impl Ran {
         }
     }
 }
+
+/// Bytes that do not compress, the same at every run (xorshift64).
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}

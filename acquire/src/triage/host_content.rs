@@ -75,13 +75,7 @@ impl<'a> HostContent<'a> {
         }
         let want = room.len();
         if self.ended {
-            self.problems.missing(
-                self.offset,
-                room,
-                marks,
-                (State::Absent, "source ended"),
-                "shorter than when it was opened",
-            );
+            self.problems.ended(self.offset, room, marks);
             return want;
         }
         if let Some(what) = self.given_up.clone() {

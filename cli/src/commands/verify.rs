@@ -93,7 +93,8 @@ impl Brought {
             None => verify::verify(folder, &options)?,
         };
         drop(bars);
-        if let Some(file) = &self.memory {
+        // A log that is another history than the one remembered is a fault.
+        if let Some(file) = self.memory.as_ref().filter(|_| !verification.is_intact()) {
             prove_forks(file, folder, session)?;
         }
         Ok(verification)

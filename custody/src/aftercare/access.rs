@@ -18,7 +18,7 @@
 
 use serde::Serialize;
 
-use super::{must_say, reasons, said, told, writer_of};
+use super::{about, must_say, reasons, said, told, writer_of};
 use crate::entry::{Entry, EntryType, NewEntry};
 use crate::error::Result;
 
@@ -58,10 +58,10 @@ impl NewAccess {
     pub fn entry(&self) -> Result<NewEntry> {
         must_say("name of who had access", &self.who)?;
         must_say("purpose of an access", &self.purpose)?;
-        let mut entry = NewEntry::new(EntryType::ACCESS_OPEN).why(&self.authority, &self.purpose);
-        if let Some(exhibit) = &self.exhibit {
-            entry = entry.exhibit(exhibit);
-        }
+        let mut entry = about(
+            NewEntry::new(EntryType::ACCESS_OPEN).why(&self.authority, &self.purpose),
+            self.exhibit.as_deref(),
+        );
         for (key, text) in [
             ("who", &self.who),
             ("item", &self.item),

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Day, must_say, reasons, said, told, writer_of};
+use super::{Day, about, must_say, reasons, said, told, writer_of};
 use crate::bundle::{Bundle, LONGEST_MANIFEST, Manifest};
 use crate::case::{Case, folders_in};
 use crate::case_layout;
@@ -87,10 +87,7 @@ impl NewDisclosure {
         if self.items.is_empty() {
             return Err(Error::malformed("disclosure", "it names nothing that is given"));
         }
-        let mut entry = NewEntry::new(EntryType::DISCLOSURE_MADE);
-        if let Some(exhibit) = &self.exhibit {
-            entry = entry.exhibit(exhibit);
-        }
+        let mut entry = about(NewEntry::new(EntryType::DISCLOSURE_MADE), self.exhibit.as_deref());
         for item in &self.items {
             entry = entry.subject(&item.id, item.size, item.sha256);
         }

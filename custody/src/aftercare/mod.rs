@@ -38,6 +38,14 @@ fn said(entry: NewEntry, key: &str, text: &str) -> NewEntry {
     if text.is_empty() { entry } else { entry.how(key, text) }
 }
 
+/// Names the exhibit that an act is about, where it is about one alone.
+fn about(entry: NewEntry, exhibit: Option<&str>) -> NewEntry {
+    match exhibit {
+        Some(exhibit) => entry.exhibit(exhibit),
+        None => entry,
+    }
+}
+
 /// A text of `how`, or nothing.
 fn told(entry: &Entry, key: &str) -> String {
     entry.how_text(key).unwrap_or_default().to_owned()

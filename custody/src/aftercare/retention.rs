@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Day, must_say, reasons, said, told, writer_of};
+use super::{Day, about, must_say, reasons, said, told, writer_of};
 use crate::entry::{Entry, EntryType, NewEntry};
 use crate::error::{Error, Result};
 
@@ -62,10 +62,10 @@ impl NewRetention {
                 format!("its review, {review}, is after its end, {until}"),
             ));
         }
-        let mut entry = NewEntry::new(EntryType::RETENTION_SET).why(&self.authority, &self.reason);
-        if let Some(exhibit) = &self.exhibit {
-            entry = entry.exhibit(exhibit);
-        }
+        let mut entry = about(
+            NewEntry::new(EntryType::RETENTION_SET).why(&self.authority, &self.reason),
+            self.exhibit.as_deref(),
+        );
         for (key, day) in [(UNTIL, self.until), (REVIEW, self.review)] {
             entry = said(entry, key, &day.map(|day| day.to_string()).unwrap_or_default());
         }

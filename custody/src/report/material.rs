@@ -2,6 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
+#[cfg(feature = "pdf")]
+use std::path::PathBuf;
 
 use crate::bundle::{Bundle, Extent, Manifest, State, Stream};
 use crate::case::{Case, CaseFile, Exhibit};
@@ -142,6 +144,12 @@ impl Log {
             sha256,
             ..empty
         }
+    }
+
+    /// Where it lies, in the case of that folder.
+    #[cfg(feature = "pdf")]
+    pub(super) fn folder_in(&self, case: &Path) -> PathBuf {
+        if self.folder.is_empty() { case.to_owned() } else { case.join(&self.folder) }
     }
 
     /// How many entries are signed for.

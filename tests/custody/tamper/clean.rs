@@ -8,10 +8,10 @@ use custody::verify::{Level, Memory, Options, OutsideAnchors, verify};
 use custody::{Case, CustodyLog, EntryType, Error, HOW_FINGERPRINT, HOW_TO_KEY, NewCase, NewEntry, Writer};
 
 use super::attack::Random;
-use super::made_case::{RETIRED, desk, member, recipients};
+use super::made_case::{RETIRED, desk, recipients};
 use crate::support::{
-    KEY, OTHER_KEY, Recipe, anchor_with_witness, copy_folder, faults, files_below, note, sample_bytes,
-    unreadable, writer, writer_with,
+    KEY, OTHER_KEY, Recipe, anchor_with_witness, copy_folder, faults, files_below, member, note,
+    sample_bytes, unreadable, writer, writer_with,
 };
 
 /// What the verifier must find, and no more.

@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use custody::bundle::{CatalogEntry, MemberKind};
 use custody::verify::{Memory, Options, OutsideAnchors, TrustedKey, verify};
 use custody::{
     Case, CustodyLog, EntryType, HOW_FINGERPRINT, HOW_TO_KEY, NewCase, NewEntry, SigningKey, sha256,
 };
 
 use crate::support::{
-    KEY, OTHER_KEY, Recipe, WITNESS, anchor_with_witness, copy_folder, note, sample_bytes, unreadable,
-    writer, writer_with,
+    KEY, OTHER_KEY, Recipe, WITNESS, anchor_with_witness, copy_folder, member, note, sample_bytes,
+    unreadable, writer, writer_with,
 };
 
 /// A key that was introduced and revoked.
@@ -136,30 +135,6 @@ fn sealed(exhibit: &str, folder: &Path) -> NewEntry {
         manifest.len() as u64,
         sha256(&manifest),
     )
-}
-
-pub(super) fn member(path: &str) -> CatalogEntry {
-    CatalogEntry {
-        atime: None,
-        btime: None,
-        ctime: None,
-        dev: None,
-        errors: Vec::new(),
-        header: 0,
-        header_size: 512,
-        inode: None,
-        kind: MemberKind::File,
-        link: None,
-        mode: None,
-        mtime: None,
-        offset: 512,
-        path: path.into(),
-        sha256: None,
-        size: 1,
-        gid: None,
-        uid: None,
-        xattrs: Vec::new(),
-    }
 }
 
 /// Made for these tests by age-keygen; it protects nothing else.

@@ -130,7 +130,7 @@ fn source(
 
 /// A log as far as it is signed, its checkpoint, its key.
 fn of_log(case: &Path, log: &Log) -> Vec<Enclosure> {
-    let folder = if log.folder.is_empty() { case.to_owned() } else { case.join(&log.folder) };
+    let folder = log.folder_in(case);
     let (name, title) = (&log.name, log.title());
     let head = log.head.as_ref().map(|head| head.note.to_text().into_bytes());
     let key = match read_small(&folder.join(case_layout::LOG_VKEY), LONGEST_VKEY) {
@@ -156,7 +156,7 @@ fn of_log(case: &Path, log: &Log) -> Vec<Enclosure> {
 
 /// The anchors of a log, and the checkpoints that they are over.
 fn of_anchors(case: &Path, log: &Log) -> Vec<Enclosure> {
-    let folder = if log.folder.is_empty() { case.to_owned() } else { case.join(&log.folder) };
+    let folder = log.folder_in(case);
     let enclose = |id: &str, sealed: Option<Digest>| {
         let content = match read_small(&folder.join(id), LARGEST as u64) {
             Ok(Some(bytes)) if sealed.is_none_or(|sealed| sealed == sha256(&bytes)) => Ok(bytes),
