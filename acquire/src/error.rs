@@ -132,6 +132,13 @@ pub enum Error {
         /// What was found.
         found: Digest,
     },
+    /// No region was named, and no configuration says one.
+    #[error("no region is known for the cloud account")]
+    NoRegion,
+    /// A cloud service did not do what it was asked.
+    #[cfg(feature = "cloud")]
+    #[error(transparent)]
+    Cloud(#[from] crate::aws::Failure),
     /// A part of the pipeline ended early; its own error is reported instead of this one wherever there is one.
     #[error("the acquisition was stopped")]
     Stopped,

@@ -6,6 +6,8 @@
 #![deny(unsafe_code)]
 
 mod acquisition;
+#[cfg(feature = "cloud")]
+pub mod aws;
 mod buffers;
 mod capture;
 mod context;

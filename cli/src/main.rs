@@ -3,6 +3,8 @@
 
 mod amounts;
 mod args;
+#[cfg(feature = "cloud")]
+mod cloud_args;
 mod commands;
 mod failure;
 mod identity;

@@ -1,0 +1,37 @@
+//! Which cloud account a command works in.
+
+use acquire::aws::{Connection, Settings};
+
+use crate::failure::Failure;
+
+/// Region, profile and server; what is not given is found as the AWS command line finds it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct CloudArgs {
+    /// The region, as eu-central-1 [default: AWS_REGION or the profile's]
+    #[arg(long, value_name = "REGION", help_heading = "Cloud account")]
+    pub(crate) region: Option<String>,
+    /// The profile of the AWS configuration files [default: AWS_PROFILE]
+    #[arg(long, value_name = "NAME", help_heading = "Cloud account")]
+    pub(crate) profile: Option<String>,
+    /// Send every request to this server instead of AWS's own
+    #[arg(long, value_name = "URL", help_heading = "Cloud account")]
+    pub(crate) endpoint_url: Option<String>,
+}
+
+impl CloudArgs {
+    /// Connects.
+    pub(crate) fn connect(&self) -> Result<Connection, Failure> {
+        let settings = Settings {
+            region: self.region.clone(),
+            profile: self.profile.clone(),
+            credentials: None,
+            endpoint: self.endpoint_url.clone(),
+        };
+        Connection::open(&settings).map_err(|error| match error {
+            error @ acquire::Error::NoRegion => {
+                Failure::usage(error.to_string()).hint("name it with --region, or set AWS_REGION")
+            }
+            error => Failure::new(error),
+        })
+    }
+}
