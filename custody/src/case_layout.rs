@@ -10,12 +10,20 @@ pub const FRONTIER: &str = "custody.frontier";
 pub const CHECKPOINT: &str = "checkpoint";
 /// Checkpoints that are kept whole.
 pub const CHECKPOINTS: &str = "checkpoints";
+/// How much of the log is in the evidence store that its bundle was written to.
+pub const MIRROR: &str = "custody.mirror";
 /// Time-stamp tokens and cosigned checkpoints.
 pub const ANCHORS: &str = "anchors";
 /// The log's first key, as a C2SP verifier key.
 pub const LOG_VKEY: &str = "keys/log.vkey";
 /// Files that an interrupted append may leave behind; their content means nothing.
-pub const LEFTOVERS: [&str; 3] = ["custody.checkpoint.tmp", "custody.frontier.tmp", "custody.kept.tmp"];
+pub const LEFTOVERS: [&str; 5] = [
+    "custody.checkpoint.tmp",
+    "custody.frontier.tmp",
+    "custody.kept.tmp",
+    "custody.mirror.tmp",
+    "custody.store.tmp",
+];
 /// How the names of kept torn bytes begin.
 pub const TORN_PREFIX: &str = "custody.torn.";
 

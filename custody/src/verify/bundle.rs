@@ -11,6 +11,7 @@ use super::{Counts, Kind, Options, Verification, log, threats, verdict_of};
 use crate::bundle::{
     BundleStore, DecryptedStore, Identities, LONGEST_MANIFEST, LocalFolder, Manifest, Stream, Unopened,
 };
+use crate::bundle::{STORE, UPLOADS};
 use crate::case_layout;
 use crate::digest::{Digest, sha256};
 use crate::durable_file::read_small;
@@ -355,12 +356,13 @@ impl Check<'_> {
 /// Takes the log's own files off the list; others that are named like them are faults.
 fn log_files_only(files: &mut BTreeSet<String>, findings: &mut Findings) {
     let known = |path: &str| {
-        [case_layout::LOG, case_layout::FRONTIER, case_layout::CHECKPOINT].contains(&path)
+        [case_layout::LOG, case_layout::FRONTIER, case_layout::CHECKPOINT, case_layout::MIRROR, STORE]
+            .contains(&path)
             || path.starts_with(case_layout::TORN_PREFIX)
             || path.starts_with("checkpoints/")
             || path.starts_with("anchors/")
     };
-    let leftovers: Vec<_> = case_layout::LEFTOVERS.into_iter().chain([JOURNAL]).collect();
+    let leftovers: Vec<_> = case_layout::LEFTOVERS.into_iter().chain([JOURNAL, UPLOADS]).collect();
     files.retain(|path| {
         if leftovers.contains(&path.as_str()) {
             findings.note(format!("{path} was left over when a writer was interrupted; it is no evidence"));
