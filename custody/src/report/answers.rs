@@ -72,6 +72,11 @@ pub(super) fn same(x: &ExhibitMaterial) -> Line {
             "{} is encrypted. Its encrypted files are unchanged; what is inside was not checked, because no key was given.",
             x.id
         )),
+        _ if found.data_not_read => Line::of(format!(
+            "Not checked for this report. The data of {} lies in an evidence store and was not read; its manifest, signature \
+             and log are unchanged.",
+            x.id
+        )),
         _ => Line::of(format!(
             "Yes, for what was read. A digital fingerprint of {} was taken while the source was read. For this report \
              every byte of the stored copy was read again, and gives the same fingerprint.",

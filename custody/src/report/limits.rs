@@ -140,6 +140,12 @@ fn word_of_somebody(m: &Material) -> Vec<Line> {
             x.id
         )));
     }
+    for x in m.exhibits.iter().filter(|x| x.found.as_ref().is_some_and(|found| found.data_not_read)) {
+        lines.push(Line::of(format!(
+            "The data of {} lies in an evidence store and was not read for this report; nothing is said of what is stored there.",
+            x.id
+        )));
+    }
     for (log, entry) in m.entries().filter(|(_, entry)| !entry.kind.is_known()).take(10) {
         let words = format!(
             "An entry of a type that this version does not know: {}.",

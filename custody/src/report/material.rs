@@ -221,9 +221,10 @@ impl ExhibitMaterial {
     pub(super) fn verdict(&self) -> String {
         self.found.as_ref().map_or_else(
             || "not verified".to_owned(),
-            |found| match found.ciphertext_only {
-                true => format!("{} (CIPHERTEXT ONLY)", found.verdict),
-                false => found.verdict.to_string(),
+            |found| match (found.ciphertext_only, found.data_not_read) {
+                (true, _) => format!("{} (CIPHERTEXT ONLY)", found.verdict),
+                (_, true) => format!("{} (DATA NOT READ)", found.verdict),
+                _ => found.verdict.to_string(),
             },
         )
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::findings::{FaultKind, Findings, Place};
 use super::log::LogCheck;
+use super::remote::{self, DataPlace};
 use super::stream::{self, FileHashes, hash_file, unreadable};
 use super::{Counts, Kind, Options, Verification, log, threats, verdict_of};
 use crate::bundle::{
-    BundleStore, DecryptedStore, Identities, LONGEST_MANIFEST, LocalFolder, Manifest, Stream, Unopened,
+    BundleStore, DecryptedStore, Identities, LONGEST_MANIFEST, LayeredStore, LocalFolder, Manifest, STORE,
+    Stream, UPLOADS, Unopened,
 };
-use crate::bundle::{STORE, UPLOADS};
 use crate::case_layout;
 use crate::digest::{Digest, sha256};
 use crate::durable_file::read_small;
@@ -23,10 +24,12 @@ use crate::verify::verdict::Level;
 
 const MANIFEST: &str = "manifest.json";
 const SIGNATURE: &str = "manifest.json.sig";
-const SUMS: &str = "SHA256SUMS";
+pub(super) const SUMS: &str = "SHA256SUMS";
 const SIGNER: &str = "keys/signer.pub.pem";
 /// Left over when a crash comes between the seal and its removal.
 const JOURNAL: &str = "journal";
+/// The folder of what may lie in a store elsewhere.
+const DATA: &str = "data/";
 
 /// Verifies the bundle in `folder`.
 pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
@@ -34,7 +37,18 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     let log = log::verify(folder, options, &mut findings)?;
     let mut files = list_files(folder, &mut findings)?;
     log_files_only(&mut files, &mut findings);
-    let store: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(folder));
+    let mut store: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(folder));
+    let data = remote::data_place(folder, options, &mut findings)?;
+    if !matches!(data, DataPlace::Here) && files.iter().any(|path| path.starts_with(DATA)) {
+        findings.note("some of its data lies here too; what counts lies in the store, and that here was not read");
+    }
+    if let DataPlace::There(there) = &data {
+        remote::check(&**there, folder, &files, &mut findings)?;
+        files.retain(|path| !path.starts_with(DATA));
+        files.extend(there.listing().files.keys().filter(|path| path.starts_with(DATA)).cloned());
+        let there: Arc<dyn BundleStore> = Arc::clone(there) as _;
+        store = Arc::new(LayeredStore::new(store, there));
+    }
     let mut check = Check {
         folder,
         store,
@@ -44,6 +58,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         findings,
         counts: Counts::default(),
         identities: &options.identities,
+        data: &data,
         ciphertext_only: false,
         belongs: None,
     };
@@ -57,8 +72,16 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
             None
         }
     };
-    let Check { findings, mut counts, files, ciphertext_only, belongs, .. } = check;
+    let Check { mut findings, mut counts, files, ciphertext_only, belongs, .. } = check;
     counts.files = files.len() as u64;
+    match &data {
+        DataPlace::Here => {}
+        DataPlace::NotRead(place) => findings.note(format!("DATA NOT READ: its data lies at {place}")),
+        DataPlace::There(there) => {
+            findings.note(format!("its data was read at {}", there.place()));
+            there.notes().into_iter().for_each(|note| findings.note(note));
+        }
+    }
     counts.entries = log.summary.size;
     let verdict = verdict_of(&log, options, &findings, seal.map(|seal| seal.seq), seal.is_none());
     let mut done = Verification::new(Kind::Bundle, folder, verdict, findings, counts, &log);
@@ -73,6 +96,9 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     if ciphertext_only {
         done.set_ciphertext_only();
     }
+    if matches!(data, DataPlace::NotRead(_)) {
+        done.set_data_not_read();
+    }
     done.threats = threats::decide(&done, &log, options);
     Ok(done)
 }
@@ -86,6 +112,7 @@ struct Check<'a> {
     findings: Findings,
     counts: Counts,
     identities: &'a Identities,
+    data: &'a DataPlace,
     ciphertext_only: bool,
     belongs: Option<(String, Option<String>)>,
 }
@@ -113,7 +140,10 @@ impl Check<'_> {
         if let Some(manifest) = &parsed {
             self.manifest_and_log(manifest, seal);
             for stream in &manifest.streams {
-                if stream.is_encrypted() {
+                if matches!(self.data, DataPlace::NotRead(_)) {
+                    // What the manifest says of them, so that SHA256SUMS can be compared with it.
+                    self.hashes.extend(stream.files().map(|file| (file.path.clone(), (file.size, file.sha256))));
+                } else if stream.is_encrypted() {
                     self.encrypted(stream)?;
                 } else {
                     stream::verify(

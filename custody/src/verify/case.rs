@@ -67,6 +67,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
             fault_count: bundle.fault_count,
             unsigned_tail: bundle.unsigned_tail,
             ciphertext_only: bundle.ciphertext_only,
+            data_not_read: bundle.data_not_read,
             log: bundle.log,
         });
         present.insert(name, exhibit.id);
@@ -97,6 +98,9 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     done.unsigned_tail |= exhibits.iter().any(|exhibit| exhibit.unsigned_tail);
     if exhibits.iter().any(|exhibit| exhibit.ciphertext_only) {
         done.set_ciphertext_only();
+    }
+    if exhibits.iter().any(|exhibit| exhibit.data_not_read) {
+        done.set_data_not_read();
     }
     done.exhibits = exhibits;
     done.threats = threats::of_case(threats::decide(&done, &log, options), threats_of);

@@ -50,6 +50,8 @@ pub enum FaultKind {
     Frontier,
     /// A whole bundle is another than the case's log names.
     Replaced,
+    /// An evidence store holds a later version of a file, or a deletion of it.
+    Version,
 }
 
 impl FaultKind {
@@ -64,6 +66,7 @@ impl FaultKind {
             | Self::Root
             | Self::Missing
             | Self::Unlisted
+            | Self::Version
             | Self::Changed => {
                 if place.file.starts_with(crate::case_layout::TORN_PREFIX) {
                     "T10"

@@ -13,6 +13,7 @@ mod findings;
 mod handovers;
 mod log;
 mod log_files;
+mod remote;
 mod stream;
 pub mod threats;
 mod time_windows;
@@ -20,6 +21,7 @@ mod trust;
 mod verdict;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -32,7 +34,7 @@ pub use trust::{Memory, OutsideAnchors, Remembered, TrustedKey};
 pub use verdict::{Level, Verdict};
 
 use crate::anchors::Authorities;
-use crate::bundle::Identities;
+use crate::bundle::{Identities, OpenRemote};
 use crate::case_layout;
 use crate::checkpoint::SignedCheckpoint;
 use crate::digest::Digest;
@@ -57,11 +59,17 @@ pub struct Options {
     pub memory: Memory,
     /// Keys that open what is encrypted; without one that fits, only ciphertext is checked.
     pub identities: Identities,
+    /// Opens the stores that hold the data of exhibits whose folders do not; without it, such data is not read.
+    pub remote: Option<Arc<dyn OpenRemote>>,
 }
 
 /// What a verdict says when a key was missing.
 const CIPHERTEXT_ONLY: &str = " CIPHERTEXT ONLY: stored files, manifest, signature and log were checked; what is inside \
                                the encrypted files was not, because no key that opens them was given.";
+
+/// What a verdict says when data lies elsewhere and was not asked for.
+const DATA_NOT_READ: &str = " DATA NOT READ: manifest, signature and log were checked; the data lies in an evidence store \
+                             and was not read, so nothing is said of what is stored there.";
 
 /// What was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -112,6 +120,8 @@ pub struct ExhibitVerdict {
     pub unsigned_tail: bool,
     /// Whether it was checked as ciphertext only.
     pub ciphertext_only: bool,
+    /// Whether its data lies in an evidence store and was not read.
+    pub data_not_read: bool,
     /// Its log.
     pub log: LogSummary,
 }
@@ -139,6 +149,8 @@ pub struct Verification {
     pub unsigned_tail: bool,
     /// Whether something is encrypted and was checked as ciphertext only: then nothing is said of what is inside.
     pub ciphertext_only: bool,
+    /// Whether data lies in an evidence store and was not read: then nothing is said of it.
+    pub data_not_read: bool,
     /// How much was checked.
     pub counts: Counts,
     /// The log of the case or bundle.
@@ -177,6 +189,7 @@ impl Verification {
             notes,
             unsigned_tail: log.unsigned_tail(),
             ciphertext_only: false,
+            data_not_read: false,
             counts,
             log: log.summary.clone(),
             threats: Vec::new(),
@@ -189,7 +202,24 @@ impl Verification {
     /// Says beside the verdict that what is inside was not checked.
     fn set_ciphertext_only(&mut self) {
         self.ciphertext_only = true;
-        self.sentence.push_str(CIPHERTEXT_ONLY);
+        self.phrase();
+    }
+
+    /// Says beside the verdict that the data was not read.
+    fn set_data_not_read(&mut self) {
+        self.data_not_read = true;
+        self.phrase();
+    }
+
+    /// Puts the verdict into words, and what it says nothing of.
+    fn phrase(&mut self) {
+        self.sentence = self.verdict.sentence();
+        if self.ciphertext_only {
+            self.sentence.push_str(CIPHERTEXT_ONLY);
+        }
+        if self.data_not_read {
+            self.sentence.push_str(DATA_NOT_READ);
+        }
     }
 
     fn add_fault(&mut self, place: Place, kind: FaultKind, words: String) {
@@ -199,10 +229,7 @@ impl Verification {
         self.faults.push(fault);
         self.verdict = Verdict { level: Level::Broken, anchors: 0 };
         self.anchors = 0;
-        self.sentence = self.verdict.sentence();
-        if self.ciphertext_only {
-            self.sentence.push_str(CIPHERTEXT_ONLY);
-        }
+        self.phrase();
     }
 
     /// Whether nothing is wrong, as far as can be seen from the inside.

@@ -149,6 +149,9 @@ pub(super) fn of_case(own: Vec<ThreatFinding>, of: Vec<(String, Vec<ThreatFindin
         .collect()
 }
 
+/// What is said of data that lies in an evidence store and was not asked for.
+const NOT_READ: &str = "DATA NOT READ: the data lies in an evidence store and was not recomputed";
+
 struct Seen<'a> {
     done: &'a Verification,
     log: &'a LogCheck,
@@ -492,6 +495,9 @@ impl Seen<'_> {
             let words = "CIPHERTEXT ONLY: what is inside the encrypted files was not recomputed";
             return (ThreatState::NotProved, words.to_owned());
         }
+        if self.done.data_not_read {
+            return (ThreatState::NotProved, NOT_READ.to_owned());
+        }
         match self.done.kind {
             Kind::Log => (
                 ThreatState::NotProved,
@@ -516,6 +522,9 @@ impl Seen<'_> {
     }
 
     fn decay(&self) -> Said {
+        if self.done.data_not_read {
+            return (ThreatState::NotProved, NOT_READ.to_owned());
+        }
         let what = match self.done.kind {
             Kind::Bundle => format!("{} files read again", self.done.counts.files),
             Kind::Case | Kind::Log => format!("{} entries read again", self.lines()),
