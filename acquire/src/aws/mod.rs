@@ -6,10 +6,15 @@
 mod answer;
 pub mod cloudtrail;
 mod connection;
+pub mod ec2;
+mod ec2_snapshots;
 mod endpoint;
 mod failure;
+pub mod iam;
+pub mod kms;
 pub mod quotas;
 mod request;
+pub mod ssm;
 pub mod sts;
 mod wire;
 mod xml;
