@@ -11,16 +11,17 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::runtime::Runtime;
 
+use super::wire::Wire;
 use crate::error::{Error, Result};
 
 /// A server that does not take a connection in this time is not there.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
 /// A server that gives no byte for this time has forgotten us.
-const READ: Duration = Duration::from_secs(15);
+pub(super) const READ: Duration = Duration::from_secs(15);
 
 /// One attempt of one request takes no longer: 512 KiB at the slowest line that is of use.
-const ATTEMPT: Duration = Duration::from_secs(60);
+pub(super) const ATTEMPT: Duration = Duration::from_secs(60);
 
 /// What a person may choose of a connection; all else is as the AWS command line finds it.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +64,7 @@ pub struct Connection {
     runtime: Arc<Runtime>,
     config: SdkConfig,
     own_endpoint: bool,
+    wire: Arc<Wire>,
 }
 
 impl fmt::Debug for Connection {
@@ -122,7 +124,7 @@ impl Connection {
             return Err(Error::NoRegion);
         }
         let own_endpoint = config.endpoint_url().is_some();
-        Ok(Self { runtime: Arc::new(runtime), config, own_endpoint })
+        Ok(Self { runtime: Arc::new(runtime), config, own_endpoint, wire: Arc::default() })
     }
 
     /// The region.
@@ -140,6 +142,11 @@ impl Connection {
     /// Configuration and credentials, for a client of one service.
     pub(crate) fn config(&self) -> &SdkConfig {
         &self.config
+    }
+
+    /// Sockets and credentials of requests that we sign ourselves.
+    pub(crate) fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// A client of the EBS direct APIs.

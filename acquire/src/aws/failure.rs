@@ -217,7 +217,7 @@ impl Failure {
 }
 
 /// Causes from the outermost to the innermost, without the SDK's dump of request and answer.
-fn causes(error: &(dyn StdError + 'static)) -> String {
+pub(super) fn causes(error: &(dyn StdError + 'static)) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,0 +1,64 @@
+//! KMS: what key a disk is encrypted with, and whether it can be used.
+
+use serde_json::{Value, json};
+
+use super::answer::Answered;
+use super::connection::Connection;
+use super::endpoint::{Protocol, Service};
+use super::failure::{Failure, FailureKind};
+use super::request::{Call, Caller};
+
+static KMS: Service =
+    Service { name: "KMS", id: "KMS", host: "kms", prefix: "kms", protocol: Protocol::Json("TrentService") };
+
+/// A client of KMS.
+#[derive(Debug, Clone)]
+pub struct Kms(Caller);
+
+/// A key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its ARN.
+    pub arn: String,
+    /// `Enabled`, `Disabled`, `PendingDeletion`, …
+    pub state: String,
+    /// `AWS` for the keys that AWS manages, which no other account can be let use; else `CUSTOMER`.
+    pub manager: String,
+    /// The account that it is in.
+    pub account: String,
+}
+
+impl Kms {
+    /// Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Invalid`] where region or address are none.
+    pub fn new(connection: &Connection) -> Result<Self, Failure> {
+        Ok(Self(Caller::new(connection, &KMS)?))
+    }
+
+    /// One key, by id, ARN or alias.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `kms:DescribeKey`.
+    pub fn describe_key(&self, key: &str) -> Result<Answered<Key>, Failure> {
+        let call = Call::reads("DescribeKey", key);
+        let (answer, raw) = self.0.json(&call, &json!({"KeyId": key}))?;
+        let field = |name: &str| {
+            let field = answer.get("KeyMetadata").and_then(|key| key.get(name)).and_then(Value::as_str);
+            field.unwrap_or_default().to_owned()
+        };
+        let value = Key {
+            arn: field("Arn"),
+            state: field("KeyState"),
+            manager: field("KeyManager"),
+            account: field("AWSAccountId"),
+        };
+        if value.arn.is_empty() {
+            return Err(self.0.found(&call, FailureKind::Corrupt, "the answer names no key"));
+        }
+        Ok(Answered { value, raw: vec![raw] })
+    }
+}
