@@ -35,7 +35,9 @@ pub use manifest::{Examiner, FORMAT, LogOrigin, Manifest, Plain, Source, StoredF
 pub use opening::{Bundle, DEFAULT_CACHE};
 pub use protection::{Identities, Recipients};
 pub use reader::{ChunkProof, StreamReader};
-pub use resume::{Resume, Resumed, Sample, StreamHashes, journaled_bytes, lock_journal, remove_journal};
+pub use resume::{
+    Resume, Resumed, Sample, Samples, StreamHashes, journaled_bytes, lock_journal, remove_journal,
+};
 pub use seal::{SealFiles, seal};
 pub use store::{BundleStore, LocalFolder, NewFile, Unfinished};
 pub use tables::{ChunkRow, ChunkTable, read_extents, segment_name};
