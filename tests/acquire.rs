@@ -16,6 +16,9 @@ mod custody_of_it;
 mod cut_short;
 #[path = "acquire/disk.rs"]
 mod disk;
+#[cfg(feature = "cloud")]
+#[path = "acquire/ebs.rs"]
+mod ebs;
 #[path = "acquire/encryption.rs"]
 mod encryption;
 #[path = "acquire/export.rs"]
@@ -30,6 +33,9 @@ mod imaging;
 mod import;
 #[path = "acquire/memory.rs"]
 mod memory;
+#[cfg(feature = "cloud")]
+#[path = "support/moto.rs"]
+mod moto;
 #[path = "acquire/patience.rs"]
 mod patience;
 #[path = "acquire/resume.rs"]

@@ -1,5 +1,8 @@
 //! A fixed number of chunk buffers that go round: this is what bounds the memory of an acquisition.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 /// Bytes of all buffers together. Deep enough that hashing goes on while data is hard to compress, and compressing while
@@ -13,10 +16,25 @@ pub(crate) const SPARING_BUFFER_BYTES: usize = 8 << 20;
 /// With fewer, a slow disk or a slow core would hold up the others.
 const FEWEST: usize = 4;
 
+/// Where a buffer goes when its last holder drops it.
+pub(crate) trait Home: Debug + Send + Sync {
+    /// Takes it back.
+    fn back(&self, data: Vec<u8>);
+}
+
+impl Home for Sender<Vec<u8>> {
+    fn back(&self, data: Vec<u8>) {
+        // The pipeline may be gone already: then nobody waits for the buffer.
+        let _ = self.send(data);
+    }
+}
+
 /// Gives out buffers, and waits for one to come back when all are out.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    home: Sender<Vec<u8>>,
+    home: Arc<dyn Home>,
+    // Kept, so that waiting never fails.
+    _home: Sender<Vec<u8>>,
     idle: Receiver<Vec<u8>>,
     unmade: usize,
     size: usize,
@@ -25,9 +43,17 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// Buffers of one size, of so many bytes together.
     pub(crate) fn new(size: usize, bytes: usize) -> Self {
+        Self::of(size, (bytes / size.max(1)).max(FEWEST))
+    }
+
+    /// So many leaves to hold a chunk of zeros, which has no bytes of its own.
+    pub(crate) fn of_zeros(count: usize) -> Self {
+        Self::of(0, count.max(FEWEST))
+    }
+
+    fn of(size: usize, unmade: usize) -> Self {
         let (home, idle) = unbounded();
-        let unmade = (bytes / size.max(1)).max(FEWEST);
-        Self { home, idle, unmade, size }
+        Self { home: Arc::new(home.clone()), _home: home, idle, unmade, size }
     }
 
     /// An empty buffer with room for one chunk.
@@ -42,7 +68,14 @@ impl Buffers {
             // A sender is kept here, so this fails never; an empty buffer is still a correct one.
             None => self.idle.recv().unwrap_or_else(|_| vec![0; self.size]),
         };
-        Buffer { data, filled: 0, home: self.home.clone() }
+        Buffer { data, filled: 0, zeros: None, home: Arc::clone(&self.home) }
+    }
+
+    /// A chunk of zeros, the first `length` of those that all share.
+    pub(crate) fn take_zeros(&mut self, zeros: &Arc<[u8]>, length: usize) -> Buffer {
+        let mut buffer = self.take();
+        (buffer.zeros, buffer.filled) = (Some(Arc::clone(zeros)), length.min(zeros.len()));
+        buffer
     }
 }
 
@@ -51,13 +84,21 @@ impl Buffers {
 pub(crate) struct Buffer {
     data: Vec<u8>,
     filled: usize,
-    home: Sender<Vec<u8>>,
+    /// Instead of bytes of its own.
+    zeros: Option<Arc<[u8]>>,
+    home: Arc<dyn Home>,
 }
 
 impl Buffer {
+    /// A buffer that is empty, of whoever wants it back.
+    #[cfg(feature = "cloud")]
+    pub(crate) fn of(data: Vec<u8>, home: Arc<dyn Home>) -> Self {
+        Self { data, filled: 0, zeros: None, home }
+    }
+
     /// What has been filled in.
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.data.get(..self.filled).unwrap_or_default()
+        self.zeros.as_deref().unwrap_or(&self.data).get(..self.filled).unwrap_or_default()
     }
 
     /// How much is filled.
@@ -82,8 +123,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // The pipeline may be gone already: then nobody waits for the buffer.
-        let _ = self.home.send(std::mem::take(&mut self.data));
+        self.home.back(std::mem::take(&mut self.data));
     }
 }
 

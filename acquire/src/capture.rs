@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use custody::bundle::{
-    BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Source as SourceFacts, State, StoredFile,
-    Stream, StreamWriter,
+    BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Samples, Source as SourceFacts, State,
+    StoredFile, Stream, StreamWriter,
 };
 use custody::clock::Clock;
 use custody::{CustodyLog, NewEntry, Writer, sha256};
 use serde_json::{Map, Value};
 
+#[cfg(feature = "cloud")]
+use crate::blocks::{BlockService, BlockSource, store_blocks};
 use crate::error::{Error, Result};
 use crate::pipeline::{Begun, Feed, Flow, PipelineOptions, store_stream};
 use crate::reading::read_source;
@@ -108,7 +110,6 @@ impl<'a> Streams<'a> {
     pub fn source(&mut self, name: &str, kind: &str, source: &mut dyn Source) -> Result<()> {
         self.flow.progress.started(name, source.size());
         let path = source.facts().path.unwrap_or_default();
-        let options = self.flow.options;
         if self.resumes && !source.is_seekable() {
             return Err(Error::NotResumable {
                 exhibit: self.writer.identity().exhibit.clone().unwrap_or_default(),
@@ -116,14 +117,10 @@ impl<'a> Streams<'a> {
             });
         }
         let begun = if self.resumes {
-            let protection = self.flow.protection.clone();
-            let resume = Resume { name, kind, cut: options.cut, protection, mark_every: options.mark_every };
-            let progress = self.flow.progress;
-            let resumed =
-                StreamWriter::resume(Arc::clone(self.store), resume, &mut |bytes| progress.advanced(bytes))?;
-            list_gaps(&path, &resumed.extents, &mut self.issues);
-            compare(source, &path, &resumed.samples, &mut self.issues);
-            Begun::from(resumed)
+            let (begun, extents, samples) = self.resume(name, kind, Samples::A_FEW)?;
+            list_gaps(&path, &extents, &mut self.issues);
+            compare(source, &path, &samples, &mut self.issues);
+            begun
         } else {
             Begun::anew(self.store, name, kind, &self.flow, source.is_seekable())?
         };
@@ -133,6 +130,50 @@ impl<'a> Streams<'a> {
         let stream = written.writer.finish(written.sha256, written.sha256_data, None)?;
         self.add(stream);
         Ok(())
+    }
+
+    /// Stores a source that is read as numbered blocks over a network.
+    ///
+    /// It keeps a journal. In a bundle that was cut short, what the journal vouches for is hashed again, and compared with
+    /// the list of the blocks; one in a hundred of them is fetched again, 1024 at most; and reading goes on behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cloud`] where the service or the permission is missing and not single blocks, which are issues;
+    /// [`Error::Paused`]; and what stops the bundle from being written or taken up again.
+    #[cfg(feature = "cloud")]
+    pub fn blocks<S: BlockService>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        source: &mut BlockSource<S>,
+    ) -> Result<()> {
+        self.flow.progress.started(name, Some(source.size()));
+        let (begun, stored) = if self.resumes {
+            let (begun, extents, samples) = self.resume(name, kind, Samples::ONE_IN_A_HUNDRED)?;
+            list_gaps(source.name(), &extents, &mut self.issues);
+            (begun, Some((extents, samples)))
+        } else {
+            (Begun::anew(self.store, name, kind, &self.flow, true)?, None)
+        };
+        let (issues, stop) = (&mut self.issues, Arc::clone(&self.flow.stop));
+        let ((), written) =
+            store_stream(begun, &self.flow, |feed| store_blocks(source, stored, feed, issues, &stop))?;
+        let stream = written.writer.finish(written.sha256, written.sha256_data, None)?;
+        self.add(stream);
+        Ok(())
+    }
+
+    /// What the journal vouches for, hashed again: its extents, and some of its chunks.
+    fn resume(&self, name: &str, kind: &str, samples: Samples) -> Result<(Begun, Vec<Extent>, Vec<Sample>)> {
+        let (options, progress) = (self.flow.options, self.flow.progress);
+        let protection = self.flow.protection.clone();
+        let resume =
+            Resume { name, kind, cut: options.cut, protection, mark_every: options.mark_every, samples };
+        let mut resumed =
+            StreamWriter::resume(Arc::clone(self.store), resume, &mut |bytes| progress.advanced(bytes))?;
+        let (extents, samples) = (std::mem::take(&mut resumed.extents), std::mem::take(&mut resumed.samples));
+        Ok((Begun::from(resumed), extents, samples))
     }
 
     /// Stores one stream of files: a PAX tar with its catalogue.

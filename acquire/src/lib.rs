@@ -8,9 +8,13 @@
 mod acquisition;
 #[cfg(feature = "cloud")]
 pub mod aws;
+#[cfg(feature = "cloud")]
+pub mod blocks;
 mod buffers;
 mod capture;
 mod context;
+#[cfg(feature = "cloud")]
+pub mod ebs;
 mod error;
 mod ewf;
 pub mod export;

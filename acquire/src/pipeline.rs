@@ -22,6 +22,9 @@ use crate::buffers::{BUFFER_BYTES, Buffer, Buffers};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
+/// Chunks of zeros that are on their way at a time; they take no room.
+const ZEROS_ON_THE_WAY: usize = 64;
+
 /// How a stream is stored.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -106,6 +109,8 @@ struct Chunk {
     buffer: Buffer,
     is_zero: bool,
     gaps: Vec<Gap>,
+    /// Its hash, where whoever read it had to work it out.
+    sha256: Option<Digest>,
 }
 
 /// A chunk on its way to be compressed.
@@ -146,6 +151,8 @@ pub(crate) fn store_stream<T>(
     let (hashes_so_far, hashes_queue) = unbounded();
     let each_segment = options.cut.segment_size / u64::from(options.cut.chunk_size).max(1);
     let buffers = Buffers::new(options.cut.chunk_size as usize, options.buffer_bytes);
+    let zeros: Arc<[u8]> = vec![0; options.cut.chunk_size as usize].into();
+    let leaves = Buffers::of_zeros(ZEROS_ON_THE_WAY);
     let mut encoders = Vec::new();
     for _ in 0..workers {
         encoders.push(Encoder::new(options.level).map_err(Error::Compress)?);
@@ -176,7 +183,8 @@ pub(crate) fn store_stream<T>(
             .spawn_scoped(scope, move || write(writer, &write_queue, &hashes_queue, &to_reuse, progress))
             .map_err(Error::Thread)?;
         let stop = Arc::clone(&flow.stop);
-        let mut feed = Feed { buffers, current: None, gaps: Vec::new(), index, size, to_hash, stop };
+        let mut feed =
+            Feed { buffers, leaves, zeros, current: None, gaps: Vec::new(), index, size, to_hash, stop };
         let produced = produce(&mut feed).and_then(|made| feed.submit().map(|()| made));
         let fed = feed.size();
         drop(feed);
@@ -216,7 +224,19 @@ fn hash<H: Hash256 + Clone>(
         }
         let task = |sha256| Task { chunk: Arc::clone(&chunk), sha256 };
         // The hash of zeros is known to who compresses.
-        let passed_on = if whole.gives_chunk_hashes() && !chunk.is_zero {
+        let own_is_known = chunk.is_zero || chunk.sha256.is_some();
+        let mut data_is_done = data.is_none();
+        let passed_on = if own_is_known {
+            let passed_on = to_work.send(task(chunk.sha256));
+            match data.as_mut().filter(|_| chunk.gaps.is_empty()) {
+                Some(data) => {
+                    whole.update_with(data, bytes);
+                    data_is_done = true;
+                }
+                None => whole.update(bytes),
+            }
+            passed_on
+        } else if whole.gives_chunk_hashes() {
             let own = whole.update_chunk(bytes);
             to_work.send(task(own))
         } else {
@@ -224,7 +244,7 @@ fn hash<H: Hash256 + Clone>(
             whole.update(bytes);
             passed_on
         };
-        if let Some(data) = data.as_mut() {
+        if let Some(data) = data.as_mut().filter(|_| !data_is_done) {
             let mut at = 0usize;
             for gap in &chunk.gaps {
                 data.update(bytes.get(at..gap.start as usize).unwrap_or_default());
@@ -295,6 +315,9 @@ fn write(
 #[derive(Debug)]
 pub struct Feed {
     buffers: Buffers,
+    /// For chunks of zeros, which all share their bytes.
+    leaves: Buffers,
+    zeros: Arc<[u8]>,
     current: Option<Buffer>,
     gaps: Vec<Gap>,
     index: u64,
@@ -355,10 +378,62 @@ impl Feed {
         Ok(())
     }
 
+    /// Appends zeros: such as were read, or with a state and its detail, what stands where nothing was. Whole chunks
+    /// of them are neither written to memory nor looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] if the bundle can take no more.
+    pub fn zeros(&mut self, mut length: u64, instead_of: Option<(State, &str)>) -> Result<()> {
+        while length > 0 {
+            let chunk = self.zeros.len() as u64;
+            let taken = if self.current.is_none() && length >= chunk {
+                let gaps = instead_of.map(|(state, detail)| Gap {
+                    start: 0,
+                    length: u32::try_from(chunk).unwrap_or(u32::MAX),
+                    state,
+                    detail: detail.to_owned(),
+                });
+                let buffer = self.leaves.take_zeros(&self.zeros, self.zeros.len());
+                self.size = self.size.saturating_add(chunk);
+                self.send(buffer, true, gaps.into_iter().collect(), None)?;
+                chunk
+            } else {
+                let most = usize::try_from(length).unwrap_or(usize::MAX);
+                let filled = self.fill(|room, marks| {
+                    let taken = room.len().min(most);
+                    room.get_mut(..taken).unwrap_or_default().fill(0);
+                    if let Some((state, detail)) = instead_of {
+                        marks.add(0, taken, state, detail);
+                    }
+                    Ok(taken)
+                })?;
+                filled as u64
+            };
+            length = length.saturating_sub(taken);
+        }
+        Ok(())
+    }
+
+    /// Appends a buffer that is not all zeros and has no gap, without a copy where it is just the next chunk.
+    #[cfg(feature = "cloud")]
+    pub(crate) fn chunk(&mut self, buffer: Buffer, sha256: Option<Digest>) -> Result<()> {
+        if self.current.is_some() || buffer.len() != self.zeros.len() {
+            return self.append(buffer.bytes());
+        }
+        self.size = self.size.saturating_add(buffer.len() as u64);
+        self.send(buffer, false, Vec::new(), sha256)
+    }
+
     fn submit(&mut self) -> Result<()> {
         let Some(buffer) = self.current.take().filter(|buffer| buffer.len() > 0) else { return Ok(()) };
         let (is_zero, gaps) = (is_zero(buffer.bytes()), std::mem::take(&mut self.gaps));
-        self.to_hash.send(Chunk { index: self.index, buffer, is_zero, gaps }).map_err(|_| Error::Stopped)?;
+        self.send(buffer, is_zero, gaps, None)
+    }
+
+    fn send(&mut self, buffer: Buffer, is_zero: bool, gaps: Vec<Gap>, sha256: Option<Digest>) -> Result<()> {
+        let chunk = Chunk { index: self.index, buffer, is_zero, gaps, sha256 };
+        self.to_hash.send(chunk).map_err(|_| Error::Stopped)?;
         self.index += 1;
         // Asked for between chunks, so that the last chunk of a pause is a whole one.
         if self.stop.load(Ordering::Relaxed) { Err(Error::Paused) } else { Ok(()) }

@@ -96,6 +96,14 @@ pub trait Hash256: Send {
         self.update(chunk);
         None
     }
+    /// Takes the next bytes into this hash and into another.
+    fn update_with(&mut self, other: &mut Self, bytes: &[u8])
+    where
+        Self: Sized,
+    {
+        self.update(bytes);
+        other.update(bytes);
+    }
     /// Gives the digest of all bytes taken in.
     fn finish(self) -> Digest
     where

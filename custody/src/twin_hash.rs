@@ -60,6 +60,25 @@ impl TwinHasher {
         None
     }
 
+    /// Takes the next bytes into this hash and into another, in one pass where that can be.
+    pub fn update_with(&mut self, other: &mut Self, bytes: &[u8]) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Way::Twin(one), Way::Twin(two)) = (&mut self.0, &mut other.0)
+            && one.rest.is_empty()
+            && two.rest.is_empty()
+        {
+            let (blocks, rest) = bytes.as_chunks::<64>();
+            [one.whole, two.whole] = sha_extensions::compress([one.whole, two.whole], blocks);
+            for twin in [one, two] {
+                twin.length = twin.length.wrapping_add(bytes.len() as u64);
+                twin.rest.extend_from_slice(rest);
+            }
+            return;
+        }
+        self.update(bytes);
+        other.update(bytes);
+    }
+
     /// Gives the digest of all bytes taken in.
     pub fn finish(self) -> Digest {
         match self.0 {
@@ -88,6 +107,9 @@ impl Hash256 for TwinHasher {
     }
     fn update_chunk(&mut self, chunk: &[u8]) -> Option<Digest> {
         Self::update_chunk(self, chunk)
+    }
+    fn update_with(&mut self, other: &mut Self, bytes: &[u8]) {
+        Self::update_with(self, other, bytes);
     }
     fn finish(self) -> Digest {
         Self::finish(self)
@@ -334,6 +356,21 @@ mod tests {
                 let mut twin = TwinHasher::new();
                 data.chunks(piece).for_each(|part| twin.update(part));
                 assert_eq!(twin.finish(), sha256_portable(&data), "{length} by {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_streams_take_the_same_bytes_as_each_would_alone() {
+        for (first, second, length) in [(0, 0, 4096), (64, 128, 1000), (1, 64, 300), (64, 7, 65_537)] {
+            let (mut one, mut two) = (TwinHasher::new(), TwinHasher::new());
+            one.update(&bytes(first));
+            two.update(&bytes(second));
+            one.update_with(&mut two, &bytes(length));
+            one.update_with(&mut two, &bytes(65));
+            for (twin, before) in [(one, first), (two, second)] {
+                let all = [bytes(before), bytes(length), bytes(65)].concat();
+                assert_eq!(twin.finish(), sha256_portable(&all), "{length} bytes behind {before}");
             }
         }
     }

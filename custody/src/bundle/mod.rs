@@ -41,7 +41,9 @@ pub use reader::{ChunkProof, StreamReader};
 pub use remote_bundle::{Fetched, fetch_all_but_data, fetch_data};
 pub use remote_place::{RemotePlace, Retention, RetentionMode};
 pub use remote_store::{LayeredStore, OpenRemote, RemoteFault, RemoteListing, RemoteStore};
-pub use resume::{Resume, Resumed, Sample, StreamHashes, journaled_bytes, lock_journal, remove_journal};
+pub use resume::{
+    Resume, Resumed, Sample, Samples, StreamHashes, journaled_bytes, lock_journal, remove_journal,
+};
 pub use seal::{SealFiles, seal};
 pub use store::{BundleStore, LocalFolder, NewFile, Unfinished};
 pub use tables::{ChunkRow, ChunkTable, read_extents, segment_name};

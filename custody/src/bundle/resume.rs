@@ -66,8 +66,23 @@ pub struct Sample {
     pub sha256: Digest,
 }
 
-/// How many samples are taken besides the last chunk.
-const SAMPLES: u64 = 16;
+/// How many chunks of a stream that goes on are compared with the source, besides its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Samples {
+    /// One in so many.
+    pub one_in: u64,
+    /// No fewer, where there are as many.
+    pub least: u64,
+    /// No more.
+    pub most: u64,
+}
+
+impl Samples {
+    /// Sixteen: for sources that stay at hand.
+    pub const A_FEW: Self = Self { one_in: u64::MAX, least: 16, most: 16 };
+    /// One in a hundred, from 16 to 1024 of them.
+    pub const ONE_IN_A_HUNDRED: Self = Self { one_in: 100, least: 16, most: 1024 };
+}
 
 /// How a stream is taken up that was cut short.
 #[derive(Debug, Clone)]
@@ -82,6 +97,8 @@ pub struct Resume<'a> {
     pub protection: Option<Arc<Recipients>>,
     /// Bytes between two marks of the journal.
     pub mark_every: u64,
+    /// How much is compared with the source.
+    pub samples: Samples,
 }
 
 /// Bytes of a bundle's stream that its journal vouches for.
@@ -131,7 +148,7 @@ impl StreamWriter {
             for ending in ["chunks.tsv", "extents.tsv"] {
                 discard(unfinished, &format!("data/{}.{ending}", resume.name))?;
             }
-            let Resume { name, kind, cut, protection, mark_every } = resume;
+            let Resume { name, kind, cut, protection, mark_every, .. } = resume;
             let writer = StreamWriter::begin_with_journal(
                 Arc::clone(&store),
                 name,
@@ -187,7 +204,7 @@ impl Stored<'_> {
         } else {
             self.hash_again(&rows, &extents_so_far, begun, progress)?
         };
-        let samples = samples(&rows, &extents_so_far);
+        let samples = samples(&rows, &extents_so_far, self.resume.samples)?;
         let mut states = StateBytes::default();
         for extent in &extents_so_far {
             states.add(extent.state, extent.length);
@@ -496,23 +513,33 @@ pub fn remove_journal(store: &dyn BundleStore) -> Result<()> {
     store.unfinished().map_or(Ok(()), |unfinished| discard(unfinished, JOURNAL).map(|_| ()))
 }
 
-/// Chunks spread over a stream, without those that could not be read whole.
-fn samples(rows: &ChunkTable, extents: &[Extent]) -> Vec<Sample> {
+/// Chunks spread over a stream, each by chance within its part of it, without those that could not be read whole.
+fn samples(rows: &ChunkTable, extents: &[Extent], wanted: Samples) -> Result<Vec<Sample>> {
     let count = rows.count();
-    let spread = (0..SAMPLES).map(|step| (u128::from(count) * u128::from(step) / u128::from(SAMPLES)) as u64);
-    let mut indices: Vec<u64> = spread.chain(count.checked_sub(1)).collect();
+    let parts = (count / wanted.one_in.max(1)).clamp(wanted.least, wanted.most.max(wanted.least)).min(count);
+    let at = |step: u64| (u128::from(count) * u128::from(step) / u128::from(parts.max(1))) as u64;
+    let mut indices = Vec::new();
+    for step in 0..parts {
+        let mut chance = [0; 8];
+        getrandom::fill(&mut chance).map_err(|error| Error::Refused {
+            reason: format!("the system gives no random number: {error}"),
+        })?;
+        let (first, end) = (at(step), at(step + 1));
+        indices.push(first + u64::from_le_bytes(chance) % end.saturating_sub(first).max(1));
+    }
+    indices.extend(count.checked_sub(1));
     indices.dedup();
     let was_read = |start: u64, end: u64| {
         let first = extents.partition_point(|extent| extent.end() <= start);
         let here = extents.get(first..).unwrap_or_default().iter().take_while(|extent| extent.start < end);
         here.into_iter().all(|extent| matches!(extent.state, State::Data | State::Zero))
     };
-    indices
+    Ok(indices
         .into_iter()
         .filter_map(|index| rows.row(index))
         .filter(|row| was_read(row.offset, row.offset.saturating_add(u64::from(row.length))))
         .map(|row| Sample { offset: row.offset, length: row.length, sha256: row.sha256 })
-        .collect()
+        .collect())
 }
 
 fn discard(unfinished: &dyn Unfinished, path: &str) -> Result<bool> {

@@ -1,6 +1,8 @@
 //! `exhibit acquire`: reads a source into a new, signed bundle of a case. One file a kind of source.
 
 pub(crate) mod disk;
+#[cfg(feature = "cloud")]
+mod ebs;
 mod import;
 pub(crate) mod logs;
 mod memory;
@@ -36,6 +38,8 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     Disk(disk::Args),
+    #[cfg(feature = "cloud")]
+    Ebs(ebs::Args),
     Logs(logs::Args),
     Memory(memory::Args),
     Import(import::Args),
@@ -68,6 +72,8 @@ struct Into {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let report = match &args.what {
         What::Disk(args) => disk::run(args, session),
+        #[cfg(feature = "cloud")]
+        What::Ebs(args) => ebs::run(args, session),
         What::Logs(args) => logs::run(args, session),
         What::Memory(args) => match memory::run(args, session)? {
             Some(report) => Ok(report),
@@ -187,7 +193,8 @@ fn run_in(
     let report = report.map_err(|error| {
         let kept = format!("what was read is kept in {}, which stays OPEN", exhibit.folder.display());
         let open = OpenAcquisition::in_folder(&exhibit.folder).ok().flatten();
-        let is_disk = open.is_some_and(|open| open.source.get("kind").is_some_and(|kind| kind == "disk"));
+        let kept_journal = |kind: &serde_json::Value| kind == "disk" || kind == "ebs";
+        let is_disk = open.is_some_and(|open| open.source.get("kind").is_some_and(kept_journal));
         let can_resume =
             matches!(error, acquire::Error::Paused) && is_disk && exhibit.folder.join("journal").is_file();
         let failure = Failure::new(error).hint(kept);
