@@ -115,11 +115,6 @@ impl Caller {
         Ok(Self { connection: connection.clone(), service, endpoint })
     }
 
-    /// The region that the connection is in.
-    pub(crate) fn region(&self) -> &str {
-        self.connection.region()
-    }
-
     /// Sends a form, and gives the XML that comes back.
     pub(crate) fn form(&self, call: &Call<'_>, form: Form) -> Result<(Element, Raw), Failure> {
         let Protocol::Query(version) = self.service.protocol else {
