@@ -19,6 +19,9 @@ mod disk;
 #[cfg(feature = "cloud")]
 #[path = "acquire/ebs.rs"]
 mod ebs;
+#[cfg(feature = "cloud")]
+#[path = "acquire/ebs_instance.rs"]
+mod ebs_instance;
 #[path = "acquire/encryption.rs"]
 mod encryption;
 #[path = "acquire/export.rs"]
@@ -31,6 +34,9 @@ mod files;
 mod imaging;
 #[path = "acquire/import.rs"]
 mod import;
+#[cfg(feature = "cloud")]
+#[path = "support/loopback.rs"]
+mod loopback;
 #[path = "acquire/memory.rs"]
 mod memory;
 #[cfg(feature = "cloud")]

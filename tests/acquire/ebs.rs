@@ -36,7 +36,7 @@ pub(crate) fn connection(moto: &Moto, region: &str) -> Connection {
 }
 
 /// A snapshot of one GiB with these blocks, and no others.
-fn snapshot(moto: &Moto, region: &str, blocks: &BTreeMap<usize, Vec<u8>>) -> String {
+pub(crate) fn snapshot(moto: &Moto, region: &str, blocks: &BTreeMap<usize, Vec<u8>>) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = aws_sdk_ebs::Config::builder()
         .behavior_version(aws_sdk_ebs::config::BehaviorVersion::latest())
@@ -72,7 +72,7 @@ fn block(seed: usize) -> Vec<u8> {
     (0..BLOCK / 8).flat_map(|at| ((at * 31 + seed * 7919) as u64).to_le_bytes()).collect()
 }
 
-fn some_blocks() -> BTreeMap<usize, Vec<u8>> {
+pub(crate) fn some_blocks() -> BTreeMap<usize, Vec<u8>> {
     let last = GIB / BLOCK - 1;
     let mut blocks: BTreeMap<_, _> = (3..20).chain([100, 700, last]).map(|at| (at, block(at))).collect();
     // Written, and all zeros: present, unlike those that are not listed.
@@ -80,7 +80,7 @@ fn some_blocks() -> BTreeMap<usize, Vec<u8>> {
     blocks
 }
 
-fn image(blocks: &BTreeMap<usize, Vec<u8>>) -> Vec<u8> {
+pub(crate) fn image(blocks: &BTreeMap<usize, Vec<u8>>) -> Vec<u8> {
     let mut image = vec![0; GIB];
     for (index, data) in blocks {
         image[index * BLOCK..][..data.len()].copy_from_slice(data);

@@ -20,6 +20,36 @@ def _make_with_blocks_of_512_kib(self, *args, **kwargs):
 
 moto.ebs.models.EBSSnapshot.__init__ = _make_with_blocks_of_512_kib
 
+
+
+# A snapshot that EC2 makes of a volume can be read: it holds the blocks of the snapshot that the volume was made from.
+_lists = moto.ebs.models.EBSBackend.list_snapshot_blocks
+_gets = moto.ebs.models.EBSBackend.get_snapshot_block
+
+
+def _known(self, snapshot_id):
+    if snapshot_id not in self.snapshots:
+        made = self.ec2_backend.snapshots[snapshot_id]
+        readable = moto.ebs.models.EBSSnapshot(account_id=self.account_id, snapshot=made)
+        readable.status = "completed"
+        origin = self.snapshots.get(made.volume.snapshot_id)
+        readable.blocks = dict(origin.blocks) if origin else {}
+        self.snapshots[snapshot_id] = readable
+
+
+def _list(self, snapshot_id):
+    _known(self, snapshot_id)
+    return _lists(self, snapshot_id)
+
+
+def _get(self, snapshot_id, block_index):
+    _known(self, snapshot_id)
+    return _gets(self, snapshot_id, block_index)
+
+
+moto.ebs.models.EBSBackend.list_snapshot_blocks = _list
+moto.ebs.models.EBSBackend.get_snapshot_block = _get
+
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 host, port = server.get_host_and_port()

@@ -303,10 +303,7 @@ impl<'a> OwnSnapshots<'a> {
     fn wait_until_listed(&self, id: &str, progress: &dyn Progress, stop: &AtomicBool) -> Result<()> {
         let (mut pause, mut waited) = (FIRST_PAUSE, Duration::ZERO);
         loop {
-            let failure = match first_block(&self.connection, id) {
-                Ok(_) => return Ok(()),
-                Err(failure) => failure,
-            };
+            let Err(failure) = first_block(&self.connection, id) else { return Ok(()) };
             let may_come = failure.kind == FailureKind::NotFound
                 || failure.kind == FailureKind::Invalid
                 || failure.kind.is_worth_another_try();
@@ -329,7 +326,7 @@ impl<'a> OwnSnapshots<'a> {
                 return Err(Error::Paused);
             }
             let step = left.min(STEP);
-            self.connection.wait(tokio::time::sleep(step));
+            self.connection.wait(async { tokio::time::sleep(step).await });
             left = left.saturating_sub(step);
         }
         Ok(())
