@@ -24,6 +24,8 @@ mod pipeline;
 mod progress;
 mod reading;
 mod resumption;
+#[cfg(feature = "cloud")]
+pub mod s3_store;
 pub mod selftest;
 mod source;
 pub mod sources;
