@@ -30,6 +30,8 @@ mod reading;
 mod resumption;
 #[cfg(feature = "cloud")]
 pub mod s3_reader;
+#[cfg(feature = "cloud")]
+pub mod s3_store;
 pub mod selftest;
 mod source;
 pub mod sources;
