@@ -6,9 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use custody::bundle::{
-    BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Samples, Source as SourceFacts, State,
+    Base, BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Samples, Source as SourceFacts, State,
     StoredFile, Stream, StreamWriter,
 };
+#[cfg(feature = "cloud")]
+use custody::Digest;
+#[cfg(feature = "cloud")]
+use custody::bundle::{Overlaid, StreamReader};
 use custody::clock::Clock;
 use custody::{CustodyLog, NewEntry, Writer, sha256};
 use serde_json::{Map, Value};
@@ -51,6 +55,11 @@ pub trait Capture: Send {
     /// Facts that are known only after the run, added to those of the manifest.
     fn facts_after(&self) -> Map<String, Value> {
         Map::new()
+    }
+
+    /// What it builds on, if it acquires only what changed.
+    fn base(&self) -> Option<Base> {
+        None
     }
 }
 
@@ -164,6 +173,31 @@ impl<'a> Streams<'a> {
         Ok(())
     }
 
+    /// The hash of a stream with what it builds on, where both can be read.
+    #[cfg(feature = "cloud")]
+    fn hash_over(&mut self, base: &Overlaid, stream: &Stream, path: &str) -> Option<Digest> {
+        // Ciphertext cannot be read again, nor what lies in a store that only takes.
+        if stream.is_encrypted() || self.store.unfinished().is_none() {
+            return None;
+        }
+        let hash = || {
+            let newest = StreamReader::of_finished(Arc::clone(self.store), stream.clone())?;
+            Overlaid::new(newest).over(base.clone())?.sha256(&mut |_| {})
+        };
+        match hash() {
+            Ok(hash) => Some(hash),
+            Err(error) => {
+                self.issues.add(Issue {
+                    path: path.to_owned(),
+                    offset: None,
+                    length: None,
+                    what: format!("the whole could not be hashed with its base: {error}"),
+                });
+                None
+            }
+        }
+    }
+
     /// What the journal vouches for, hashed again: its extents, and some of its chunks.
     fn resume(&self, name: &str, kind: &str, samples: Samples) -> Result<(Begun, Vec<Extent>, Vec<Sample>)> {
         let (options, progress) = (self.flow.options, self.flow.progress);
@@ -201,6 +235,10 @@ impl<'a> Streams<'a> {
         let mut stream = written.writer.finish(written.sha256, written.sha256_data, Some(catalog))?;
         stream.catalog_root = Some(root);
         self.files.get_or_insert_default().add(counts);
+        if let Some(base) = source.stored_base().filter(|_| stream.states.base > 0) {
+            self.flow.progress.part("hashing the whole");
+            stream.full_sha256 = self.hash_over(base, &stream, source.name());
+        }
         self.add(stream);
         Ok(made)
     }
