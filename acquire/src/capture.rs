@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use custody::bundle::{
-    Base, BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Samples, Source as SourceFacts, State,
-    StoredFile, Stream, StreamWriter,
-};
 #[cfg(feature = "cloud")]
 use custody::Digest;
+use custody::bundle::{
+    Base, BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Samples, Source as SourceFacts,
+    State, StoredFile, Stream, StreamWriter,
+};
 #[cfg(feature = "cloud")]
 use custody::bundle::{Overlaid, StreamReader};
 use custody::clock::Clock;
@@ -168,7 +168,11 @@ impl<'a> Streams<'a> {
         let (issues, stop) = (&mut self.issues, Arc::clone(&self.flow.stop));
         let ((), written) =
             store_stream(begun, &self.flow, |feed| store_blocks(source, stored, feed, issues, &stop))?;
-        let stream = written.writer.finish(written.sha256, written.sha256_data, None)?;
+        let mut stream = written.writer.finish(written.sha256, written.sha256_data, None)?;
+        if let Some(base) = source.stored_base().filter(|_| stream.states.base > 0) {
+            self.flow.progress.part("hashing the whole");
+            stream.full_sha256 = self.hash_over(base, &stream, source.name());
+        }
         self.add(stream);
         Ok(())
     }
@@ -235,10 +239,6 @@ impl<'a> Streams<'a> {
         let mut stream = written.writer.finish(written.sha256, written.sha256_data, Some(catalog))?;
         stream.catalog_root = Some(root);
         self.files.get_or_insert_default().add(counts);
-        if let Some(base) = source.stored_base().filter(|_| stream.states.base > 0) {
-            self.flow.progress.part("hashing the whole");
-            stream.full_sha256 = self.hash_over(base, &stream, source.name());
-        }
         self.add(stream);
         Ok(made)
     }

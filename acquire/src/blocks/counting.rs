@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::fetching::Reader;
 use super::listing::Batch;
 use super::service::{BlockService, Listed};
 use super::storing::BlockSource;

@@ -1,5 +1,6 @@
 //! EBS snapshots, read through the EBS direct APIs: no volume is made, no instance is started.
 
+mod described;
 mod estimate;
 mod note;
 mod service;

@@ -108,10 +108,27 @@ impl EbsSnapshot {
         self
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Asks for no more blocks a second than this.
+    pub(super) fn no_faster_than(self, requests_per_second: u32) -> Self {
+        let mut limits = self.limits;
+        limits.requests_per_second = limits.requests_per_second.min(requests_per_second);
+        self.limits(limits)
+    }
+
     /// The snapshot.
     #[must_use]
     pub fn snapshot(&self) -> &str {
         &self.snapshot
+    }
+
+    /// Blocks that will be asked for in a second at most.
+    #[must_use]
+    pub fn requests_per_second(&self) -> u32 {
+        self.limits.requests_per_second
     }
 
     /// What reading it will take. The whole list is asked for, and one block.

@@ -54,7 +54,9 @@ impl Overlaid {
     pub fn over(mut self, base: impl Into<Self>) -> Result<Self> {
         self.layers.extend(base.into().layers);
         if self.layers.len() > MOST_LAYERS {
-            return Err(Error::Refused { reason: format!("more than {MOST_LAYERS} bundles build on each other") });
+            return Err(Error::Refused {
+                reason: format!("more than {MOST_LAYERS} bundles build on each other"),
+            });
         }
         Ok(self)
     }

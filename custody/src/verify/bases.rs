@@ -26,13 +26,17 @@ pub(super) fn check(
         let Some(bundle) = open(name).filter(|bundle| bundle.manifest().base.is_some()) else { continue };
         let is_read = |id: &str| {
             exhibits.iter().any(|exhibit| {
-                exhibit.id == id && exhibit.fault_count == 0 && !exhibit.ciphertext_only && !exhibit.data_not_read
+                exhibit.id == id
+                    && exhibit.fault_count == 0
+                    && !exhibit.ciphertext_only
+                    && !exhibit.data_not_read
             })
         };
         let mut missing = None;
         let mut find = |base: &Base| {
             let is_it = |bundle: &Bundle| Some(bundle.manifest_sha256()) == base.manifest_sha256;
-            let found = present.iter().filter(|(_, id)| is_read(id)).find_map(|(name, _)| open(name).filter(is_it));
+            let found =
+                present.iter().filter(|(_, id)| is_read(id)).find_map(|(name, _)| open(name).filter(is_it));
             if found.is_none() {
                 missing = Some(base.clone());
             }
@@ -40,7 +44,9 @@ pub(super) fn check(
         };
         for stream in bundle.manifest().streams.iter().filter(|stream| stream.states.base > 0) {
             if !is_read(id) {
-                findings.note(format!("{id}: its own data was not read or has faults, so the whole was not checked"));
+                findings.note(format!(
+                    "{id}: its own data was not read or has faults, so the whole was not checked"
+                ));
                 continue;
             }
             match Overlaid::open(&bundle, &stream.name, &mut find) {
@@ -70,7 +76,9 @@ fn compare(id: &str, name: &str, stream: &Stream, whole: &Overlaid, findings: &m
             FaultKind::Stream,
             format!("with what it builds on, it has SHA-256 {found}, and the manifest lists {listed}"),
         ),
-        (Ok(found), Some(_)) => findings.note(format!("{id}: with what it builds on, SHA-256 {found}, as listed")),
+        (Ok(found), Some(_)) => {
+            findings.note(format!("{id}: with what it builds on, SHA-256 {found}, as listed"))
+        }
         (Ok(found), None) => {
             findings.note(format!("{id}: with what it builds on, SHA-256 {found}; the manifest lists none"));
         }
