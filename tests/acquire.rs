@@ -10,6 +10,9 @@
 
 #[path = "acquire/bad_sectors.rs"]
 mod bad_sectors;
+#[cfg(feature = "cloud")]
+#[path = "acquire/blocks.rs"]
+mod blocks;
 #[path = "acquire/custody_of_it.rs"]
 mod custody_of_it;
 #[path = "acquire/cut_short.rs"]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 
 /// What makes two sources the same one. A device's path may change between two boots; its serial number does not.
-const IDENTITY: [&str; 5] = ["kind", "size", "serial", "model", "subset"];
+const IDENTITY: [&str; 6] = ["kind", "size", "serial", "model", "subset", "base"];
 
 /// An acquisition that was begun and not sealed.
 #[derive(Debug, Clone, PartialEq)]

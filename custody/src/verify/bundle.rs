@@ -141,6 +141,12 @@ impl Check<'_> {
         self.signature(manifest.as_deref(), signature.as_deref(), parsed.as_ref(), seal)?;
         if let Some(manifest) = &parsed {
             self.manifest_and_log(manifest, seal);
+            if let Some(base) = &manifest.base {
+                self.findings.note(format!(
+                    "it holds what changed since {}; what is as in there lies in another bundle and is not checked here",
+                    base.snapshot
+                ));
+            }
             for stream in &manifest.streams {
                 if matches!(self.data, DataPlace::NotRead(_)) {
                     // What the manifest says of them, so that SHA256SUMS can be compared with it.

@@ -78,7 +78,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let report = match &args.what {
         What::Disk(args) => disk::run(args, session),
         #[cfg(feature = "cloud")]
-        What::Ebs(args) => ebs::run(args, session),
+        What::Ebs(args) => match ebs::run(args, session)? {
+            Some(report) => Ok(report),
+            None => return Ok(Outcome::Done),
+        },
         What::Logs(args) => logs::run(args, session),
         What::Memory(args) => match memory::run(args, session)? {
             Some(report) => Ok(report),
