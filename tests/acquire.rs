@@ -47,8 +47,17 @@ mod memory;
 mod moto;
 #[path = "acquire/patience.rs"]
 mod patience;
+#[cfg(feature = "cloud")]
+#[path = "support/radosgw.rs"]
+mod radosgw;
 #[path = "acquire/resume.rs"]
 mod resume;
+#[cfg(feature = "cloud")]
+#[path = "acquire/s3_reader.rs"]
+mod s3_reader;
+#[cfg(feature = "cloud")]
+#[path = "acquire/s3_servers.rs"]
+mod s3_servers;
 #[path = "acquire/silent_folder.rs"]
 mod silent_folder;
 #[path = "acquire/support.rs"]

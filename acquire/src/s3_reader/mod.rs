@@ -24,7 +24,7 @@ use requests::{Client, Lock, Object, io_error, moment, tried};
 /// by version and ETag when the store is opened, so that bytes never come from two versions. An answer that is not the range asked
 /// for, shorter or longer than announced, is asked for again, and given up after eight tries. What is denied is asked for once.
 ///
-/// Needs `s3:ListBucketVersions`, `s3:GetBucketVersioning`, `s3:GetObject` and `s3:GetObjectVersion`; with `s3:GetObjectRetention` it
+/// Needs `s3:ListBucketVersions`, `s3:GetObject` and `s3:GetObjectVersion`; with `s3:GetObjectRetention` it
 /// also tells until when objects are locked. Holds at most 64 MiB, and 16 requests go on at a time.
 pub struct S3Reader {
     ranges: Arc<Ranges>,

@@ -12,6 +12,8 @@ pub(crate) mod list;
 pub(crate) mod man;
 #[cfg(feature = "timeline")]
 pub(crate) mod parsers;
+#[cfg(feature = "cloud")]
+pub(crate) mod pull;
 #[cfg(feature = "timeline")]
 pub(crate) mod query;
 pub(crate) mod report;

@@ -71,10 +71,23 @@ impl Bundle {
     ///
     /// As [`Bundle::open`]. Whether a key fits is known when a stream is first asked for.
     pub fn open_with_identities(path: &Path, identities: &Identities) -> Result<Self> {
+        Self::open_with_identities_in(path, Arc::new(LocalFolder::new(path)), identities)
+    }
+
+    /// The same in any store; `path` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundle::open_with_identities`].
+    pub fn open_with_identities_in(
+        path: &Path,
+        store: Arc<dyn BundleStore>,
+        identities: &Identities,
+    ) -> Result<Self> {
         if identities.is_empty() {
-            return Self::open(path);
+            return Self::open_with(path, store, DEFAULT_CACHE);
         }
-        let store = DecryptedStore::new(Arc::new(LocalFolder::new(path)), identities.clone());
+        let store = DecryptedStore::new(store, identities.clone());
         Self::open_in(path, Arc::new(store), DEFAULT_CACHE, true)
     }
 
