@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use custody::bundle::{
-    BundleStore, Examiner, FORMAT, LocalFolder, LogOrigin, Manifest, Recipients, Source as SourceFacts,
-    State, StateBytes, Stream, journaled_bytes, lock_journal, remove_journal, seal,
+    BundleStore, Examiner, FORMAT, LocalFolder, LogOrigin, Manifest, Recipients, SealFiles,
+    Source as SourceFacts, State, StateBytes, Stream, WriteOnly, journaled_bytes, lock_journal,
+    remove_journal, seal, seal_again,
 };
 use custody::strict_json::escape_text;
 use custody::{Case, CustodyLog, Digest, EntryType, Moment, NewEntry, Writer, uuid_v7};
@@ -99,6 +100,8 @@ pub struct Report {
     pub issues: Vec<Issue>,
     /// How many there were.
     pub issue_count: u64,
+    /// What may be left in an evidence store that belongs to no file, or was taken there on trust.
+    pub left_behind: Vec<String>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -207,7 +210,8 @@ impl<'a> Acquisition<'a> {
     /// [`Error::NoSpace`], [`Error::SourceLost`], [`Error::Bundle`], [`Error::Custody`]. The log says why, where it can
     /// still be written.
     pub fn run(self, writer: &Writer<'_>) -> Result<Report> {
-        let writer = writer.clone().for_exhibit(&self.destination.exhibit);
+        // Where the bundle goes to an evidence store, nothing is read whose log is not there.
+        let writer = writer.clone().for_exhibit(&self.destination.exhibit).needing_mirror();
         let started = writer.clock().now();
         let facts = self.source_facts();
         let options = self.option_values();
@@ -248,7 +252,7 @@ impl<'a> Acquisition<'a> {
     /// [`Error::NotResumable`] if no acquisition of this source is open there, those of [`Acquisition::run`], and
     /// [`Error::Bundle`] where what was stored is damaged.
     pub fn resume(mut self, writer: &Writer<'_>) -> Result<Report> {
-        let writer = writer.clone().for_exhibit(&self.destination.exhibit);
+        let writer = writer.clone().for_exhibit(&self.destination.exhibit).needing_mirror();
         let started = writer.clock().now();
         let (folder, facts) = (&self.destination.folder, self.source_facts());
         let open = OpenAcquisition::expect(folder, &self.destination.exhibit, &facts)?;
@@ -268,6 +272,10 @@ impl<'a> Acquisition<'a> {
             .refers_to(open.start);
         log.append(&entry, &writer)?;
         let OpenAcquisition { created, options, start, .. } = open;
+        if store.write_only().is_some_and(WriteOnly::is_settling) {
+            let end = Sealing { log: &log, start, store: &store, started: &started };
+            return end.again(self.destination.folder.clone(), &writer);
+        }
         let begun = Start { log, start, created, options, facts, resumes: true, store, _lock: lock };
         self.go_on(begun, &writer, started)
     }
@@ -342,6 +350,8 @@ impl<'a> Acquisition<'a> {
             };
             // A full disk takes no entry either; the error itself says what happened.
             let entry = if issues.count() > 0 { entry.error("issues", issues.count()) } else { entry };
+            let left = left_behind(&store);
+            let entry = if left.is_empty() { entry } else { entry.error("left_in_store", left) };
             let _ = log.append(&entry.refers_to(start), writer);
             return Err(error);
         }
@@ -383,8 +393,8 @@ impl<'a> Acquisition<'a> {
             },
         };
         let sealed = seal(&store, &manifest, writer.key())?;
-        log.append(&sealed.entry().refers_to(start), writer)?;
-        remove_journal(&*store)?;
+        let left_behind =
+            Sealing { log: &log, start, store: &store, started: &started }.end(&sealed, writer)?;
         Ok(Report {
             bundle: folder,
             streams: finished,
@@ -393,10 +403,8 @@ impl<'a> Acquisition<'a> {
             facts: after,
             issue_count: issues.count(),
             issues: issues.into_kept(),
-            seconds: std::time::Duration::from_nanos(
-                writer.clock().now().mono_ns.saturating_sub(started.mono_ns),
-            )
-            .as_secs_f64(),
+            left_behind,
+            seconds: seconds_since(&started, writer),
         })
     }
 
@@ -424,6 +432,61 @@ struct Start {
     store: Arc<dyn BundleStore>,
     /// Held until the bundle is sealed.
     _lock: Option<File>,
+}
+
+/// The end of an acquisition whose files are all decided.
+struct Sealing<'a> {
+    log: &'a CustodyLog,
+    /// Number of `acquire.start`.
+    start: u64,
+    store: &'a Arc<dyn BundleStore>,
+    started: &'a Moment,
+}
+
+impl Sealing<'_> {
+    /// Seals: the log's entry, and nothing that was kept only until now. Gives what is left in the store.
+    fn end(&self, sealed: &SealFiles, writer: &Writer<'_>) -> Result<Vec<String>> {
+        let left = left_behind(self.store);
+        let entry = sealed.entry().refers_to(self.start);
+        let entry = if left.is_empty() { entry } else { entry.result("left_in_store", left.clone()) };
+        self.log.append(&entry, writer)?;
+        remove_journal(&**self.store)?;
+        if let Some(store) = self.store.write_only() {
+            store
+                .sealed()
+                .map_err(|source| custody::bundle::Error::Write { path: "data".to_owned(), source })?;
+        }
+        Ok(left)
+    }
+
+    /// Seals a bundle whose files were decided before an interruption, and may be in the store in part.
+    fn again(&self, folder: PathBuf, writer: &Writer<'_>) -> Result<Report> {
+        let (sealed, manifest) = seal_again(self.store)?;
+        let left_behind = self.end(&sealed, writer)?;
+        let entries = self.log.read()?.entries;
+        let end = entries.iter().rfind(|entry| entry.kind == EntryType::ACQUIRE_END);
+        let issue_count = end.and_then(|end| end.about.result.get("issues")?.as_u64()).unwrap_or_default();
+        Ok(Report {
+            bundle: folder,
+            streams: manifest.streams,
+            manifest_sha256: sealed.manifest.sha256,
+            files: None,
+            facts: Map::new(),
+            issues: Vec::new(),
+            issue_count,
+            left_behind,
+            seconds: seconds_since(self.started, writer),
+        })
+    }
+}
+
+fn left_behind(store: &Arc<dyn BundleStore>) -> Vec<String> {
+    store.write_only().map(WriteOnly::left_behind).unwrap_or_default()
+}
+
+fn seconds_since(started: &Moment, writer: &Writer<'_>) -> f64 {
+    let passed = writer.clock().now().mono_ns.saturating_sub(started.mono_ns);
+    std::time::Duration::from_nanos(passed).as_secs_f64()
 }
 
 fn states(streams: &[Stream]) -> StateBytes {

@@ -32,6 +32,8 @@ pub mod remote_images;
 mod resumption;
 #[cfg(feature = "cloud")]
 pub mod s3_reader;
+#[cfg(feature = "cloud")]
+pub mod s3_store;
 pub mod selftest;
 mod source;
 pub mod sources;

@@ -75,7 +75,7 @@ impl Begun {
         journal: bool,
     ) -> Result<Self> {
         let (cut, protection, store) = (flow.options.cut, flow.protection.clone(), Arc::clone(store));
-        let keeps_hashes = journal && protection.is_some();
+        let keeps_hashes = journal && (protection.is_some() || store.write_only().is_some());
         let writer = if journal {
             let every = flow.options.mark_every;
             StreamWriter::begin_with_journal(store, name, kind, cut, protection, every)?

@@ -6,6 +6,8 @@ mod args;
 #[cfg(feature = "cloud")]
 mod cloud_args;
 mod commands;
+#[cfg(feature = "cloud")]
+mod evidence_store;
 mod failure;
 mod identity;
 mod interrupt;

@@ -27,6 +27,39 @@ pub(crate) struct Session {
     key: Result<Option<KeyPlace>, &'static str>,
     identity_files: Vec<PathBuf>,
     identities: OnceLock<Identities>,
+    /// Puts entries of logs whose bundles lie in an evidence store there too.
+    mirror: Mirror,
+}
+
+#[cfg(feature = "cloud")]
+type Mirror = acquire::s3_store::S3LogMirror;
+
+#[cfg(not(feature = "cloud"))]
+type Mirror = NoCloud;
+
+/// Says that a build without its cloud part reaches no store.
+#[cfg(not(feature = "cloud"))]
+struct NoCloud(Ui);
+
+#[cfg(not(feature = "cloud"))]
+impl custody::LogMirror for NoCloud {
+    fn put_once(&self, _: &custody::bundle::RemotePlace, _: &str, _: &[u8]) -> custody::PutOnce {
+        custody::PutOnce::Failed("this build of exhibit has no cloud part".to_owned())
+    }
+
+    fn not_yet(&self, place: &custody::bundle::RemotePlace, why: &str) {
+        self.0.warn(&format!("not yet in {place}: {why}"));
+    }
+}
+
+#[cfg(feature = "cloud")]
+fn mirror(ui: Ui) -> Mirror {
+    crate::evidence_store::mirror(ui)
+}
+
+#[cfg(not(feature = "cloud"))]
+fn mirror(ui: Ui) -> Mirror {
+    NoCloud(ui)
 }
 
 impl Session {
@@ -35,7 +68,14 @@ impl Session {
         let ui = Ui::new(global.json, global.quiet, global.verbose, global.no_progress);
         let key = KeyPlace::chosen(global);
         let identity_files = global.identity.clone();
-        Session { ui, clock: SystemClock, key, identity_files, identities: OnceLock::new() }
+        Session {
+            ui,
+            clock: SystemClock,
+            key,
+            identity_files,
+            identities: OnceLock::new(),
+            mirror: mirror(ui),
+        }
     }
 
     /// The same session with another key.
@@ -48,6 +88,7 @@ impl Session {
             key: Ok(Some(KeyPlace::File(key.to_owned()))),
             identity_files,
             identities,
+            mirror: mirror(self.ui),
         }
     }
 
@@ -95,7 +136,12 @@ impl Session {
 
     /// A writer of entries that acts for the case's examiner.
     pub(crate) fn writer<'a>(&'a self, key: &'a dyn Signer, case: Option<&Case>) -> Writer<'a> {
-        Writer::new(key, &self.clock, self.identity(case))
+        Writer::new(key, &self.clock, self.identity(case)).mirrored_by(&self.mirror)
+    }
+
+    /// Puts entries into the evidence stores of their bundles.
+    pub(crate) fn mirror(&self) -> &dyn custody::LogMirror {
+        &self.mirror
     }
 
     /// Who acts: the case's examiner, with this program, on this machine.

@@ -23,6 +23,7 @@ use crate::held_log::{End, HeldLog, kept_checkpoints};
 use crate::keys::{Signer, VerifyingKey, random};
 use crate::log_head::{read_head, walk_to_checkpoint};
 use crate::log_keys::{HOW_FINGERPRINT, HOW_ORIGIN, HOW_VKEY, KeyWindow, LogKeys};
+use crate::log_mirror::{LogMirror, MirrorState, assumed, put_missing};
 use crate::merkle::{Frontier, leaf_hash};
 
 /// In `how` of an entry that was written where locks cannot be relied on: the kind of file system.
@@ -39,12 +40,22 @@ pub struct Writer<'a> {
     clock: &'a dyn Clock,
     identity: Identity,
     single_writer: bool,
+    mirror: Option<&'a dyn LogMirror>,
+    needs_mirror: bool,
 }
 
 impl<'a> Writer<'a> {
     /// A writer that signs with this key.
     pub fn new(key: &'a dyn Signer, clock: &'a dyn Clock, identity: Identity) -> Self {
-        Self { key, vouched_by: None, clock, identity, single_writer: false }
+        Self {
+            key,
+            vouched_by: None,
+            clock,
+            identity,
+            single_writer: false,
+            mirror: None,
+            needs_mirror: false,
+        }
     }
 
     /// Gives an earlier key of the log, which signs too when this writer's key is new to it.
@@ -58,6 +69,21 @@ impl<'a> Writer<'a> {
     #[must_use]
     pub fn single_writer(mut self, allowed: bool) -> Self {
         self.single_writer = allowed;
+        self
+    }
+
+    /// Puts the entries of logs whose bundles lie in an evidence store there too. What cannot be put now is put by the next
+    /// append, and the mirror is told so.
+    #[must_use]
+    pub fn mirrored_by(mut self, mirror: &'a dyn LogMirror) -> Self {
+        self.mirror = Some(mirror);
+        self
+    }
+
+    /// Counts an entry as appended only when the evidence store has it: an acquisition does not go on without it.
+    #[must_use]
+    pub fn needing_mirror(mut self) -> Self {
+        self.needs_mirror = true;
         self
     }
 
@@ -81,6 +107,11 @@ impl<'a> Writer<'a> {
     /// The earlier key that signs too.
     pub(crate) fn vouching(&self) -> Option<&'a dyn Signer> {
         self.vouched_by
+    }
+
+    /// Who puts entries into an evidence store, and whether an entry counts only when it is there.
+    pub(crate) fn mirror(&self) -> Option<(&'a dyn LogMirror, bool)> {
+        self.mirror.map(|mirror| (mirror, self.needs_mirror))
     }
 
     /// Whether it may append where locks cannot be relied on.
@@ -155,7 +186,8 @@ impl CustodyLog {
             .how(HOW_ORIGIN, log.origin.as_str())
             .how(HOW_VKEY, vkey);
         let mut end = End { frontier: Frontier::new(), last: Digest([0; 32]) };
-        held.write(&mut end, &[genesis], &[writer.key], writer)?;
+        let checkpoint = held.write(&mut end, &[genesis], &[writer.key], writer)?;
+        put_missing(folder, &checkpoint, &held.file, writer, 0)?;
         Ok(log)
     }
 
@@ -245,6 +277,8 @@ impl CustodyLog {
             allowed(&self.entries_of(&held.file)?.0)?;
         }
         held.closed = head.closed;
+        held.assumed = assumed(&self.folder)?;
+        let told = held.assumed.len();
         if let Some(closed) = head.closed.filter(|_| !allowed_after_close(&new.kind)) {
             let path = case_layout::log(&self.folder);
             return Err(Error::Closed { path, closed, kind: new.kind.to_string() });
@@ -262,7 +296,22 @@ impl CustodyLog {
         }
         before(&self.folder)?;
         let checkpoint = held.write(&mut end, std::slice::from_ref(new), &[writer.key], writer)?;
+        put_missing(&self.folder, &checkpoint, &held.file, writer, told)?;
         Ok(Appended { seq: checkpoint.checkpoint.size.saturating_sub(1), checkpoint, recovered })
+    }
+
+    /// Puts into the evidence store what it lacks of this log, without an entry. Gives how much is there then; `None` if the
+    /// log's bundle lies in no store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mirror`] when the store cannot be reached, or holds what was not put from here; [`Error::LogBroken`],
+    /// [`Error::Read`], [`Error::Write`].
+    pub fn put_missing(&self, writer: &Writer<'_>) -> Result<Option<MirrorState>> {
+        let mut held = HeldLog::lock(self, writer)?;
+        let head = read_head(&self.folder, &self.origin, &mut held.file)?;
+        put_missing(&self.folder, &head.checkpoint, &held.file, &writer.clone().needing_mirror(), 0)?;
+        MirrorState::read(&self.folder)
     }
 
     /// Stores a file in `anchors/` and appends the entry that names it, under one lock.

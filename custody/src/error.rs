@@ -113,6 +113,14 @@ pub enum Error {
         /// What was to be appended.
         kind: String,
     },
+    /// An entry is in the local log and could not be put into the evidence store of its bundle.
+    #[error("what is in the local log is not whole in {place}: {why}")]
+    Mirror {
+        /// The place in the store.
+        place: String,
+        /// Why.
+        why: String,
+    },
     /// A log lies where locks of other machines are not seen.
     #[error("{path:?} is on {kind}, where locks cannot be relied on; append with a single writer only")]
     SharedFilesystem {

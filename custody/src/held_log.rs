@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::keys::Signer;
 use crate::log_head::Head;
 use crate::log_keys::{HOW_TO_KEY, HOW_VKEY};
+use crate::log_mirror::HOW_STORE_ASSUMED;
 use crate::merkle::Frontier;
 
 /// The end of a log while an append moves it on.
@@ -33,6 +34,8 @@ pub(crate) struct HeldLog<'a> {
     shared: Option<&'static str>,
     /// The entry that closed it.
     pub(crate) closed: Option<u64>,
+    /// Objects in an evidence store that the next entry tells of.
+    pub(crate) assumed: Vec<String>,
 }
 
 impl<'a> HeldLog<'a> {
@@ -49,7 +52,7 @@ impl<'a> HeldLog<'a> {
         if let (Err(error), None) = (locked, shared) {
             return Err(fault(error.into()));
         }
-        Ok(Self { log, file, shared, closed: None })
+        Ok(Self { log, file, shared, closed: None, assumed: Vec::new() })
     }
 
     /// What must be said before this writer's key signs: nothing, or a `key.added` and who signs it too.
@@ -145,6 +148,9 @@ impl<'a> HeldLog<'a> {
             }
             if let Some(closed) = self.closed {
                 entry = entry.how(HOW_AFTER_CLOSE, closed);
+            }
+            if !self.assumed.is_empty() {
+                entry = entry.how(HOW_STORE_ASSUMED, std::mem::take(&mut self.assumed));
             }
             let line =
                 line_of(&entry, frontier.size(), last, writer.identity(), writer.key(), writer.clock())?;

@@ -26,6 +26,7 @@ mod held_log;
 pub mod keys;
 mod log_head;
 mod log_keys;
+mod log_mirror;
 mod log_story;
 mod log_walk;
 pub mod merkle;
@@ -54,6 +55,7 @@ pub use entry::{
 pub use error::{Error, Result};
 pub use keys::{Signer, SigningKey, VerifyingKey};
 pub use log_keys::{HOW_FINGERPRINT, HOW_NAME, HOW_ORIGIN, HOW_REASON, HOW_TO_KEY, HOW_VKEY, KeyWindow};
+pub use log_mirror::{HOW_STORE_ASSUMED, LogMirror, MirrorState, PutOnce, entry_path};
 pub use sign_command::CommandSigner;
 pub use timeline_check::TimelineState;
 pub use twin_hash::TwinHasher;

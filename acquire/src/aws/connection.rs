@@ -139,6 +139,12 @@ impl Connection {
         self.own_endpoint
     }
 
+    /// That server.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        self.config.endpoint_url()
+    }
+
     /// Configuration and credentials, for a client of one service.
     pub(crate) fn config(&self) -> &SdkConfig {
         &self.config

@@ -39,13 +39,15 @@ pub use opening::{Bundle, DEFAULT_CACHE};
 pub use protection::{Identities, Recipients};
 pub use reader::{ChunkProof, StreamReader};
 pub use remote_bundle::{Fetched, fetch_all_but_data, fetch_data};
-pub use remote_place::{RemotePlace, Retention, RetentionMode};
+pub use remote_place::{
+    RemotePlace, Retention, RetentionMode, has_uploads, open_uploads, remove_local_data, remove_uploads,
+};
 pub use remote_store::{LayeredStore, OpenRemote, RemoteFault, RemoteListing, RemoteStore};
 pub use resume::{
     Resume, Resumed, Sample, Samples, StreamHashes, journaled_bytes, lock_journal, remove_journal,
 };
-pub use seal::{SealFiles, seal};
-pub use store::{BundleStore, LocalFolder, NewFile, Unfinished};
+pub use seal::{SealFiles, seal, seal_again};
+pub use store::{BundleStore, LocalFolder, NewFile, Unfinished, WriteOnly};
 pub use tables::{ChunkRow, ChunkTable, read_extents, segment_name};
 pub use writer::{Cut, HashedFile, MARK_EVERY, SEGMENT, StreamWriter, put};
 

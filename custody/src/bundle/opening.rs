@@ -162,7 +162,7 @@ impl Bundle {
 }
 
 /// Reads a small file whole.
-fn read_whole(store: &dyn BundleStore, path: &str, longest: u64) -> Result<Vec<u8>> {
+pub(super) fn read_whole(store: &dyn BundleStore, path: &str, longest: u64) -> Result<Vec<u8>> {
     let size = store.size_of(path).map_err(|source| Error::read(path, source))?;
     if size > longest {
         return Err(Error::manifest(format!("{path} has {size} bytes, more than {longest}")));

@@ -4,8 +4,10 @@
 //! prefix, `/`, and its path. `store.json` is no part of the bundle: it is neither in `SHA256SUMS` nor in the store.
 
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 
 use super::store::is_bundle_path;
@@ -270,6 +272,69 @@ impl RemotePlace {
         }
         Ok(())
     }
+}
+
+/// Opens the notes of what was begun in the store, to read them through and to append to them; made if they are not there.
+///
+/// # Errors
+///
+/// [`Error::Write`].
+pub fn open_uploads(folder: &Path) -> Result<(File, File)> {
+    let path = folder.join(UPLOADS);
+    let open = |flags| {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        openat(CWD, &path, flags, Mode::from_raw_mode(0o644)).map(File::from)
+    };
+    let fault = |error: rustix::io::Errno| Error::Write { path: path.clone(), source: error.into() };
+    let append = open(OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE).map_err(fault)?;
+    let read = open(OFlags::RDONLY).map_err(fault)?;
+    sync_folder(folder)?;
+    Ok((read, append))
+}
+
+/// Whether there are notes of what was begun in the store: then it is not ended.
+#[must_use]
+pub fn has_uploads(folder: &Path) -> bool {
+    folder.join(UPLOADS).is_file()
+}
+
+/// Removes the notes of what was begun, once all of it is there.
+///
+/// # Errors
+///
+/// [`Error::Write`].
+pub fn remove_uploads(folder: &Path) -> Result<()> {
+    let path = folder.join(UPLOADS);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Write { path, source }),
+        _ => sync_folder(folder),
+    }
+}
+
+/// Removes what lies in the folder of a bundle of which the store has the data: its tables and empty folders.
+///
+/// Files that `put` does not name are left alone.
+///
+/// # Errors
+///
+/// [`Error::Write`].
+pub fn remove_local_data(folder: &Path, put: &[String]) -> Result<()> {
+    for path in put.iter().filter(|path| path.starts_with("data/") && is_bundle_path(path)) {
+        let path = folder.join(path);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::Write { path, source });
+            }
+            _ => {}
+        }
+    }
+    // A folder that holds something else stays, with it.
+    let data = folder.join("data");
+    for entry in std::fs::read_dir(&data).into_iter().flatten().flatten() {
+        let _ = std::fs::remove_dir(entry.path());
+    }
+    let _ = std::fs::remove_dir(&data);
+    sync_folder(folder)
 }
 
 impl fmt::Display for RemotePlace {

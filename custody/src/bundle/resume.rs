@@ -15,7 +15,7 @@ use super::reader::Hashing;
 use super::seal::hash;
 use super::store::{BundleStore, StoreFile, Unfinished};
 use super::tables::{ChunkTable, read_extents, segment_name};
-use super::writer::{Cut, HashedFile, Segment, StreamWriter};
+use super::writer::{Cut, HashedFile, Segment, StreamWriter, publish};
 use crate::digest::{Digest, Hasher, PortableHasher, sha256};
 use crate::merkle::Frontier;
 use crate::twin_hash::TwinHasher;
@@ -43,12 +43,13 @@ pub struct Resumed {
 pub enum StreamHashes {
     /// By the fast implementation, which cannot tell where it stands.
     Fast(TwinHasher, Option<TwinHasher>),
-    /// By the one whose state can be kept: of encrypted streams, which cannot be hashed again.
+    /// By the one whose state can be kept: of streams that cannot be hashed again, being encrypted or in a store that is not
+    /// read.
     Kept(PortableHasher, Option<PortableHasher>),
 }
 
 impl StreamHashes {
-    /// Of nothing yet. `kept` are the hashes of a stream that is encrypted and keeps a journal.
+    /// Of nothing yet. `kept` are the hashes of a stream that keeps a journal and cannot be hashed again.
     #[must_use]
     pub fn new(kept: bool) -> Self {
         if kept { Self::Kept(PortableHasher::new(), None) } else { Self::Fast(TwinHasher::new(), None) }
@@ -138,6 +139,7 @@ impl StreamWriter {
             discard(unfinished, path)?;
         }
         let is_encrypted = resume.protection.is_some();
+        let keeps_hashes = is_encrypted || store.write_only().is_some();
         if is_encrypted {
             for ending in ["chunks.tsv", "extents.tsv"] {
                 discard(unfinished, &format!("data/{}.{ending}{ENDING}", resume.name))?;
@@ -157,14 +159,14 @@ impl StreamWriter {
                 protection,
                 mark_every,
             )?;
-            let hashes = StreamHashes::new(is_encrypted);
+            let hashes = StreamHashes::new(keeps_hashes);
             return Ok(Resumed { writer, hashes, extents: Vec::new(), samples: Vec::new() });
         };
         let fits = mark.stream == resume.name
             && mark.kind == resume.kind
             && mark.chunk_size == resume.cut.chunk_size
             && mark.segment_size == resume.cut.segment_size
-            && (mark.size == 0 || mark.sealed.is_some() == is_encrypted);
+            && (mark.size == 0 || mark.sealed.is_some() == keeps_hashes);
         if !fits {
             return Err(Error::Refused {
                 reason: format!(
@@ -196,7 +198,7 @@ impl Stored<'_> {
         let (rows, chunks_hash) = self.table(&chunks, mark.chunks_bytes, |input| self.rows(input))?;
         let ((extents_so_far, joiner), extents_hash) =
             self.table(&extents, mark.extents_bytes, |input| self.extents(input))?;
-        let (segments, segment, root, hashes) = if self.resume.protection.is_some() {
+        let (segments, segment, root, hashes) = if self.keeps_hashes() {
             let (segments, hashes) = self.sealed_segments(progress)?;
             let mut root = Frontier::default();
             (0..rows.count()).filter_map(|at| rows.row(at)).for_each(|row| root.push(row.sha256.as_bytes()));
@@ -266,7 +268,12 @@ impl Stored<'_> {
         Ok((segments, segment, root, StreamHashes::Fast(whole, data)))
     }
 
-    /// Compares every encrypted segment with its hash in the journal; what is inside cannot be read again.
+    fn keeps_hashes(&self) -> bool {
+        self.resume.protection.is_some() || self.store.write_only().is_some()
+    }
+
+    /// Compares every encrypted segment with its hash in the journal; what is inside cannot be read again. Of a store that
+    /// is not read the journal alone can tell: a segment stands in it once the store has the whole of it.
     fn sealed_segments(&self, progress: &mut dyn FnMut(u64)) -> Result<(Vec<StoredFile>, StreamHashes)> {
         let wrong = |reason: &str| Error::Refused { reason: format!("the journal {reason}") };
         let hashes = match self.sealed.last() {
@@ -281,8 +288,14 @@ impl Stored<'_> {
             return Err(wrong("does not name every segment"));
         }
         for (number, file) in (0u32..).zip(&files) {
-            if file.path != format!("{}{ENDING}", self.segment_path(number)) {
+            let ending = if self.resume.protection.is_some() { ENDING } else { "" };
+            if file.path != format!("{}{ending}", self.segment_path(number)) {
                 return Err(wrong("names a segment that cannot be"));
+            }
+            if self.store.write_only().is_some() {
+                publish(&**self.store, &file.path)?;
+                progress(self.resume.cut.segment_size);
+                continue;
             }
             let found = hash(self.store, &file.path)?;
             if (found.size, found.sha256) != (file.size, file.sha256) {
@@ -323,8 +336,9 @@ impl Stored<'_> {
     fn rows(&self, input: &mut dyn BufRead) -> Result<ChunkTable> {
         let mark = &self.mark;
         let mut sizes = Vec::new();
-        if self.resume.protection.is_some() {
-            sizes.extend(self.sealed.iter().filter_map(|sealed| Some(sealed.file.plain?.size)));
+        if self.keeps_hashes() {
+            let inside = |file: &StoredFile| file.plain.as_ref().map_or(file.size, |plain| plain.size);
+            sizes.extend(self.sealed.iter().map(|sealed| inside(&sealed.file)));
         } else {
             for number in 0..mark.segments {
                 let path = self.segment_path(number);

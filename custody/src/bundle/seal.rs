@@ -7,7 +7,8 @@ use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
 use super::error::{Error, Result};
-use super::manifest::{Manifest, StoredFile, Stream};
+use super::manifest::{LONGEST_MANIFEST, Manifest, StoredFile, Stream};
+use super::opening::read_whole;
 use super::store::{BundleStore, StoreFile};
 use super::tables::{ChunkRow, segment_name};
 use super::writer::put;
@@ -65,7 +66,29 @@ pub fn seal(store: &Arc<dyn BundleStore>, manifest: &Manifest, key: &dyn Signer)
     listed.sort_by(|a, b| a.path.cmp(&b.path));
     let sums: String = listed.iter().map(|file| format!("{}  {}\n", file.sha256, file.path)).collect();
     let sums = put(&**store, "SHA256SUMS", sums.as_bytes())?;
+    if let Some(store) = store.write_only() {
+        store.settle().map_err(|source| Error::write("SHA256SUMS", source))?;
+    }
     Ok(SealFiles { manifest: manifest_file, signature, sums })
+}
+
+/// Goes on with sealing where it was interrupted while the store took the files: with the very files that were written.
+///
+/// # Errors
+///
+/// [`Error::Read`], [`Error::Manifest`], [`Error::Write`].
+pub fn seal_again(store: &Arc<dyn BundleStore>) -> Result<(SealFiles, Manifest)> {
+    let bytes = read_whole(&**store, "manifest.json", LONGEST_MANIFEST)?;
+    let manifest = Manifest::from_bytes(&bytes)?;
+    let files = SealFiles {
+        manifest: hash(store, "manifest.json")?,
+        signature: hash(store, "manifest.json.sig")?,
+        sums: hash(store, "SHA256SUMS")?,
+    };
+    if let Some(store) = store.write_only() {
+        store.settle().map_err(|source| Error::write("SHA256SUMS", source))?;
+    }
+    Ok((files, manifest))
 }
 
 /// Reads a stored file through: its bytes and their hash.

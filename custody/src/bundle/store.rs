@@ -43,6 +43,45 @@ pub trait BundleStore: Send + Sync + fmt::Debug {
     fn unfinished(&self) -> Option<&dyn Unfinished> {
         None
     }
+
+    /// How it is written to if the segments put there can be neither read nor removed again; `None` for a folder.
+    fn write_only(&self) -> Option<&dyn WriteOnly> {
+        None
+    }
+}
+
+/// An evidence store that is only ever added to, by a writer that may not read it.
+///
+/// Segments go there as they come: [`NewFile::finish`] makes one durable without its name, which [`WriteOnly::publish`]
+/// gives it once nothing can make it anew. All other files lie in a local folder, and are put by [`WriteOnly::settle`].
+pub trait WriteOnly {
+    /// Gives a finished segment its name. One that has it already is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AlreadyExists`] if somebody else took the name, or what the store says.
+    fn publish(&self, path: &str) -> io::Result<()>;
+
+    /// Puts everything that is not there yet. From its first moment on, none of these files is made anew: an interrupted
+    /// call is followed by another.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteOnly::publish`].
+    fn settle(&self) -> io::Result<()>;
+
+    /// Whether [`WriteOnly::settle`] was begun, by an earlier process too.
+    fn is_settling(&self) -> bool;
+
+    /// Removes from the local folder what was kept there only until the bundle is sealed.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn sealed(&self) -> io::Result<()>;
+
+    /// What may be left in the store that belongs to no file, each in words with all that is needed to remove it.
+    fn left_behind(&self) -> Vec<String>;
 }
 
 /// Files that were begun and never sealed, so that a writer that was cut short can be followed by another.

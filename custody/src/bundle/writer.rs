@@ -198,7 +198,7 @@ pub struct StreamWriter {
     pub(super) segment: Option<Segment>,
     /// Segments whose frames are written, in order; the last may still be on its way to the disk.
     pub(super) segments: Vec<StoredFile>,
-    pub(super) settling: Option<JoinHandle<Result<StoredFile>>>,
+    pub(super) settling: Option<Settling>,
     pub(super) segment_number: u32,
     pub(super) chunks: HashedFile,
     pub(super) extents: HashedFile,
@@ -212,6 +212,14 @@ pub struct StreamWriter {
     pub(super) journal: Option<Journal>,
     pub(super) mark_every: u64,
     pub(super) marked: u64,
+}
+
+/// A segment on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Settling {
+    thread: JoinHandle<Result<StoredFile>>,
+    /// Whether nothing can make it anew, so that it gets its name at once.
+    publish: bool,
 }
 
 #[derive(Debug)]
@@ -310,10 +318,15 @@ impl StreamWriter {
     /// Whether a segment of an encrypted stream has just ended, and its journal waits for the hashes so far.
     #[must_use]
     pub fn awaits_hashes(&self) -> bool {
-        self.journal.is_some() && self.protection.is_some() && self.segment.is_none() && self.index > 0
+        self.journal.is_some() && self.keeps_hashes() && self.segment.is_none() && self.index > 0
     }
 
-    /// Notes that an encrypted segment is on the disk, with the hashes up to its end.
+    /// Whether what is stored cannot be hashed again, being encrypted or in a store that is not read.
+    fn keeps_hashes(&self) -> bool {
+        self.protection.is_some() || self.store.write_only().is_some()
+    }
+
+    /// Notes that a segment which cannot be read again is stored, with the hashes up to its end.
     ///
     /// # Errors
     ///
@@ -321,11 +334,21 @@ impl StreamWriter {
     pub fn mark_sealed(&mut self, hashes: HashState) -> Result<()> {
         self.settle()?;
         let sealed = self.segments.last().map(|file| SealedSegment { file: file.clone(), hashes });
-        self.mark_with(sealed)
+        self.mark_with(sealed)?;
+        // Before the mark is on the disk, an interruption would make the segment anew.
+        if self.store.write_only().is_some() {
+            if let Some(journal) = self.journal.as_mut() {
+                journal.settle()?;
+            }
+            if let Some(file) = self.segments.last() {
+                publish(&*self.store, &file.path)?;
+            }
+        }
+        Ok(())
     }
 
     fn mark(&mut self) -> Result<()> {
-        if self.protection.is_some() && self.index > 0 {
+        if self.keeps_hashes() && self.index > 0 {
             return Ok(());
         }
         self.mark_with(None)
@@ -429,7 +452,7 @@ impl StreamWriter {
         self.index += 1;
         self.size = self.size.saturating_add(u64::from(chunk.length));
         if full {
-            self.end_segment()?;
+            self.end_segment(true)?;
         }
         if self.journal.is_some() && self.size - self.marked >= self.mark_every {
             self.mark()?;
@@ -479,14 +502,16 @@ impl StreamWriter {
     }
 
     /// Ends the current segment. Waiting for the disk is left to a thread, so that the next segment can begin.
-    fn end_segment(&mut self) -> Result<()> {
+    fn end_segment(&mut self, full: bool) -> Result<()> {
         let Some(Segment { mut file, seek_table, .. }) = self.segment.take() else { return Ok(()) };
         file.append(&seek_table.to_frame())?;
         // Written here and not by the thread: no later segment may exist while bytes of this one are in memory only.
         file.end()?;
         self.settle()?;
         self.segment_number = self.segment_number.saturating_add(1);
-        self.settling = Some(thread::spawn(move || file.finish()));
+        // A last segment may be one of a bundle that is taken up again, where another stream has the journal.
+        let publish = full && self.journal.is_none();
+        self.settling = Some(Settling { thread: thread::spawn(move || file.finish()), publish });
         Ok(())
     }
 
@@ -495,7 +520,10 @@ impl StreamWriter {
         let Some(settling) = self.settling.take() else { return Ok(()) };
         let path = || format!("data/{}", self.name);
         let stored =
-            settling.join().map_err(|_| Error::write(&path(), std::io::ErrorKind::Other.into()))??;
+            settling.thread.join().map_err(|_| Error::write(&path(), std::io::ErrorKind::Other.into()))??;
+        if settling.publish {
+            publish(&*self.store, &stored.path)?;
+        }
         self.segments.push(stored);
         Ok(())
     }
@@ -533,7 +561,7 @@ impl StreamWriter {
         catalog: Option<StoredFile>,
     ) -> Result<Stream> {
         self.mark()?;
-        self.end_segment()?;
+        self.end_segment(false)?;
         self.settle()?;
         if let Some(mut journal) = self.journal.take() {
             journal.settle()?;
@@ -563,6 +591,14 @@ impl StreamWriter {
             size: self.size,
             states: self.states,
         })
+    }
+}
+
+/// Gives a segment its name in a store that waits for that.
+pub(super) fn publish(store: &dyn BundleStore, path: &str) -> Result<()> {
+    match store.write_only() {
+        Some(store) => store.publish(path).map_err(|source| Error::write(path, source)),
+        None => Ok(()),
     }
 }
 

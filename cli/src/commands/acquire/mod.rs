@@ -16,11 +16,13 @@ use std::path::{Path, PathBuf};
 
 use acquire::{Acquisition, Destination, OpenAcquisition, PipelineOptions, Report};
 use clap::builder::TypedValueParser;
-use custody::bundle::{Recipients, Source as SourceFacts, State};
+use custody::bundle::{Recipients, RemotePlace, Source as SourceFacts, State};
 use custody::{Case, EntryType, Exhibit, NewEntry, Writer};
 use serde_json::json;
 
 use super::verify::verdict_words;
+#[cfg(feature = "cloud")]
+use crate::evidence_store::{ChosenStore, StoreArgs};
 use crate::failure::{Failure, Outcome, chain};
 use crate::identity;
 use crate::interrupt;
@@ -75,6 +77,9 @@ struct Into {
     /// Read back all that was written once it is sealed, and verify it
     #[arg(long)]
     verify_after: bool,
+    #[cfg(feature = "cloud")]
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
@@ -107,6 +112,8 @@ impl Into {
             level: 1,
             encrypt_to: Vec::new(),
             verify_after: false,
+            #[cfg(feature = "cloud")]
+            store: StoreArgs::default(),
         }
     }
 }
@@ -123,9 +130,21 @@ fn acquire_into(
     // A mistake in them must not cost an exhibit.
     recipients(&into.encrypt_to)?;
     session.identities()?;
+    #[cfg(feature = "cloud")]
+    let store = into.store.choose(session.ui)?;
     let writer = session.writer(&key, Some(&case));
     let exhibit = case.add_exhibit(name, &writer)?;
-    run_in(&Place { case: &case, exhibit: &exhibit, name, writer: &writer, into, session }, plan, false)
+    let place = Place {
+        case: &case,
+        exhibit: &exhibit,
+        name,
+        writer: &writer,
+        into,
+        session,
+        #[cfg(feature = "cloud")]
+        store,
+    };
+    run_in(&place, plan, false)
 }
 
 /// Goes on with the exhibit of this source that was cut short; without one, it begins a new one and says so.
@@ -161,7 +180,17 @@ fn resume_into(
         }
         [exhibit] => {
             session.ui.say(&format!("going on with exhibit {}", exhibit.id));
-            run_in(&Place { case: &case, exhibit, name, writer: &writer, into, session }, plan, true)
+            let place = Place {
+                case: &case,
+                exhibit,
+                name,
+                writer: &writer,
+                into,
+                session,
+                #[cfg(feature = "cloud")]
+                store: into.store.begun_in(&exhibit.folder)?,
+            };
+            run_in(&place, plan, true)
         }
         several => {
             let ids: Vec<_> = several.iter().map(|exhibit| exhibit.id.as_str()).collect();
@@ -179,6 +208,8 @@ struct Place<'a> {
     writer: &'a Writer<'a>,
     into: &'a Into,
     session: &'a Session,
+    #[cfg(feature = "cloud")]
+    store: Option<ChosenStore>,
 }
 
 fn run_in(
@@ -186,7 +217,7 @@ fn run_in(
     plan: impl FnOnce(Destination) -> Acquisition<'static>,
     resumes: bool,
 ) -> Result<Report, Failure> {
-    let Place { case, exhibit, name, writer, into, session } = place;
+    let Place { case, exhibit, name, writer, into, session, .. } = place;
     let destination = Destination {
         folder: exhibit.folder.clone(),
         exhibit: exhibit.id.clone(),
@@ -200,7 +231,21 @@ fn run_in(
     let plan = plan.options(options).encrypted_to(recipients(&into.encrypt_to)?);
     let plan = plan.command_line(&identity::command_line());
     let plan = plan.progress(&bars).stop_when(interrupt::pause_flag()?);
-    let report = if resumes { plan.resume(writer) } else { plan.run(writer) };
+    #[cfg(feature = "cloud")]
+    let mirror = place.store.as_ref().map(ChosenStore::mirror);
+    #[cfg(feature = "cloud")]
+    let (plan, by_store) = match &place.store {
+        Some(store) => {
+            let opened = store.open(&exhibit.folder, resumes)?;
+            let plan = plan.told("to", opened.place().to_string()).store(opened);
+            let writer = (*writer).clone();
+            (plan, mirror.iter().fold(writer, |writer, mirror| writer.mirrored_by(mirror)))
+        }
+        None => (plan, (*writer).clone()),
+    };
+    #[cfg(not(feature = "cloud"))]
+    let by_store = (*writer).clone();
+    let report = if resumes { plan.resume(&by_store) } else { plan.run(&by_store) };
     drop(bars);
     let report = report.map_err(|error| {
         let kept = format!("what was read is kept in {}, which stays OPEN", exhibit.folder.display());
@@ -322,6 +367,10 @@ fn show_with(
             "issue_count": report.issue_count, "facts": report.facts, "manifest_sha256": report.manifest_sha256.to_string(),
             "seconds": report.seconds,
         });
+        if let (Some(place), Some(fields)) = (RemotePlace::read(&report.bundle)?, document.as_object_mut()) {
+            fields.insert("place".to_owned(), place.to_string().into());
+            fields.insert("left_behind".to_owned(), report.left_behind.clone().into());
+        }
         // Where there is one stream, as there mostly is, its facts need no search.
         if let ([stream], Some(fields)) = (streams.as_slice(), document.as_object_mut()) {
             fields.extend(stream.as_object().cloned().unwrap_or_default());
@@ -332,6 +381,9 @@ fn show_with(
         ui.document(&document)?;
     } else {
         say(report, ui);
+        if let Some(place) = RemotePlace::read(&report.bundle)? {
+            ui.data(&place.to_string())?;
+        }
         ui.data(&report.bundle.display().to_string())?;
     }
     Ok(if report.issue_count > 0 { Outcome::WithIssues } else { Outcome::Done })
@@ -378,6 +430,9 @@ pub(crate) fn say(report: &Report, ui: Ui) {
                 ui.say(&format!("SHA-256 {} of {}", stream.sha256, stream.name));
             }
         }
+    }
+    for left in &report.left_behind {
+        ui.warn(left);
     }
     memory::say(report, ui);
     for issue in report.issues.iter().take(SHOWN) {

@@ -92,7 +92,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         writer_identity.actor.role = role(&offer.terms.to_role);
         writer_identity.actor.org = String::new();
     }
-    let writer = custody::Writer::new(&key, &session.clock, writer_identity);
+    let writer = custody::Writer::new(&key, &session.clock, writer_identity).mirrored_by(session.mirror());
     let (appended, _) = handover::answer(&log, Some(waiting.seq), &answer, &facts, &signs, &writer)
         .map_err(super::refused)?;
     super::say_appended(&appended, session)?;

@@ -1,0 +1,533 @@
+//! The few requests of a writer, each tried until it is answered, refused for good, or out of patience.
+
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, StalledStreamProtectionConfig};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadOutput;
+use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ObjectLockMode, ObjectLockRetentionMode,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use custody::bundle::{RemotePlace, Retention, RetentionMode};
+use custody::{Clock, Digest, SystemClock, sha256};
+use md5::{Digest as _, Md5};
+
+use super::denied;
+use super::uploads::Part;
+use crate::aws::{Connection, Failure, FailureKind};
+
+/// No upload id or ETag that is longer is believed.
+const LONGEST_TEXT: usize = 1024;
+
+/// How much is asked of the line to a store, and how long it is waited for.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Pace {
+    /// Bytes of every part but the last. S3 takes 5 MiB at least, and 10,000 parts at most.
+    pub part_size: usize,
+    /// Parts that are on their way at a time; so many are held in memory, and one more for each file.
+    pub in_flight: usize,
+    /// Attempts of one request.
+    pub tries: u32,
+    /// The first pause between two attempts; each is twice as long as the one before.
+    pub first_pause: Duration,
+    /// No pause is longer.
+    pub longest_pause: Duration,
+    /// One attempt to send a part takes no longer.
+    pub part_time: Duration,
+    /// One attempt of any other request takes no longer.
+    pub request_time: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            part_size: 8 << 20,
+            in_flight: 8,
+            tries: 10,
+            first_pause: Duration::from_millis(200),
+            longest_pause: Duration::from_secs(20),
+            part_time: Duration::from_secs(180),
+            request_time: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Pace {
+    /// What a person at a shell waits for: a log's entry can be put later too.
+    pub(super) fn brief() -> Self {
+        Self { tries: 2, request_time: Duration::from_secs(10), ..Self::default() }
+    }
+}
+
+/// What a request may have left undone or done twice.
+#[derive(Debug, Clone)]
+pub(super) struct Failed {
+    /// The last failure.
+    pub(super) failure: Failure,
+    /// Some attempt may have been carried out though its answer never came.
+    pub(super) unsure: bool,
+}
+
+/// A multipart upload that the store has begun.
+#[derive(Debug, Clone)]
+pub(super) struct Begun {
+    pub(super) id: String,
+    /// Whether the store checks SHA-256 of every part.
+    pub(super) checksummed: bool,
+}
+
+/// An object in the store, as a reader is told.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) size: u64,
+    /// Of an object that was put whole.
+    pub(super) sha256: Option<String>,
+    /// Of one that was put in parts: how many.
+    pub(super) parts: bool,
+}
+
+/// The requests of a writer at one place.
+#[derive(Clone)]
+pub(super) struct Requests {
+    connection: Connection,
+    client: Client,
+    pub(super) place: RemotePlace,
+    pub(super) pace: Pace,
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl Requests {
+    pub(super) fn new(connection: &Connection, place: RemotePlace, pace: Pace) -> Self {
+        let config = aws_sdk_s3::config::Builder::from(connection.config())
+            .force_path_style(connection.has_own_endpoint())
+            // The checksums are ours; those that the SDK adds by itself are not understood by every server.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .stalled_stream_protection(
+                StalledStreamProtectionConfig::enabled().grace_period(Duration::from_secs(20)).build(),
+            )
+            .timeout_config(times(pace.request_time));
+        let client = Client::from_conf(config.build());
+        Self { connection: connection.clone(), client, place, pace }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Waits for an answer.
+    pub(super) fn wait<F: Future>(&self, answer: F) -> F::Output {
+        self.connection.wait(answer)
+    }
+
+    /// Puts an object that must not be there yet.
+    pub(super) async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), Failed> {
+        let sha256 = BASE64.encode(sha256(&bytes).as_bytes());
+        let md5 = BASE64.encode(Md5::digest(&bytes));
+        let body = SdkBody::from(bytes);
+        let own_server = self.connection.has_own_endpoint();
+        self.tried(|| async {
+            let (mode, until) = retained(self.place.retention);
+            let request = self
+                .client
+                .put_object()
+                .bucket(&self.place.bucket)
+                .key(key)
+                .if_none_match("*")
+                .checksum_sha256(&sha256)
+                .set_content_md5(own_server.then(|| md5.clone()))
+                .set_object_lock_mode(mode)
+                .set_object_lock_retain_until_date(until)
+                .body(stream_of(&body));
+            let sent = if own_server {
+                request.send().await
+            } else {
+                request.customize().disable_payload_signing().send().await
+            };
+            let answer = sent.map_err(|error| self.failure("S3 PutObject", key, &error))?;
+            same_checksum("S3 PutObject", answer.checksum_sha256(), &sha256)
+        })
+        .await
+    }
+
+    /// One attempt to begin an upload in parts. The caller notes each, since any may leave an upload behind.
+    pub(super) async fn create_once(&self, key: &str) -> Result<Begun, Failure> {
+        let (mode, until) = retained(self.place.retention);
+        let operation = "S3 CreateMultipartUpload";
+        let answer = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.place.bucket)
+            .key(key)
+            .checksum_algorithm(ChecksumAlgorithm::Sha256)
+            .set_object_lock_mode(mode)
+            .set_object_lock_retain_until_date(until)
+            .send()
+            .await
+            .map_err(|error| self.failure(operation, key, &error))?;
+        let checksummed = is_checksummed(&answer);
+        let id = answer.upload_id.filter(|id| is_text(id));
+        let id =
+            id.ok_or_else(|| Failure::found(operation, FailureKind::Corrupt, "the answer names no upload"))?;
+        Ok(Begun { id, checksummed })
+    }
+
+    /// Sends one part, and gives its ETag.
+    pub(super) async fn part(
+        &self,
+        key: &str,
+        upload: &Begun,
+        number: i32,
+        body: &SdkBody,
+        sums: &PartSums,
+    ) -> Result<String, Failed> {
+        let operation = "S3 UploadPart";
+        let own_server = self.connection.has_own_endpoint();
+        let length = body.bytes().map_or(0, <[u8]>::len);
+        self.tried(|| async {
+            let request = self
+                .client
+                .upload_part()
+                .bucket(&self.place.bucket)
+                .key(key)
+                .upload_id(&upload.id)
+                .part_number(number)
+                .content_length(i64::try_from(length).unwrap_or(0))
+                .set_checksum_sha256(upload.checksummed.then(|| sums.sha256_base64.clone()))
+                .set_content_md5(sums.md5.as_ref().map(|md5| BASE64.encode(md5)))
+                .body(stream_of(body))
+                .customize()
+                .config_override(Builder::new().timeout_config(times(self.pace.part_time)));
+            let sent = if own_server {
+                request.send().await
+            } else {
+                request.disable_payload_signing().send().await
+            };
+            let answer = sent.map_err(|error| self.failure(operation, key, &error))?;
+            same_checksum(operation, answer.checksum_sha256(), &sums.sha256_base64)?;
+            let corrupt = |words| Failure::found(operation, FailureKind::Corrupt, words);
+            let etag =
+                answer.e_tag.filter(|etag| is_text(etag)).ok_or_else(|| corrupt("the answer has no ETag"))?;
+            // With keys of a KMS an ETag is no hash of anything.
+            let is_hash = answer.server_side_encryption.is_none() && etag.trim_matches('"').len() == 32;
+            if let Some(md5) = sums.md5.filter(|_| is_hash) {
+                let ours: String = md5.iter().map(|byte| format!("{byte:02x}")).collect();
+                if !etag.trim_matches('"').eq_ignore_ascii_case(&ours) {
+                    return Err(corrupt("the ETag is not the MD5 of the part that was sent"));
+                }
+            }
+            Ok(etag)
+        })
+        .await
+    }
+
+    /// Makes one object of the parts of an upload, if there is none of its key yet.
+    pub(super) async fn complete(
+        &self,
+        key: &str,
+        upload: &Begun,
+        parts: &[(i32, Part)],
+    ) -> Result<(), Failed> {
+        let operation = "S3 CompleteMultipartUpload";
+        let list = parts
+            .iter()
+            .map(|(number, part)| {
+                CompletedPart::builder()
+                    .part_number(*number)
+                    .e_tag(&part.etag)
+                    .set_checksum_sha256(upload.checksummed.then(|| BASE64.encode(part.sha256.as_bytes())))
+                    .build()
+            })
+            .collect();
+        let list = CompletedMultipartUpload::builder().set_parts(Some(list)).build();
+        let composite = composite(parts);
+        self.tried(|| async {
+            let answer = self
+                .client
+                .complete_multipart_upload()
+                .bucket(&self.place.bucket)
+                .key(key)
+                .upload_id(&upload.id)
+                .if_none_match("*")
+                .multipart_upload(list.clone())
+                .send()
+                .await
+                .map_err(|error| self.failure(operation, key, &error))?;
+            match answer.checksum_sha256() {
+                Some(found) if upload.checksummed && found != composite => {
+                    // The object has its name now: another try would find it taken.
+                    let words = format!("the object has another checksum than its parts: {}", cut(found));
+                    Err(Failure::found(operation, FailureKind::Invalid, words))
+                }
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Gives an upload up, so that its parts are freed. One that is no more there is as good.
+    pub(super) async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
+        let sent = self
+            .tried(|| async {
+                let request = self.client.abort_multipart_upload().bucket(&self.place.bucket).key(key);
+                let sent = request.upload_id(id).send().await;
+                sent.map_err(|error| self.failure("S3 AbortMultipartUpload", key, &error)).map(|_| ())
+            })
+            .await;
+        match sent {
+            Err(Failed { failure, .. }) if failure.kind == FailureKind::NotFound => Ok(()),
+            other => other.map_err(|failed| failed.failure),
+        }
+    }
+
+    /// The uploads of one key that were begun and not ended, where that may be asked.
+    pub(super) async fn uploads_of(&self, key: &str) -> Result<Vec<String>, Failure> {
+        const MOST_PAGES: usize = 100;
+        let operation = "S3 ListMultipartUploads";
+        let mut found = Vec::new();
+        let mut after: Option<(String, String)> = None;
+        for _ in 0..MOST_PAGES {
+            let (key_marker, id_marker) = after.clone().unzip();
+            let page = self
+                .tried(|| async {
+                    let request = self.client.list_multipart_uploads().bucket(&self.place.bucket).prefix(key);
+                    let sent = request
+                        .set_key_marker(key_marker.clone())
+                        .set_upload_id_marker(id_marker.clone())
+                        .send()
+                        .await;
+                    sent.map_err(|error| self.failure(operation, key, &error))
+                })
+                .await
+                .map_err(|failed| failed.failure)?;
+            let of_key = page.uploads().iter().filter(|upload| upload.key() == Some(key));
+            found.extend(
+                of_key.filter_map(|upload| upload.upload_id()).filter(|id| is_text(id)).map(str::to_owned),
+            );
+            let next = page.next_key_marker().zip(page.next_upload_id_marker());
+            match next.map(|(key, id)| (key.to_owned(), id.to_owned())) {
+                Some(next) if page.is_truncated() == Some(true) && after.as_ref() != Some(&next) => {
+                    after = Some(next);
+                }
+                _ => return Ok(found),
+            }
+        }
+        Err(Failure::found(operation, FailureKind::Corrupt, "the list has no end"))
+    }
+
+    /// What the store tells of an object, where that may be asked.
+    pub(super) async fn head(&self, key: &str) -> Result<Known, Failure> {
+        let sent = self
+            .tried(|| async {
+                let request = self.client.head_object().bucket(&self.place.bucket).key(key);
+                let sent = request.checksum_mode(aws_sdk_s3::types::ChecksumMode::Enabled).send().await;
+                sent.map_err(|error| self.failure("S3 HeadObject", key, &error))
+            })
+            .await
+            .map_err(|failed| failed.failure)?;
+        let sha256 = sent.checksum_sha256().filter(|sum| is_text(sum)).map(str::to_owned);
+        Ok(Known {
+            size: sent.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX),
+            parts: sha256.as_ref().is_some_and(|sum| sum.contains('-')),
+            sha256,
+        })
+    }
+
+    /// Sends a part of an upload that does not exist: a writer who may put objects is told so, and nothing is changed.
+    pub(super) async fn try_to_put(&self, key: &str) -> Result<(), Failure> {
+        let sent = self
+            .tried(|| async {
+                let request = self.client.upload_part().bucket(&self.place.bucket).key(key).part_number(1);
+                let sent = request.upload_id(NO_UPLOAD).body(ByteStream::from_static(b"-")).send().await;
+                sent.map_err(|error| self.failure("S3 UploadPart", key, &error)).map(|_| ())
+            })
+            .await;
+        match sent {
+            // The upload is what is not found; a bucket that is not there has a code of its own.
+            Err(Failed { failure, .. }) if failure.code == "NoSuchUpload" => Ok(()),
+            Err(failed) => Err(failed.failure),
+            Ok(()) => Err(Failure::found(
+                "S3 UploadPart",
+                FailureKind::Corrupt,
+                "the server took a part of an upload that was never begun",
+            )),
+        }
+    }
+
+    /// Asks to give up an upload that does not exist: says whether that would be allowed.
+    pub(super) async fn try_to_abort(&self, key: &str) -> Result<(), Failure> {
+        self.abort(key, NO_UPLOAD).await
+    }
+
+    /// The retention that the bucket itself gives every object, in words; `None` without Object Lock.
+    pub(super) async fn object_lock(&self) -> Result<Option<Option<String>>, Failure> {
+        let sent = self
+            .tried(|| async {
+                let sent =
+                    self.client.get_object_lock_configuration().bucket(&self.place.bucket).send().await;
+                sent.map_err(|error| self.failure("S3 GetObjectLockConfiguration", "", &error))
+            })
+            .await;
+        let answer = match sent {
+            Err(Failed { failure, .. }) if failure.code == "ObjectLockConfigurationNotFoundError" => {
+                return Ok(None);
+            }
+            other => other.map_err(|failed| failed.failure)?,
+        };
+        let Some(configuration) = answer.object_lock_configuration else { return Ok(None) };
+        if configuration.object_lock_enabled().is_none_or(|enabled| enabled.as_str() != "Enabled") {
+            return Ok(None);
+        }
+        let default = configuration.rule().and_then(|rule| rule.default_retention());
+        Ok(Some(default.map(|default| {
+            let mode = match default.mode() {
+                Some(ObjectLockRetentionMode::Compliance) => "compliance",
+                Some(ObjectLockRetentionMode::Governance) => "governance",
+                _ => "unknown",
+            };
+            match (default.days(), default.years()) {
+                (_, Some(years)) => format!("{mode} for {years} years"),
+                (days, None) => format!("{mode} for {} days", days.unwrap_or(0)),
+            }
+        })))
+    }
+
+    /// Tries until there is an answer; what is refused is not tried again.
+    pub(super) async fn tried<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Failed> {
+        let mut unsure = false;
+        for tries in 1.. {
+            match attempt().await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => {
+                    let again = failure.kind.is_worth_another_try() && tries < self.pace.tries;
+                    // After a 5xx too, nobody knows what was done.
+                    let unknown = matches!(
+                        failure.kind,
+                        FailureKind::Connection | FailureKind::Server | FailureKind::Corrupt
+                    );
+                    if !again {
+                        return Err(Failed { failure, unsure: unsure || unknown });
+                    }
+                    unsure |= unknown;
+                    self.pause(tries).await;
+                }
+            }
+        }
+        // The loop ends by one of its returns.
+        Err(Failed { failure: Failure::found("S3", FailureKind::Invalid, "was not tried"), unsure })
+    }
+
+    /// Waits before the next attempt: twice as long as before, up to a limit, and somewhat by chance, so that many
+    /// writers do not come back at once.
+    pub(super) async fn pause(&self, tries: u32) {
+        let doubled = self.pace.first_pause.saturating_mul(1u32.checked_shl(tries.min(16) - 1).unwrap_or(1));
+        let longest = doubled.min(self.pace.longest_pause);
+        let chance = RandomState::new().build_hasher().finish() % 1000;
+        tokio::time::sleep(longest / 2 + longest.mul_f64(chance as f64 / 2000.0)).await;
+    }
+
+    fn failure<E>(&self, operation: &str, key: &str, error: &SdkError<E, HttpResponse>) -> Failure
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let mut failure = Failure::of(operation, error);
+        if failure.kind == FailureKind::Denied {
+            let words = denied::permission(&failure, &self.place, key);
+            failure.message =
+                [failure.message.as_str(), &words].join(if failure.message.is_empty() { "" } else { "; " });
+        }
+        failure
+    }
+}
+
+/// An upload that no server has begun.
+const NO_UPLOAD: &str = "exhibit-asks-whether-it-may-write-here";
+
+/// Hashes of a part: SHA-256, and MD5 for servers that check nothing else.
+pub(super) struct PartSums {
+    pub(super) sha256: Digest,
+    sha256_base64: String,
+    md5: Option<[u8; 16]>,
+}
+
+impl PartSums {
+    pub(super) fn of(bytes: &[u8], with_md5: bool) -> Self {
+        let sha256 = sha256(bytes);
+        let md5 = with_md5.then(|| Md5::digest(bytes).into());
+        Self { sha256, sha256_base64: BASE64.encode(sha256.as_bytes()), md5 }
+    }
+}
+
+/// A body that can be sent again without copying it.
+fn stream_of(body: &SdkBody) -> ByteStream {
+    ByteStream::new(body.try_clone().unwrap_or_else(SdkBody::taken))
+}
+
+/// The checksum of an object that was put in parts: of the hashes of its parts, with their number.
+pub(super) fn composite(parts: &[(i32, Part)]) -> String {
+    let hashes: Vec<u8> = parts.iter().flat_map(|(_, part)| *part.sha256.as_bytes()).collect();
+    format!("{}-{}", BASE64.encode(sha256(&hashes).as_bytes()), parts.len())
+}
+
+fn same_checksum(operation: &str, found: Option<&str>, sent: &str) -> Result<(), Failure> {
+    match found {
+        Some(found) if found != sent => Err(Failure::found(
+            operation,
+            FailureKind::Corrupt,
+            format!("the store has SHA-256 {} and {sent} was sent", cut(found)),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn is_checksummed(answer: &CreateMultipartUploadOutput) -> bool {
+    answer.checksum_algorithm() == Some(&ChecksumAlgorithm::Sha256)
+}
+
+/// Whether a text from a server can stand in a request and in the journal.
+fn is_text(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= LONGEST_TEXT
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+}
+
+fn cut(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+fn times(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        // Counted from the first byte that is sent, so it must hold for a whole part.
+        .read_timeout(attempt)
+        .operation_attempt_timeout(attempt)
+        .build()
+}
+
+/// How an object is retained that is put now.
+fn retained(retention: Option<Retention>) -> (Option<ObjectLockMode>, Option<DateTime>) {
+    let Some(Retention { days, mode }) = retention else { return (None, None) };
+    let mode = match mode {
+        RetentionMode::Compliance => ObjectLockMode::Compliance,
+        RetentionMode::Governance => ObjectLockMode::Governance,
+    };
+    let now = SystemClock.now().wall_ns / 1_000_000_000;
+    (Some(mode), Some(DateTime::from_secs(now.saturating_add(i64::from(days) * 86_400))))
+}

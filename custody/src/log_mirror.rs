@@ -1,0 +1,303 @@
+//! A log whose bundle lies in an evidence store: every entry is an object there too.
+//!
+//! An entry is written to the local log first. Then it is put as `custody/00000007.json` (the exact line without LF), and
+//! the checkpoint that covers it as `checkpoints/00000008`; each object is put once, and none is read back: who writes
+//! has no right to. `custody.mirror` remembers what is there, and what was begun: an object that is there already and
+//! was begun here before is taken for our own, and the next entry says so. Any other was put by somebody else, and ends
+//! the writing.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::RemotePlace;
+use crate::case_layout;
+use crate::checkpoint::{MAX_NOTE, SignedCheckpoint};
+use crate::custody_log::{MOST_ANCHOR, Writer};
+use crate::durable_file::{read_small, replace, sync_folder};
+use crate::entry::{Entry, MAX_ENTRY};
+use crate::error::{Error, Result};
+use crate::held_log::kept_checkpoints;
+use crate::strict_json;
+
+/// In `how` of an entry: objects of the log that were found in the store after an attempt whose answer never came, and
+/// were taken for this writer's own.
+pub const HOW_STORE_ASSUMED: &str = "store_assumed";
+
+/// No `custody.mirror` is longer.
+const LONGEST: u64 = 64 << 10;
+
+/// Objects that are named as assumed; more only count.
+const MOST_ASSUMED: usize = 50;
+
+/// Puts the objects of a log into an evidence store. What it knows of networks is its own.
+pub trait LogMirror: Sync {
+    /// Puts an object that shall not be there yet.
+    fn put_once(&self, place: &RemotePlace, path: &str, bytes: &[u8]) -> PutOnce;
+
+    /// Is told why entries that are in the local log are not in the store yet.
+    fn not_yet(&self, place: &RemotePlace, why: &str);
+}
+
+/// What became of an object that was to be put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutOnce {
+    /// It is there.
+    Done,
+    /// One of that key was there before.
+    There {
+        /// An earlier attempt of this call got no answer, so it may have been carried out.
+        perhaps_ours: bool,
+    },
+    /// It could not be put, in words. It may have been put all the same.
+    Failed(String),
+}
+
+/// How much of a log is in the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mirrored {
+    /// Objects taken for our own that no entry has told of yet.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    assumed: Vec<String>,
+    /// Entries below this number may be there.
+    begun: u64,
+    /// Bytes of the log that the entries take which are there.
+    bytes: u64,
+    /// Size of the largest checkpoint that is there.
+    checkpoint: u64,
+    /// Entries that are there.
+    entries: u64,
+    /// An object that somebody else put.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    taken: Option<String>,
+    v: u32,
+}
+
+impl Mirrored {
+    fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(case_layout::MIRROR);
+        let Some(bytes) = read_small(&path, LONGEST)? else { return Ok(Self { v: 1, ..Self::default() }) };
+        let state: Self = strict_json::read(bytes.strip_suffix(b"\n").unwrap_or(&bytes))
+            .map_err(|error| Error::Damaged { path: path.clone(), why: error.to_string() })?;
+        if state.v != 1 || state.entries > state.begun {
+            return Err(Error::Damaged { path, why: "it says what cannot be".to_owned() });
+        }
+        Ok(state)
+    }
+
+    fn write(&self, folder: &Path) -> Result<()> {
+        let value =
+            serde_json::to_value(self).map_err(|error| Error::malformed("mirror", error.to_string()))?;
+        let line = strict_json::to_line(&value)? + "\n";
+        let temporary = case_layout::LEFTOVERS.get(3).copied().unwrap_or_default();
+        replace(&folder.join(case_layout::MIRROR), &folder.join(temporary), line.as_bytes())?;
+        sync_folder(folder)
+    }
+}
+
+/// A log whose bundle lies in an evidence store, and how much of it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorState {
+    /// The place.
+    pub place: RemotePlace,
+    /// Entries that are there.
+    pub entries: u64,
+    /// An object that was there and was not put from here: nothing is put behind it.
+    pub taken: Option<String>,
+}
+
+impl MirrorState {
+    /// What a bundle's folder says of its log in an evidence store; `None` if it lies in none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Damaged`].
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        let Some(place) = RemotePlace::read(folder)? else { return Ok(None) };
+        let Mirrored { entries, taken, .. } = Mirrored::read(folder)?;
+        Ok(Some(Self { place, entries, taken }))
+    }
+
+    /// Notes that the whole log as it lies in the folder was had from the store, so that only later entries are put.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::Write`].
+    pub fn is_whole(folder: &Path) -> Result<()> {
+        let path = case_layout::log(folder);
+        let read = |source| Error::Read { path: path.clone(), source };
+        let log = std::fs::read(&path).map_err(read)?;
+        let entries = log.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let bytes = log.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
+        let note = read_small(&case_layout::checkpoint(folder), MAX_NOTE as u64)?.unwrap_or_default();
+        let checkpoint = SignedCheckpoint::parse(&note)?.checkpoint.size;
+        let state = Mirrored { begun: entries, bytes, checkpoint, entries, v: 1, ..Mirrored::default() };
+        state.write(folder)
+    }
+}
+
+/// Objects that the next entry must tell of.
+pub(crate) fn assumed(folder: &Path) -> Result<Vec<String>> {
+    if RemotePlace::read(folder)?.is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(Mirrored::read(folder)?.assumed)
+}
+
+/// Why the store does not hold what the log holds.
+enum Stop {
+    /// It may be had later.
+    NotYet(String),
+    /// Somebody else put this object.
+    Taken(String),
+}
+
+/// Puts what the store lacks of a log whose lock is held. `told` objects stand in an entry now.
+///
+/// Where the writer must not go on without the store this is an error; else whoever puts is told why.
+pub(crate) fn put_missing(
+    folder: &Path,
+    head: &SignedCheckpoint,
+    file: &File,
+    writer: &Writer<'_>,
+    told: usize,
+) -> Result<()> {
+    let Some(place) = RemotePlace::read(folder)? else { return Ok(()) };
+    let Some((mirror, must)) = writer.mirror() else { return Ok(()) };
+    let mut state = Mirrored::read(folder)?;
+    state.assumed.drain(..told.min(state.assumed.len()));
+    let done = match &state.taken {
+        Some(path) => Err(Stop::Taken(path.clone())),
+        None => Putting { folder, place: &place, mirror, state: &mut state }.all(head, file)?,
+    };
+    let why = match done {
+        Ok(()) => return state.write(folder),
+        Err(Stop::NotYet(why)) => why,
+        Err(Stop::Taken(path)) => {
+            let why = format!(
+                "{path} is there already, and was not put from here: somebody else writes to that place"
+            );
+            state.taken = Some(path);
+            why
+        }
+    };
+    state.write(folder)?;
+    if must {
+        return Err(Error::Mirror { place: place.to_string(), why });
+    }
+    mirror.not_yet(&place, &why);
+    Ok(())
+}
+
+struct Putting<'a> {
+    folder: &'a Path,
+    place: &'a RemotePlace,
+    mirror: &'a dyn LogMirror,
+    state: &'a mut Mirrored,
+}
+
+impl Putting<'_> {
+    fn all(&mut self, head: &SignedCheckpoint, mut file: &File) -> Result<std::result::Result<(), Stop>> {
+        let path = case_layout::log(self.folder);
+        let fault = |source| Error::Read { path: path.clone(), source };
+        let size = head.checkpoint.size;
+        file.seek(SeekFrom::Start(self.state.bytes)).map_err(fault)?;
+        let mut lines = BufReader::new(file);
+        let mut line = Vec::new();
+        while self.state.entries < size {
+            line.clear();
+            let read = (&mut lines).take(MAX_ENTRY as u64 + 1).read_until(b'\n', &mut line).map_err(fault)?;
+            if line.pop() != Some(b'\n') {
+                let why = format!("it ends before entry {}, which its checkpoint covers", self.state.entries);
+                return Err(Error::LogBroken { path, why });
+            }
+            if let Err(stop) = self.entry(&line)? {
+                return Ok(Err(stop));
+            }
+            self.state.entries = self.state.entries.saturating_add(1);
+            self.state.bytes = self.state.bytes.saturating_add(read as u64);
+        }
+        if self.state.checkpoint >= size {
+            return Ok(Ok(()));
+        }
+        // Those that were kept while the store could not be reached: anchors may be over them.
+        let mut due: Vec<_> = kept_checkpoints(self.folder)?
+            .into_iter()
+            .filter(|kept| kept.checkpoint.size > self.state.checkpoint && kept.checkpoint.size < size)
+            .collect();
+        due.sort_by_key(|kept| kept.checkpoint.size);
+        due.push(head.clone());
+        for signed in due {
+            let name = case_layout::kept_checkpoint_name(signed.checkpoint.size);
+            let path = format!("{}/{name}", case_layout::CHECKPOINTS);
+            // The entries that it covers were put from here, so nobody else can have signed it.
+            if let Err(stop) = self.put(&path, signed.note.to_text().as_bytes(), true) {
+                return Ok(Err(stop));
+            }
+            self.state.checkpoint = signed.checkpoint.size;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Puts one entry, and before it what it names beside the log.
+    fn entry(&mut self, line: &[u8]) -> Result<std::result::Result<(), Stop>> {
+        let seq = self.state.entries;
+        let begun_before = seq < self.state.begun;
+        if !begun_before {
+            self.state.begun = seq.saturating_add(1);
+            self.state.write(self.folder)?;
+        }
+        if seq == 0 {
+            let vkey =
+                read_small(&self.folder.join(case_layout::LOG_VKEY), MAX_NOTE as u64)?.unwrap_or_default();
+            if let Err(stop) = self.put(case_layout::LOG_VKEY, &vkey, begun_before) {
+                return Ok(Err(stop));
+            }
+        }
+        let entry = Entry::parse(line).map_err(|error| Error::LogBroken {
+            path: case_layout::log(self.folder),
+            why: format!("line {seq}: {error}"),
+        })?;
+        for subject in &entry.about.subject {
+            let name = subject.id.as_str();
+            let in_anchors = name
+                .strip_prefix(case_layout::ANCHORS)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .is_some_and(|rest| !rest.contains('/'));
+            if !in_anchors && !name.starts_with(case_layout::TORN_PREFIX) {
+                continue;
+            }
+            // The entry holds its hash, so whoever reads it can tell another's file from ours.
+            if let Some(bytes) = read_small(&self.folder.join(name), MOST_ANCHOR)?
+                && let Err(stop) = self.put(name, &bytes, true)
+            {
+                return Ok(Err(stop));
+            }
+        }
+        Ok(self.put(&entry_path(seq), line, begun_before))
+    }
+
+    /// Puts one object. One that may be ours already is taken for it, and remembered.
+    fn put(&mut self, path: &str, bytes: &[u8], may_be_ours: bool) -> std::result::Result<(), Stop> {
+        match self.mirror.put_once(self.place, path, bytes) {
+            PutOnce::Done => Ok(()),
+            PutOnce::There { perhaps_ours } if perhaps_ours || may_be_ours => {
+                if self.state.assumed.len() < MOST_ASSUMED {
+                    self.state.assumed.push(path.to_owned());
+                }
+                Ok(())
+            }
+            PutOnce::There { .. } => Err(Stop::Taken(path.to_owned())),
+            PutOnce::Failed(why) => Err(Stop::NotYet(why)),
+        }
+    }
+}
+
+/// The object of an entry: eight digits, more when needed.
+#[must_use]
+pub fn entry_path(seq: u64) -> String {
+    format!("custody/{seq:08}.json")
+}
