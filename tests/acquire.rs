@@ -8,6 +8,9 @@
     reason = "a test says by panicking what is wrong, and on standard error what it had to skip"
 )]
 
+#[cfg(feature = "cloud")]
+#[path = "acquire/azurite.rs"]
+mod azurite;
 #[path = "acquire/bad_sectors.rs"]
 mod bad_sectors;
 #[cfg(feature = "cloud")]
@@ -33,6 +36,9 @@ mod export;
 mod faulty_disk;
 #[path = "acquire/files.rs"]
 mod files;
+#[cfg(feature = "cloud")]
+#[path = "acquire/image_objects.rs"]
+mod image_objects;
 #[path = "acquire/imaging.rs"]
 mod imaging;
 #[path = "acquire/import.rs"]
@@ -45,11 +51,17 @@ mod memory;
 #[cfg(feature = "cloud")]
 #[path = "support/moto.rs"]
 mod moto;
+#[cfg(feature = "cloud")]
+#[path = "acquire/page_blobs.rs"]
+mod page_blobs;
 #[path = "acquire/patience.rs"]
 mod patience;
 #[cfg(feature = "cloud")]
 #[path = "support/radosgw.rs"]
 mod radosgw;
+#[cfg(feature = "cloud")]
+#[path = "acquire/range_server.rs"]
+mod range_server;
 #[path = "acquire/resume.rs"]
 mod resume;
 #[cfg(feature = "cloud")]

@@ -361,7 +361,13 @@ impl<'a> Streams<'a> {
 
 /// Issues of the part that was read before the interruption, as its extents tell them.
 fn list_gaps(path: &str, extents: &[Extent], issues: &mut Issues) {
-    for extent in extents.iter().filter(|extent| !matches!(extent.state, State::Data | State::Zero)) {
+    let is_gap = |extent: &&Extent| match extent.state {
+        State::Data | State::Zero => false,
+        // As the source itself told it.
+        State::Absent | State::Base => !extent.detail.is_empty(),
+        _ => true,
+    };
+    for extent in extents.iter().filter(is_gap) {
         issues.add(Issue {
             path: path.to_owned(),
             offset: Some(extent.start),

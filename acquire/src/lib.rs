@@ -27,6 +27,8 @@ mod pax;
 mod pipeline;
 mod progress;
 mod reading;
+#[cfg(feature = "cloud")]
+pub mod remote_images;
 mod resumption;
 #[cfg(feature = "cloud")]
 pub mod s3_reader;

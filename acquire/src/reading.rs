@@ -162,21 +162,42 @@ impl Reading<'_> {
                 done += part;
                 continue;
             }
+            let (state, length) = match self.source.run_at(at) {
+                Ok(run) => run.unwrap_or((State::Data, u64::MAX)),
+                Err(source) => return Err(self.lost_at(at, source)),
+            };
+            let part = all.min(usize::try_from(length).unwrap_or(all));
+            let rest = rest.get_mut(..part).unwrap_or_default();
+            if state != State::Data {
+                rest.fill(0);
+                marks.from(done).add(0, part, state, "");
+                done += part;
+                continue;
+            }
             match self.timed(|source| source.read_at(at, rest)).0 {
                 Ok(0) if self.size.is_some() => self.ended = true,
                 Ok(0) => return Ok(done),
-                Ok(read) => done += read.min(all),
+                Ok(read) => done += read.min(part),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) if !self.source.is_seekable() => {
-                    return Err(Error::SourceLost { name: self.name.to_owned(), offset: at, source });
-                }
+                Err(source) if !self.source.is_seekable() => return Err(self.lost_at(at, source)),
                 Err(error) => {
+                    if let Some(why) = self.source.stopped_by() {
+                        return Err(why);
+                    }
                     self.bad_chunk(at, rest, marks.from(done), &error);
-                    return Ok(done + all);
+                    if let Some(why) = self.source.stopped_by() {
+                        return Err(why);
+                    }
+                    done += part;
                 }
             }
         }
         Ok(done)
+    }
+
+    fn lost_at(&mut self, offset: u64, source: io::Error) -> Error {
+        let lost = || Error::SourceLost { name: self.name.to_owned(), offset, source };
+        self.source.stopped_by().unwrap_or_else(lost)
     }
 
     /// Gets what can be got of a chunk that could not be read in one.

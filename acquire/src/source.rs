@@ -2,9 +2,10 @@
 
 use std::io;
 
-use custody::bundle::Source as SourceFacts;
+use custody::bundle::{Source as SourceFacts, State};
 use serde_json::{Map, Value};
 
+use crate::error::Error;
 use crate::reading::Patience;
 
 /// A run of unreadable sectors is listed once; at most so many runs are kept as issues, the rest is counted.
@@ -35,6 +36,22 @@ pub trait Source: Send {
     /// What the system says.
     fn reread_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.read_at(offset, buf)
+    }
+
+    /// The state that the source itself tells of the bytes at an offset, and how many are in it from there on; `None` if it
+    /// tells none, and at its end. Only what is [`State::Data`] is read; all else reads as zeros.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot tell; [`Source::stopped_by`] says more.
+    fn run_at(&mut self, _offset: u64) -> io::Result<Option<(State, u64)>> {
+        Ok(None)
+    }
+
+    /// Why nothing more can be had of the source for now, once a read has failed for that: the acquisition then ends with this
+    /// and can be taken up again. `None` of a source whose failures are of single places.
+    fn stopped_by(&mut self) -> Option<Error> {
+        None
     }
 
     /// Whether bytes can be read again.

@@ -14,6 +14,8 @@ mod failure;
 mod identity;
 mod interrupt;
 mod progress_bar;
+#[cfg(feature = "cloud")]
+mod secret_text;
 mod session;
 mod signing_key;
 mod target;

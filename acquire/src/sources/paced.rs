@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use custody::bundle::Source as SourceFacts;
+use custody::bundle::{Source as SourceFacts, State};
 use custody::clock::Clock;
 use serde_json::{Map, Value};
 
+use crate::error::Error;
 use crate::reading::Patience;
 use crate::source::{Issues, Source};
 
@@ -138,6 +139,14 @@ impl Source for Paced<'_> {
 
     fn reread_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.paced(buf, |inner, buf| inner.reread_at(offset, buf))
+    }
+
+    fn run_at(&mut self, offset: u64) -> io::Result<Option<(State, u64)>> {
+        self.inner.run_at(offset)
+    }
+
+    fn stopped_by(&mut self) -> Option<Error> {
+        self.inner.stopped_by()
     }
 
     fn is_seekable(&self) -> bool {

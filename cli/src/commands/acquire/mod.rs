@@ -1,8 +1,12 @@
 //! `exhibit acquire`: reads a source into a new, signed bundle of a case. One file a kind of source.
 
+#[cfg(feature = "cloud")]
+mod azure_disk;
 pub(crate) mod disk;
 #[cfg(feature = "cloud")]
 mod ebs;
+#[cfg(feature = "cloud")]
+mod gcp_image;
 mod import;
 pub(crate) mod logs;
 mod memory;
@@ -46,6 +50,10 @@ enum What {
     Memory(memory::Args),
     Import(import::Args),
     Triage(triage::Args),
+    #[cfg(feature = "cloud")]
+    AzureDisk(azure_disk::Args),
+    #[cfg(feature = "cloud")]
+    GcpImage(gcp_image::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +97,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         },
         What::Import(args) => import::run(args, session),
         What::Triage(args) => return triage::run(args, session),
+        #[cfg(feature = "cloud")]
+        What::AzureDisk(args) => azure_disk::run(args, session),
+        #[cfg(feature = "cloud")]
+        What::GcpImage(args) => gcp_image::run(args, session),
     }?;
     show(&report, session.ui)
 }
@@ -243,8 +255,13 @@ fn run_in(
         let open = OpenAcquisition::in_folder(&exhibit.folder).ok().flatten();
         let kept_journal = |kind: &serde_json::Value| kind == "disk" || kind == "ebs";
         let is_disk = open.is_some_and(|open| open.source.get("kind").is_some_and(kept_journal));
-        let can_resume =
-            matches!(error, acquire::Error::Paused) && is_disk && exhibit.folder.join("journal").is_file();
+        #[cfg(feature = "cloud")]
+        let is_of_cloud = matches!(error, acquire::Error::Cloud(_));
+        #[cfg(not(feature = "cloud"))]
+        let is_of_cloud = false;
+        let can_resume = (matches!(error, acquire::Error::Paused) || is_of_cloud)
+            && is_disk
+            && exhibit.folder.join("journal").is_file();
         let failure = Failure::new(error).hint(kept);
         if can_resume { failure.hint("the same command with --resume goes on from there") } else { failure }
     })?;
