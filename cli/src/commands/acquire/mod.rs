@@ -6,10 +6,14 @@ pub(crate) mod disk;
 #[cfg(feature = "cloud")]
 mod ebs;
 #[cfg(feature = "cloud")]
+mod ebs_live;
+#[cfg(feature = "cloud")]
 mod gcp_image;
 mod import;
 pub(crate) mod logs;
 mod memory;
+#[cfg(feature = "cloud")]
+mod permissions;
 mod triage;
 
 use std::path::{Path, PathBuf};
@@ -56,7 +60,7 @@ enum What {
     GcpImage(gcp_image::Args),
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Into {
     /// The case it becomes an exhibit of
     #[arg(long)]
@@ -85,6 +89,8 @@ struct Into {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let report = match &args.what {
         What::Disk(args) => disk::run(args, session),
+        #[cfg(feature = "cloud")]
+        What::Ebs(args) if args.is_live() => return ebs::run_live(args, session),
         #[cfg(feature = "cloud")]
         What::Ebs(args) => match ebs::run(args, session)? {
             Some(report) => Ok(report),
