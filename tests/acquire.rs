@@ -10,6 +10,9 @@
 
 #[path = "acquire/bad_sectors.rs"]
 mod bad_sectors;
+#[cfg(feature = "cloud")]
+#[path = "acquire/cloud_logs.rs"]
+mod cloud_logs;
 #[path = "acquire/custody_of_it.rs"]
 mod custody_of_it;
 #[path = "acquire/cut_short.rs"]
@@ -40,6 +43,9 @@ mod moto;
 mod patience;
 #[path = "acquire/resume.rs"]
 mod resume;
+#[cfg(feature = "cloud")]
+#[path = "support/s3_front.rs"]
+mod s3_front;
 #[path = "acquire/silent_folder.rs"]
 mod silent_folder;
 #[path = "acquire/support.rs"]

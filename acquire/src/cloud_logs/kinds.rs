@@ -332,9 +332,8 @@ pub(super) fn digests_of(prefix: &str) -> Option<(String, Option<(i64, i64)>)> {
     if road.as_ref().is_some_and(|road| road.layout != &CLOUDTRAIL || road.service != *at) {
         return None;
     }
-    if road.is_none()
-        && stage(prefix.get(..at.saturating_add(CLOUDTRAIL.service.len()).saturating_add(1))?) != Stage::Above
-    {
+    let before = segments.iter().rev().find(|(before, _)| before < at);
+    if road.is_none() && !before.is_some_and(|(_, account)| is_account(account)) {
         return None;
     }
     let service_end = at.checked_add(CLOUDTRAIL.service.len())?;

@@ -1,5 +1,7 @@
 //! `exhibit acquire`: reads a source into a new, signed bundle of a case. One file a kind of source.
 
+#[cfg(feature = "cloud")]
+mod cloud_logs;
 pub(crate) mod disk;
 #[cfg(feature = "cloud")]
 mod ebs;
@@ -44,6 +46,8 @@ enum What {
     Memory(memory::Args),
     Import(import::Args),
     Triage(triage::Args),
+    #[cfg(feature = "cloud")]
+    CloudLogs(cloud_logs::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +85,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         },
         What::Import(args) => import::run(args, session),
         What::Triage(args) => return triage::run(args, session),
+        #[cfg(feature = "cloud")]
+        What::CloudLogs(args) => return cloud_logs::run(args, session),
     }?;
     show(&report, session.ui)
 }
