@@ -13,6 +13,9 @@ mod bad_sectors;
 #[cfg(feature = "cloud")]
 #[path = "acquire/cloud_logs.rs"]
 mod cloud_logs;
+#[cfg(feature = "cloud")]
+#[path = "acquire/cloudtrail_digests.rs"]
+mod cloudtrail_digests;
 #[path = "acquire/custody_of_it.rs"]
 mod custody_of_it;
 #[path = "acquire/cut_short.rs"]

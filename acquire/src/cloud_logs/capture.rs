@@ -1,43 +1,28 @@
-//! From the list to the sealed stream: choose, read, compare, pack, and say what is missing.
-
-use std::collections::BTreeMap;
+//! What is to be acquired, and whether it can be: the plan, the first questions, and the stream.
 
 use custody::bundle::Source as SourceFacts;
-use custody::strict_json::{escape_text, to_line};
-use serde_json::{Map, Value, json};
+use custody::strict_json::escape_text;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc::{self, Receiver};
 
-use super::content::{Ahead, ObjectContent};
-use super::digest_chain::{DigestChains, DigestCounts, Inside};
+use super::digest_chain::DigestChains;
 use super::estimate::{Estimate, estimate};
-use super::fetch::{Bucket, First};
-use super::gaps::Gaps;
-use super::inflated::Inflated;
-use super::integrity::{Headers, compared_by};
-use super::kinds::{CLOUDTRAIL, DIGEST, Known, digests_of, know};
-use super::listing::{Found, Listed, Walk};
-use super::place::{Place, path_of};
+use super::fetch::Bucket;
+use super::kinds::digests_of;
+use super::listing::Walk;
+use super::lookup::Lookup;
+use super::place::Place;
+use super::run::{Run, Step};
 use super::trail_keys::TrailKeys;
-use super::tries::{of_list, words};
+use super::tries::of_list;
 use super::window::{Window, text};
 use crate::aws::{Connection, Failure, FailureKind};
 use crate::capture::{Capture, Streams};
 use crate::error::{Error, Result};
-use crate::source::Issue;
-use crate::tar_packer::{Object, TarPacker};
 use crate::triage::spool::Spool;
 
 /// What is listed ahead of what is read.
 const LISTED_AHEAD: usize = 4000;
-
-/// Objects that fail one after the other because nothing answers, before the rest is given up.
-const MOST_SILENT: u32 = 10;
-
-/// Places that are not listed, as the summary names them; all are counted.
-const MOST_UNLISTED: usize = 1000;
-
-/// Chains and senders that the manifest names; all are in the summary of the stream.
-const MOST_IN_MANIFEST: usize = 20;
 
 /// Bytes of the table of gaps.
 const MOST_TABLE: u64 = 64 << 20;
@@ -46,50 +31,28 @@ const MOST_TABLE: u64 = 64 << 20;
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct CloudLogsOptions {
-    /// Which objects.
+    /// Which objects; none where only events are looked up.
     pub place: Option<Place>,
     /// Of which time.
     pub window: Window,
     /// The public keys of CloudTrail's digest files, as `aws cloudtrail list-public-keys` writes them; else CloudTrail is
     /// asked for them.
     pub trail_keys: Option<Vec<u8>>,
+    /// Whether CloudTrail is asked for the management events that it keeps of the last 90 days, as LookupEvents gives them.
+    pub lookup: bool,
 }
 
 /// Logs in a bucket.
 #[derive(Debug)]
 pub struct CloudLogs {
     connection: Connection,
-    place: Place,
+    place: Option<Place>,
     window: Window,
     keys: Option<TrailKeys>,
     /// The digest files of a prefix of log files, which it does not hold.
     beside: Option<(String, Window)>,
+    lookup: Option<Lookup>,
     after: Map<String, Value>,
-}
-
-/// What goes from the list to the reader.
-enum Step {
-    Found(Found, Window),
-    /// The list could not be begun.
-    Failed(Failure),
-    End {
-        lists: u64,
-    },
-}
-
-/// What was taken and what was not.
-#[derive(Debug, Default)]
-struct Counts {
-    taken: u64,
-    bytes: u64,
-    unread: u64,
-    not_taken: u64,
-    lists: u64,
-    not_listed: u64,
-    unlisted: Vec<Value>,
-    layouts: BTreeMap<&'static str, (u64, u64)>,
-    compared: BTreeMap<&'static str, u64>,
-    is_cut: bool,
 }
 
 impl CloudLogs {
@@ -100,26 +63,34 @@ impl CloudLogs {
     /// [`Error::CloudLogs`] where the options make no sense.
     pub fn new(connection: &Connection, options: CloudLogsOptions) -> Result<Self> {
         let wrong = |what: String| Error::CloudLogs { what };
-        let CloudLogsOptions { place, window, trail_keys } = options;
-        let place = place.ok_or_else(|| wrong("no bucket is named".to_owned()))?;
+        let CloudLogsOptions { place, window, trail_keys, lookup } = options;
+        if place.is_none() && !lookup {
+            return Err(wrong("no bucket is named, and no events are to be looked up".to_owned()));
+        }
         if window.since.zip(window.until).is_some_and(|(since, until)| since >= until) {
             return Err(wrong("the time asked for ends before it begins".to_owned()));
         }
         let keys = trail_keys.map(|bytes| TrailKeys::of_file(&bytes)).transpose();
         let keys =
             keys.map_err(|what| wrong(format!("the file of CloudTrail's public keys is none: {what}")))?;
-        let beside = digests_of(&place.prefix).map(|(prefix, span)| (prefix, narrowed(window, span)));
-        Ok(Self { connection: connection.clone(), place, window, keys, beside, after: Map::new() })
+        let beside = place.as_ref().and_then(|place| digests_of(&place.prefix));
+        let beside = beside.map(|(prefix, span)| (prefix, narrowed(window, span)));
+        let lookup = lookup.then(|| Lookup::new(connection, window));
+        Ok(Self { connection: connection.clone(), place, window, keys, beside, lookup, after: Map::new() })
     }
 
-    /// Asks whether the bucket can be listed and holds anything there; follows it to its region.
+    /// Asks whether the bucket can be listed and holds anything there (and follows it to its region), and whether events can
+    /// be looked up.
     ///
     /// # Errors
     ///
     /// [`Error::Cloud`] with the permission that is missing, or [`FailureKind::NotFound`] if there is nothing.
     pub fn check(&mut self) -> Result<()> {
         const OPERATION: &str = "S3 ListObjectsV2";
-        let Place { bucket, prefix } = &self.place;
+        if let Some(lookup) = &self.lookup {
+            lookup.check()?;
+        }
+        let Some(Place { bucket, prefix }) = &self.place else { return Ok(()) };
         let (answer, region) = self.connection.wait(Bucket::new(&self.connection.s3(), bucket).peek(prefix));
         let elsewhere =
             region.filter(|region| region != self.connection.region() && !self.connection.has_own_endpoint());
@@ -143,20 +114,21 @@ impl CloudLogs {
     ///
     /// [`Error::Cloud`] if nothing can be listed.
     pub fn estimate(&self) -> Result<Estimate> {
-        Ok(estimate(&self.connection, self.walk())?)
+        let Some(walk) = self.walk() else { return Ok(Estimate::default()) };
+        Ok(estimate(&self.connection, walk)?)
     }
 
-    fn walk(&self) -> Walk {
-        let own = (self.place.prefix.clone(), self.window);
+    fn walk(&self) -> Option<Walk> {
+        let place = self.place.as_ref()?;
+        let own = (place.prefix.clone(), self.window);
         // Digest files first, so that they tell what the log files must be.
         let prefixes: Vec<_> = self.beside.iter().cloned().chain([own]).collect();
-        Walk::new(self.connection.s3(), &self.place.bucket, &prefixes)
+        Some(Walk::new(self.connection.s3(), &place.bucket, &prefixes))
     }
 
     /// Lists in the background.
-    fn start_walk(&self) -> Receiver<Step> {
+    fn start(&self, mut walk: Walk) -> Receiver<Step> {
         let (to, from) = mpsc::channel(LISTED_AHEAD);
-        let mut walk = self.walk();
         self.connection.runtime().spawn(async move {
             loop {
                 let step = match walk.next().await {
@@ -173,10 +145,10 @@ impl CloudLogs {
         from
     }
 
-    fn chains(&mut self) -> DigestChains {
-        let own = (self.place.prefix.clone(), self.window);
+    fn chains(&mut self, place: &Place) -> DigestChains {
+        let own = (place.prefix.clone(), self.window);
         let digests = self.beside.clone().unwrap_or_else(|| own.clone());
-        DigestChains::new(&self.place.bucket, own, digests, self.keys.take().unwrap_or_default())
+        DigestChains::new(&place.bucket, own, digests, self.keys.take().unwrap_or_default())
     }
 }
 
@@ -193,17 +165,20 @@ fn narrowed(window: Window, span: Option<(i64, i64)>) -> Window {
 impl Capture for CloudLogs {
     fn facts(&self) -> SourceFacts {
         let escaped = |text: &str| Value::from(escape_text(text.as_bytes()));
-        let mut more = Map::from_iter([
-            ("bucket".to_owned(), escaped(&self.place.bucket)),
-            ("prefix".to_owned(), escaped(&self.place.prefix)),
-            ("region".to_owned(), escaped(self.connection.region())),
-        ]);
+        let mut more = Map::from_iter([("region".to_owned(), escaped(self.connection.region()))]);
+        if let Some(Place { bucket, prefix }) = &self.place {
+            more.insert("bucket".to_owned(), escaped(bucket));
+            more.insert("prefix".to_owned(), escaped(prefix));
+        }
         if let Some(endpoint) = self.connection.own_endpoint() {
             more.insert("endpoint".to_owned(), escaped(&endpoint));
         }
+        if let Some(lookup) = &self.lookup {
+            more.insert("lookup_regions".to_owned(), lookup.regions().into());
+        }
         SourceFacts {
             kind: "cloud-logs".to_owned(),
-            path: Some(escape_text(self.place.to_string().as_bytes())),
+            path: self.place.as_ref().map(|place| escape_text(place.to_string().as_bytes())),
             more,
             ..SourceFacts::default()
         }
@@ -222,284 +197,26 @@ impl Capture for CloudLogs {
     fn capture(&mut self, streams: &mut Streams<'_>) -> Result<()> {
         let now = streams.clock().now().wall_ns.div_euclid(1_000_000_000);
         let spool = Spool::new(streams.folder, MOST_TABLE);
-        let run = Run {
-            bucket: Bucket::new(&self.connection.s3(), &self.place.bucket),
-            connection: self.connection.clone(),
-            name: self.place.bucket.clone(),
-            chains: self.chains(),
-            gaps: Gaps::new(self.window),
-            counts: Counts::default(),
-            silent: 0,
-        };
-        let steps = self.start_walk();
-        self.after = streams.tar("objects", "objects", |packer| run.all(packer, steps, spool, now))?;
+        let run = self.place.clone().zip(self.walk()).map(|(place, walk)| {
+            let chains = self.chains(&place);
+            let run = Run::new(&self.connection, &place.bucket, self.window, chains, now);
+            (run, self.start(walk))
+        });
+        let lookup = self.lookup.clone();
+        self.after = streams.tar("objects", "objects", |packer| {
+            let mut facts = Map::new();
+            if let Some((run, steps)) = run {
+                facts = run.all(packer, steps, spool)?;
+            }
+            if let Some(lookup) = lookup {
+                facts.insert("lookup".to_owned(), lookup.pack(packer, now)?);
+            }
+            Ok(facts)
+        })?;
         Ok(())
     }
 
     fn facts_after(&self) -> Map<String, Value> {
         self.after.clone()
     }
-}
-
-/// One run over the list.
-struct Run {
-    connection: Connection,
-    bucket: Bucket,
-    name: String,
-    chains: DigestChains,
-    gaps: Gaps,
-    counts: Counts,
-    /// Objects that failed one after the other because nothing answered.
-    silent: u32,
-}
-
-impl Run {
-    fn all(
-        mut self,
-        packer: &mut TarPacker<'_>,
-        mut steps: Receiver<Step>,
-        spool: Spool,
-        now: i64,
-    ) -> Result<Map<String, Value>> {
-        let mut ahead = Ahead::new(&self.connection, &self.bucket);
-        let mut is_listed = false;
-        loop {
-            while !is_listed && ahead.has_room() {
-                // What is on its way is waited for only if nothing else can be done.
-                let step = match steps.try_recv() {
-                    Ok(step) => Some(step),
-                    Err(mpsc::error::TryRecvError::Empty) if !ahead.is_empty() => break,
-                    Err(_) => steps.blocking_recv(),
-                };
-                match step {
-                    Some(Step::Found(Found::Object(listed), window)) => {
-                        if listed.is_chosen(&know(&listed.key), &window) {
-                            ahead.ask(listed);
-                        } else {
-                            self.counts.not_taken += 1;
-                        }
-                    }
-                    Some(Step::Found(Found::Unlisted { keys, why }, _)) => {
-                        self.counts.not_listed += 1;
-                        if self.counts.unlisted.len() < MOST_UNLISTED {
-                            self.counts
-                                .unlisted
-                                .push(json!({"keys": escape_text(keys.as_bytes()), "why": why}));
-                        }
-                    }
-                    Some(Step::Found(Found::Trouble { key, what }, _)) => {
-                        self.cut();
-                        self.note(packer, &key, &what);
-                    }
-                    Some(Step::Failed(failure)) => return Err(Error::Cloud(failure)),
-                    Some(Step::End { lists }) => (is_listed, self.counts.lists) = (true, lists),
-                    None => is_listed = true,
-                }
-            }
-            let Some((listed, first)) = ahead.next() else { break };
-            if let Err(why) = self.object(packer, &listed, first)? {
-                let what = format!("this object and all that follow it were not acquired: {why}");
-                self.cut();
-                self.note(packer, &listed.key, &what);
-                break;
-            }
-        }
-        drop((ahead, steps));
-        self.end(packer, spool, now)
-    }
-
-    /// Says that a part of what should be here is not.
-    fn cut(&mut self) {
-        self.counts.is_cut = true;
-        self.chains.list_is_cut();
-    }
-
-    fn note(&self, packer: &mut TarPacker<'_>, key: &str, what: &str) {
-        let path = escape_text(&path_of(&self.name, key));
-        packer.issues().add(Issue { path, offset: None, length: None, what: escape_text(what.as_bytes()) });
-    }
-
-    /// Packs one object. The inner error says why no other one can be read either.
-    fn object(
-        &mut self,
-        packer: &mut TarPacker<'_>,
-        listed: &Listed,
-        first: std::result::Result<First, Failure>,
-    ) -> Result<std::result::Result<(), String>> {
-        let (key, path) = (listed.key.as_str(), path_of(&self.name, &listed.key));
-        let known = know(key);
-        let (headers, inside) = match first {
-            Ok(first) => {
-                self.silent = 0;
-                self.store(packer, listed, &known, &path, first)?
-            }
-            Err(failure) => {
-                let is_silent = matches!(
-                    failure.kind,
-                    FailureKind::Connection | FailureKind::Server | FailureKind::Throttled
-                );
-                self.silent = if is_silent { self.silent + 1 } else { 0 };
-                if failure.kind == FailureKind::Credentials || self.silent > MOST_SILENT {
-                    return Ok(Err(failure.to_string()));
-                }
-                let what = format!("not acquired: {}", words(&failure, &self.name, key));
-                let object = Object {
-                    path: &path,
-                    mtime: listed.modified,
-                    size: 0,
-                    attributes: self.attributes(listed, &Headers::default()),
-                    errors: vec![escape_text(what.as_bytes())],
-                };
-                packer.object(&object, None)?;
-                self.note(packer, key, &what);
-                self.counts.unread += 1;
-                (Headers::default(), Err("it could not be read".to_owned()))
-            }
-        };
-        self.gaps.object(&known);
-        let connection = self.connection.clone();
-        self.chains.object(&known, key, inside, &headers, &mut |region, span| {
-            ask_for_keys(&connection, region, span)
-        });
-        self.tell_faults(packer);
-        Ok(Ok(()))
-    }
-
-    fn store(
-        &mut self,
-        packer: &mut TarPacker<'_>,
-        listed: &Listed,
-        known: &Known<'_>,
-        path: &[u8],
-        first: First,
-    ) -> Result<(Headers, Inside)> {
-        let headers = first.headers.clone();
-        let object = Object {
-            path,
-            mtime: listed.modified,
-            size: first.size,
-            attributes: self.attributes(listed, &headers),
-            errors: Vec::new(),
-        };
-        let is_digest = known.layout == &DIGEST;
-        let inflated = (is_digest || known.layout == &CLOUDTRAIL).then(|| Inflated::new(is_digest));
-        let mut content = ObjectContent::new(&self.connection, &self.bucket, &listed.key, first, inflated);
-        packer.object(&object, Some(&mut content))?;
-        self.counts.taken += 1;
-        self.counts.bytes = self.counts.bytes.saturating_add(object.size);
-        let layout = self.counts.layouts.entry(known.layout.name).or_default();
-        *layout = (layout.0 + 1, layout.1.saturating_add(object.size));
-        *self.counts.compared.entry(compared_by(&headers)).or_default() += 1;
-        let inside = content.unpacked().unwrap_or_else(|| Err("it is not looked into".to_owned()));
-        Ok((headers, inside))
-    }
-
-    /// What the store tells of an object, under names that say so.
-    fn attributes(&self, listed: &Listed, headers: &Headers) -> Vec<(String, String)> {
-        let own = [
-            ("bucket", Some(self.name.clone())),
-            ("key", Some(listed.key.clone())),
-            ("listed-etag", listed.etag.clone()),
-            ("listed-size", Some(listed.size.to_string())),
-            ("listed-storage-class", listed.class.clone()),
-        ];
-        let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let told = headers
-            .iter()
-            .filter(|(name, _)| *name != "content-length")
-            .map(|(name, value)| (name, value.to_owned()));
-        own.chain(told).map(|(name, value)| (format!("s3.{name}"), value)).collect()
-    }
-
-    fn tell_faults(&mut self, packer: &mut TarPacker<'_>) {
-        for (key, what) in self.chains.take_faults() {
-            self.note(packer, &key, &what);
-        }
-    }
-
-    /// Packs what was found out about all of them.
-    fn end(mut self, packer: &mut TarPacker<'_>, mut spool: Spool, now: i64) -> Result<Map<String, Value>> {
-        let chains = self.chains.finish(now);
-        self.tell_faults(packer);
-        for (name, bytes) in self.chains.keys().answers() {
-            packer.made(&format!("_cloud-logs/cloudtrail-public-keys/{name}"), bytes)?;
-        }
-        let gaps = self.gaps.finish(now);
-        for gap in &gaps.gaps {
-            let line = to_line(&gap.row()).map_err(Error::Custody)?;
-            if !spool.add(line.as_bytes()) || !spool.add(b"\n") {
-                break;
-            }
-        }
-        if gaps.count > 0 {
-            spool.store("_cloud-logs/gaps.jsonl", packer)?;
-        }
-        let mut facts = self.counts.facts();
-        facts.insert("gaps".to_owned(), gaps.count.into());
-        facts.insert("senders".to_owned(), gaps.series.len().into());
-        if gaps.unfollowed > 0 {
-            facts.insert("objects_of_senders_not_followed".to_owned(), gaps.unfollowed.into());
-        }
-        let digests = self.chains.counts();
-        if digests != DigestCounts::default() {
-            facts.insert("cloudtrail".to_owned(), digest_facts(&digests));
-        }
-        let mut summary = facts.clone();
-        summary.insert("chains".to_owned(), chains.clone().into());
-        summary.insert("not_listed_keys".to_owned(), self.counts.unlisted.clone().into());
-        summary.insert("series".to_owned(), gaps.series.into());
-        let mut text = to_line(&Value::Object(summary)).map_err(Error::Custody)?;
-        text.push('\n');
-        packer.made("_cloud-logs/summary.json", text.as_bytes())?;
-        if !chains.is_empty() {
-            facts.insert("chains".to_owned(), chains.into_iter().take(MOST_IN_MANIFEST).collect());
-        }
-        Ok(facts)
-    }
-}
-
-impl Counts {
-    fn facts(&self) -> Map<String, Value> {
-        let layouts = self.layouts.iter();
-        let layouts = layouts.map(|(name, (objects, bytes))| {
-            ((*name).to_owned(), json!({"bytes": bytes, "objects": objects}))
-        });
-        let compared = self.compared.iter().map(|(name, count)| ((*name).to_owned(), Value::from(*count)));
-        let mut facts = Map::from_iter([
-            ("compared_by".to_owned(), Value::Object(compared.collect())),
-            ("layouts".to_owned(), Value::Object(layouts.collect())),
-            ("list_is_whole".to_owned(), (!self.is_cut).into()),
-        ]);
-        for (name, count) in [
-            ("objects", self.taken),
-            ("object_bytes", self.bytes),
-            ("objects_unread", self.unread),
-            ("objects_outside_the_time", self.not_taken),
-            ("lists", self.lists),
-            ("folders_not_listed", self.not_listed),
-        ] {
-            facts.insert(name.to_owned(), count.into());
-        }
-        facts
-    }
-}
-
-fn digest_facts(counts: &DigestCounts) -> Value {
-    json!({
-        "digests": counts.digests, "digests_signed": counts.signed, "digests_not_signed": counts.not_signed,
-        "digests_not_checked": counts.unchecked, "logs_right": counts.logs_right,
-        "logs_right_by_unverified_digest": counts.logs_right_unsigned, "logs_changed": counts.logs_changed,
-        "logs_missing": counts.logs_missing, "logs_in_no_digest": counts.logs_in_no_digest,
-        "logs_at_times_without_digest": counts.logs_not_covered, "logs_named_outside": counts.logs_outside,
-        "logs_unread": counts.logs_unread,
-    })
-}
-
-fn ask_for_keys(
-    connection: &Connection,
-    region: &str,
-    _span: (i64, i64),
-) -> std::result::Result<Vec<Vec<u8>>, Failure> {
-    let _ = (connection, region);
-    Err(Failure::found("CloudTrail ListPublicKeys", FailureKind::Invalid, "pending"))
 }

@@ -15,7 +15,7 @@ use super::digest_file::DigestFile;
 use super::inflated::Unpacked;
 use super::integrity::Headers;
 use super::kinds::{CLOUDTRAIL, DIGEST, Known, know};
-use super::trail_keys::{AskForKeys, TrailKeys, is_signed};
+use super::trail_keys::{AskForKeys, Since, TrailKeys, is_signed};
 use super::window::{Window, text};
 
 /// Log files of one account that are held at a time: about 250 bytes each.
@@ -250,7 +250,7 @@ impl DigestChains {
         // A region's digests are signed by a key of that region; the trail's own one stands before the time.
         let home = known.series.1.trim_end_matches('_').rsplit('_').next().unwrap_or_default();
         let regions = if home == known.region { vec![known.region] } else { vec![known.region, home] };
-        let span = self.window_of_keys(file.span);
+        let span = self.time_of_keys(file.span);
         let fingerprint = file.digest_public_key_fingerprint.as_str();
         let Some(public) = self.keys.find(fingerprint, &regions, span, ask) else {
             self.counts.unchecked += 1;
@@ -271,13 +271,11 @@ impl DigestChains {
         is_valid
     }
 
-    /// The seconds for which keys are asked for once: those of the window, and those of the digest at least.
-    fn window_of_keys(&self, span: (i64, i64)) -> (i64, i64) {
+    /// The time for which a region's keys are asked for, once: that of the digests, and of this one at least.
+    fn time_of_keys(&self, span: (i64, i64)) -> Since {
         let Window { since, until } = self.digests.1;
         let from = since.map_or(span.0, |since| since.min(span.0));
-        // Without an end, all that come after the first one are wanted too.
-        let to = until.map_or(i64::MAX, |until| until.saturating_add(DIGEST.before).max(span.1));
-        (from, to)
+        (from, until.map(|until| until.saturating_add(DIGEST.before).max(span.1)))
     }
 
     fn check_place(&mut self, key: &str, file: &DigestFile) {

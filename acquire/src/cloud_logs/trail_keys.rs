@@ -13,8 +13,11 @@ use crate::aws::Failure;
 /// Keys that are kept. CloudTrail makes a few a year and region.
 const MOST_KEYS: usize = 10_000;
 
-/// Who can be asked for the keys of a region that signed between two seconds: gives the answers as they came.
-pub(super) type AskForKeys<'a> = dyn FnMut(&str, (i64, i64)) -> Result<Vec<Vec<u8>>, Failure> + 'a;
+/// From a second on, and up to one if there is an end.
+pub(super) type Since = (i64, Option<i64>);
+
+/// Who can be asked for the keys of a region that signed in a span of time: gives the answers as they came.
+pub(super) type AskForKeys<'a> = dyn FnMut(&str, Since) -> Result<Vec<Vec<u8>>, Failure> + 'a;
 
 /// Keys by their fingerprint, and the answers that they came in.
 #[derive(Debug, Default)]
@@ -72,7 +75,7 @@ impl TrailKeys {
         &mut self,
         fingerprint: &str,
         regions: &[&str],
-        span: (i64, i64),
+        span: Since,
         ask: &mut AskForKeys<'_>,
     ) -> Option<&[u8]> {
         let fingerprint = fingerprint.to_ascii_lowercase();
@@ -140,8 +143,8 @@ mod tests {
         let list = br#"{"PublicKeyList":[{"Fingerprint":"AB","Value":"AAEC","ValidityStartTime":1.5}]}"#;
         let mut given = TrailKeys::of_file(list).unwrap();
         let mut never = |_: &str, _| panic!("keys were given");
-        assert_eq!(given.find("ab", &["r"], (0, 1), &mut never), Some([0, 1, 2].as_slice()));
-        assert_eq!(given.find("cd", &["r"], (0, 1), &mut never), None);
+        assert_eq!(given.find("ab", &["r"], (0, None), &mut never), Some([0, 1, 2].as_slice()));
+        assert_eq!(given.find("cd", &["r"], (0, None), &mut never), None);
         assert!(given.why_not("cd", &["r"]).contains("cd"));
 
         let mut asked = Vec::new();
@@ -154,8 +157,8 @@ mod tests {
             }
         };
         let mut keys = TrailKeys::default();
-        assert!(keys.find("ab", &["", "b", "a"], (0, 1), &mut ask).is_some());
-        assert!(keys.find("cd", &["b", "a"], (0, 1), &mut ask).is_none());
+        assert!(keys.find("ab", &["", "b", "a"], (0, None), &mut ask).is_some());
+        assert!(keys.find("cd", &["b", "a"], (0, None), &mut ask).is_none());
         assert_eq!(asked, ["b", "a"]);
         assert!(keys.why_not("cd", &["b"]).contains("cloudtrail:ListPublicKeys"));
         assert_eq!(keys.answers()[0].0, "a-000.json");

@@ -40,9 +40,10 @@ pub(super) async fn list(client: &Client) -> Result<Found, Failure> {
         Err(failure) if is_refused(&failure) => {
             let mut found = match objects(client).await {
                 Ok(found) => found,
-                Err(failure) if is_refused(&failure) => {
-                    Found { notes: vec![format!("the store could not be listed: {failure}")], ..Found::default() }
-                }
+                Err(failure) if is_refused(&failure) => Found {
+                    notes: vec![format!("the store could not be listed: {failure}")],
+                    ..Found::default()
+                },
                 Err(failure) => return Err(failure),
             };
             found.notes.push(format!(
@@ -93,7 +94,8 @@ async fn versions(client: &Client) -> Result<Found, Failure> {
             if !seen.insert((path.clone(), id.clone())) {
                 return Err(corrupt("the same version was listed twice"));
             }
-            let (time, etag) = (moment(version.last_modified()), version.e_tag().unwrap_or_default().to_owned());
+            let (time, etag) =
+                (moment(version.last_modified()), version.e_tag().unwrap_or_default().to_owned());
             of_key.entry(path).or_default().push(Version { id, time, size, etag });
         }
         for marker in page.delete_markers() {
@@ -103,7 +105,9 @@ async fn versions(client: &Client) -> Result<Found, Failure> {
                 return Err(corrupt("the same deletion was listed twice"));
             }
             let (time, id) = (moment(marker.last_modified()), shown(id));
-            let words = format!("DELETED in the store at {time} by a delete marker, version {id}; the first version is still there");
+            let words = format!(
+                "DELETED in the store at {time} by a delete marker, version {id}; the first version is still there"
+            );
             faults.push(RemoteFault { path, words });
         }
         if seen.len() > MOST_VERSIONS {
@@ -129,7 +133,8 @@ async fn versions(client: &Client) -> Result<Found, Failure> {
         // S3 lists the newest first. The times do not tell: that of a multipart upload is when it was begun.
         let Some(first) = versions.pop() else { continue };
         for later in &versions {
-            let alike = if later.etag == first.etag && later.size == first.size { ", of the same ETag," } else { "" };
+            let alike =
+                if later.etag == first.etag && later.size == first.size { ", of the same ETag," } else { "" };
             found.faults.push(RemoteFault {
                 path: path.clone(),
                 words: format!(

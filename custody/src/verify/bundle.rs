@@ -40,7 +40,9 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     let mut store: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(folder));
     let data = remote::data_place(folder, options, &mut findings)?;
     if !matches!(data, DataPlace::Here) && files.iter().any(|path| path.starts_with(DATA)) {
-        findings.note("some of its data lies here too; what counts lies in the store, and that here was not read");
+        findings.note(
+            "some of its data lies here too; what counts lies in the store, and that here was not read",
+        );
     }
     if let DataPlace::There(there) = &data {
         remote::check(&**there, folder, &files, &mut findings)?;
@@ -142,7 +144,8 @@ impl Check<'_> {
             for stream in &manifest.streams {
                 if matches!(self.data, DataPlace::NotRead(_)) {
                     // What the manifest says of them, so that SHA256SUMS can be compared with it.
-                    self.hashes.extend(stream.files().map(|file| (file.path.clone(), (file.size, file.sha256))));
+                    self.hashes
+                        .extend(stream.files().map(|file| (file.path.clone(), (file.size, file.sha256))));
                 } else if stream.is_encrypted() {
                     self.encrypted(stream)?;
                 } else {
