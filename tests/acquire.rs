@@ -16,6 +16,12 @@ mod bad_sectors;
 #[cfg(feature = "cloud")]
 #[path = "acquire/blocks.rs"]
 mod blocks;
+#[cfg(feature = "cloud")]
+#[path = "acquire/cloud_logs.rs"]
+mod cloud_logs;
+#[cfg(feature = "cloud")]
+#[path = "acquire/cloudtrail_digests.rs"]
+mod cloudtrail_digests;
 #[path = "acquire/custody_of_it.rs"]
 mod custody_of_it;
 #[path = "acquire/cut_short.rs"]
@@ -70,6 +76,9 @@ mod s3_reader;
 #[cfg(feature = "cloud")]
 #[path = "acquire/s3_servers.rs"]
 mod s3_servers;
+#[cfg(feature = "cloud")]
+#[path = "support/s3_front.rs"]
+mod s3_front;
 #[path = "acquire/silent_folder.rs"]
 mod silent_folder;
 #[path = "acquire/support.rs"]

@@ -135,6 +135,12 @@ pub enum Error {
     /// No region was named, and no configuration says one.
     #[error("no region is known for the cloud account")]
     NoRegion,
+    /// Logs in a cloud account cannot be acquired so.
+    #[error("cannot acquire cloud logs: {what}")]
+    CloudLogs {
+        /// Why.
+        what: String,
+    },
     /// A cloud service did not do what it was asked.
     #[cfg(feature = "cloud")]
     #[error(transparent)]

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "cloud")]
 mod azure_disk;
+#[cfg(feature = "cloud")]
+mod cloud_logs;
 pub(crate) mod disk;
 #[cfg(feature = "cloud")]
 mod ebs;
@@ -58,6 +60,8 @@ enum What {
     AzureDisk(azure_disk::Args),
     #[cfg(feature = "cloud")]
     GcpImage(gcp_image::Args),
+    #[cfg(feature = "cloud")]
+    CloudLogs(cloud_logs::Args),
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -107,6 +111,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         What::AzureDisk(args) => azure_disk::run(args, session),
         #[cfg(feature = "cloud")]
         What::GcpImage(args) => gcp_image::run(args, session),
+        #[cfg(feature = "cloud")]
+        What::CloudLogs(args) => return cloud_logs::run(args, session),
     }?;
     show(&report, session.ui)
 }
