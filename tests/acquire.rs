@@ -71,6 +71,9 @@ mod range_server;
 #[path = "acquire/resume.rs"]
 mod resume;
 #[cfg(feature = "cloud")]
+#[path = "acquire/s3_faults.rs"]
+mod s3_faults;
+#[cfg(feature = "cloud")]
 #[path = "acquire/s3_reader.rs"]
 mod s3_reader;
 #[cfg(feature = "cloud")]

@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a test stops at the first surprise, and says what it skipped"
 )]
 
@@ -12,6 +13,9 @@
 mod aftercare_commands;
 #[path = "anchors.rs"]
 mod anchors;
+#[cfg(feature = "cloud")]
+#[path = "cloud_read_commands.rs"]
+mod cloud_read_commands;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]
@@ -30,12 +34,18 @@ mod handover_commands;
 mod imaging_commands;
 #[path = "support/loopback.rs"]
 mod loopback;
+#[cfg(feature = "cloud")]
+#[path = "support/moto.rs"]
+mod moto;
 #[path = "other_side.rs"]
 mod other_side;
 #[path = "proof_commands.rs"]
 mod proof_commands;
 #[path = "proofs.rs"]
 mod proofs;
+#[cfg(feature = "cloud")]
+#[path = "support/radosgw.rs"]
+mod radosgw;
 #[path = "syscalls.rs"]
 mod syscalls;
 #[path = "support/test_authority.rs"]

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::verify::{print, verdict_words};
 use crate::cloud_args::CloudArgs;
-use crate::evidence_stores::{Opened, RemoteBundle};
+use crate::store_reading::{Opened, RemoteBundle};
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
 use crate::{target, ui};

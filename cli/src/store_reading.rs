@@ -1,4 +1,4 @@
-//! Opens the evidence stores in which the data of exhibits lies.
+//! Reading out of evidence stores: where the data of exhibits lies, and who may be asked for it.
 
 use std::io;
 use std::path::Path;
