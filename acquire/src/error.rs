@@ -135,6 +135,12 @@ pub enum Error {
     /// No region was named, and no configuration says one.
     #[error("no region is known for the cloud account")]
     NoRegion,
+    /// A grant cannot be used, or not be made so.
+    #[error("the grant cannot be used: {reason}")]
+    Grant {
+        /// Why.
+        reason: String,
+    },
     /// A cloud service did not do what it was asked.
     #[cfg(feature = "cloud")]
     #[error(transparent)]
