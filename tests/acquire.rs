@@ -13,6 +13,9 @@
 mod azurite;
 #[path = "acquire/bad_sectors.rs"]
 mod bad_sectors;
+#[cfg(feature = "cloud")]
+#[path = "acquire/blocks.rs"]
+mod blocks;
 #[path = "acquire/custody_of_it.rs"]
 mod custody_of_it;
 #[path = "acquire/cut_short.rs"]
@@ -22,6 +25,9 @@ mod disk;
 #[cfg(feature = "cloud")]
 #[path = "acquire/ebs.rs"]
 mod ebs;
+#[cfg(feature = "cloud")]
+#[path = "acquire/ebs_instance.rs"]
+mod ebs_instance;
 #[path = "acquire/encryption.rs"]
 mod encryption;
 #[path = "acquire/export.rs"]
@@ -37,6 +43,9 @@ mod image_objects;
 mod imaging;
 #[path = "acquire/import.rs"]
 mod import;
+#[cfg(feature = "cloud")]
+#[path = "support/loopback.rs"]
+mod loopback;
 #[path = "acquire/memory.rs"]
 mod memory;
 #[cfg(feature = "cloud")]
@@ -48,10 +57,19 @@ mod page_blobs;
 #[path = "acquire/patience.rs"]
 mod patience;
 #[cfg(feature = "cloud")]
+#[path = "support/radosgw.rs"]
+mod radosgw;
+#[cfg(feature = "cloud")]
 #[path = "acquire/range_server.rs"]
 mod range_server;
 #[path = "acquire/resume.rs"]
 mod resume;
+#[cfg(feature = "cloud")]
+#[path = "acquire/s3_reader.rs"]
+mod s3_reader;
+#[cfg(feature = "cloud")]
+#[path = "acquire/s3_servers.rs"]
+mod s3_servers;
 #[path = "acquire/silent_folder.rs"]
 mod silent_folder;
 #[path = "acquire/support.rs"]

@@ -367,6 +367,7 @@ impl<'a> Acquisition<'a> {
         let identity = writer.identity();
         let escape = |text: &str| escape_text(text.as_bytes());
         let manifest = Manifest {
+            base: self.what.base(),
             case: self.destination.case.clone(),
             created,
             exhibit: self.destination.exhibit.clone(),

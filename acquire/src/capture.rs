@@ -5,10 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+#[cfg(feature = "cloud")]
+use custody::Digest;
 use custody::bundle::{
-    BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Samples, Source as SourceFacts, State,
-    StoredFile, Stream, StreamWriter,
+    Base, BundleStore, CatalogWriter, Extent, HashedFile, Resume, Sample, Samples, Source as SourceFacts,
+    State, StoredFile, Stream, StreamWriter,
 };
+#[cfg(feature = "cloud")]
+use custody::bundle::{Overlaid, StreamReader};
 use custody::clock::Clock;
 use custody::{CustodyLog, NewEntry, Writer, sha256};
 use serde_json::{Map, Value};
@@ -51,6 +55,11 @@ pub trait Capture: Send {
     /// Facts that are known only after the run, added to those of the manifest.
     fn facts_after(&self) -> Map<String, Value> {
         Map::new()
+    }
+
+    /// What it builds on, if it acquires only what changed.
+    fn base(&self) -> Option<Base> {
+        None
     }
 }
 
@@ -159,9 +168,38 @@ impl<'a> Streams<'a> {
         let (issues, stop) = (&mut self.issues, Arc::clone(&self.flow.stop));
         let ((), written) =
             store_stream(begun, &self.flow, |feed| store_blocks(source, stored, feed, issues, &stop))?;
-        let stream = written.writer.finish(written.sha256, written.sha256_data, None)?;
+        let mut stream = written.writer.finish(written.sha256, written.sha256_data, None)?;
+        if let Some(base) = source.stored_base().filter(|_| stream.states.base > 0) {
+            self.flow.progress.part("hashing the whole");
+            stream.full_sha256 = self.hash_over(base, &stream, source.name());
+        }
         self.add(stream);
         Ok(())
+    }
+
+    /// The hash of a stream with what it builds on, where both can be read.
+    #[cfg(feature = "cloud")]
+    fn hash_over(&mut self, base: &Overlaid, stream: &Stream, path: &str) -> Option<Digest> {
+        // Ciphertext cannot be read again, nor what lies in a store that only takes.
+        if stream.is_encrypted() || self.store.unfinished().is_none() {
+            return None;
+        }
+        let hash = || {
+            let newest = StreamReader::of_finished(Arc::clone(self.store), stream.clone())?;
+            Overlaid::new(newest).over(base.clone())?.sha256(&mut |_| {})
+        };
+        match hash() {
+            Ok(hash) => Some(hash),
+            Err(error) => {
+                self.issues.add(Issue {
+                    path: path.to_owned(),
+                    offset: None,
+                    length: None,
+                    what: format!("the whole could not be hashed with its base: {error}"),
+                });
+                None
+            }
+        }
     }
 
     /// What the journal vouches for, hashed again: its extents, and some of its chunks.

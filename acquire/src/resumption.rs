@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 
 /// What makes two sources the same one. A device's path may change between two boots; its serial number does not.
-const IDENTITY: [&str; 8] =
-    ["kind", "size", "serial", "model", "subset", "etag", "snapshot", "since_snapshot"];
+const IDENTITY: [&str; 9] =
+    ["kind", "size", "serial", "model", "subset", "base", "etag", "snapshot", "since_snapshot"];
 
 /// An acquisition that was begun and not sealed.
 #[derive(Debug, Clone, PartialEq)]

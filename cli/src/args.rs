@@ -75,6 +75,10 @@ pub(crate) enum Command {
     Custody(commands::custody::Args),
     Report(commands::report::Args),
     Export(commands::export::Args),
+    #[cfg(feature = "cloud")]
+    Pull(commands::pull::Args),
+    #[cfg(feature = "cloud")]
+    Grant(commands::grant::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
     #[cfg(feature = "timeline")]
@@ -104,6 +108,10 @@ impl Command {
             Command::Custody(args) => commands::custody::run(args, session),
             Command::Report(args) => commands::report::run(args, session),
             Command::Export(args) => commands::export::run(args, session),
+            #[cfg(feature = "cloud")]
+            Command::Pull(args) => commands::pull::run(args, session),
+            #[cfg(feature = "cloud")]
+            Command::Grant(args) => commands::grant::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "timeline")]

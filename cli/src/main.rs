@@ -8,6 +8,8 @@ mod cloud_args;
 mod commands;
 #[cfg(feature = "cloud")]
 mod evidence_store;
+#[cfg(feature = "cloud")]
+mod evidence_stores;
 mod failure;
 mod identity;
 mod interrupt;

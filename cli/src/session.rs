@@ -1,14 +1,18 @@
 //! What every command needs: output, the signing key, the clock, and the few settings from the environment.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use custody::bundle::{Bundle, Identities};
+#[cfg(not(feature = "cloud"))]
+use custody::bundle::RemotePlace;
+use custody::bundle::{Bundle, BundleStore, Identities, LocalFolder};
 use custody::clock::SystemClock;
 use custody::keys::{Signer, SigningKey};
 use custody::{Case, Identity, Logged, NewEntry, Writer};
 
 use crate::args::Global;
+#[cfg(feature = "cloud")]
+use crate::cloud_args::CloudArgs;
 use crate::failure::Failure;
 use crate::identity;
 use crate::signing_key::KeyPlace;
@@ -29,6 +33,8 @@ pub(crate) struct Session {
     identities: OnceLock<Identities>,
     /// Puts entries of logs whose bundles lie in an evidence store there too.
     mirror: Mirror,
+    #[cfg(feature = "cloud")]
+    cloud: OnceLock<CloudArgs>,
 }
 
 #[cfg(feature = "cloud")]
@@ -75,6 +81,8 @@ impl Session {
             identity_files,
             identities: OnceLock::new(),
             mirror: mirror(ui),
+            #[cfg(feature = "cloud")]
+            cloud: OnceLock::new(),
         }
     }
 
@@ -89,17 +97,48 @@ impl Session {
             identity_files,
             identities,
             mirror: mirror(self.ui),
+            #[cfg(feature = "cloud")]
+            cloud: self.cloud.clone(),
         }
     }
 
     /// Opens a bundle to read its streams. One that is encrypted is opened only with a key that fits.
     pub(crate) fn open_bundle(&self, folder: &Path) -> Result<Bundle, Failure> {
-        let bundle = Bundle::open_with_identities(folder, self.identities()?)?;
+        let store = self.store_of(folder)?;
+        let bundle = Bundle::open_with_identities_in(folder, store, self.identities()?)?;
         // So that a missing key is told before any work is done.
         if let Some(encrypted) = bundle.manifest().streams.iter().find(|stream| stream.is_encrypted()) {
             bundle.stream(&encrypted.name)?;
         }
         Ok(bundle)
+    }
+
+    /// Says in which account the data of exhibits lies that is not in their folders.
+    #[cfg(feature = "cloud")]
+    pub(crate) fn use_cloud(&self, cloud: &CloudArgs) {
+        // Said once a run: what was said first stays.
+        let _ = self.cloud.set(cloud.clone());
+    }
+
+    /// The files of the bundle in a folder, its data out of the evidence store where it lies in one.
+    #[cfg(feature = "cloud")]
+    fn store_of(&self, folder: &Path) -> Result<Arc<dyn BundleStore>, Failure> {
+        let local: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(folder));
+        let cloud = self.cloud.get().cloned().unwrap_or_default();
+        Ok(match crate::evidence_stores::data_of(folder, &cloud, self.ui)? {
+            Some(data) => Arc::new(custody::bundle::LayeredStore::new(local, data)),
+            None => local,
+        })
+    }
+
+    /// The files of the bundle in a folder.
+    #[cfg(not(feature = "cloud"))]
+    fn store_of(&self, folder: &Path) -> Result<Arc<dyn BundleStore>, Failure> {
+        match RemotePlace::read(folder)? {
+            Some(place) => Err(Failure::new(format!("the data of {folder:?} lies at {place}"))
+                .hint("this build of exhibit has no access to evidence stores")),
+            None => Ok(Arc::new(LocalFolder::new(folder))),
+        }
     }
 
     /// The keys that open encrypted bundles: `--identity`. The files are read once, for they may be pipes.

@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("written: {} bytes in {} segments, peak {} MiB", stream.size, stream.segments.len(), peak_mib());
 
     let manifest = Manifest {
+        base: None,
         case: None,
         created: "2026-11-21T00:00:00.000000000Z".to_owned(),
         exhibit: "E001".to_owned(),

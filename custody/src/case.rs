@@ -230,6 +230,51 @@ impl Case {
         Ok(())
     }
 
+    /// Makes the folder of an exhibit that has its id already, as its manifest says: one that was brought back, or acquired
+    /// elsewhere for this case. Records `exhibit.added` unless the log has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] when the folder's name is none of an exhibit, or the exhibit was disposed of;
+    /// [`Error::WouldOverwrite`] when the id is taken; those of [`Self::add_exhibit`].
+    pub fn adopt_exhibit(&self, folder_name: &str, name: &str, writer: &Writer<'_>) -> Result<Exhibit> {
+        let _lock = self.lock()?;
+        let path = case_layout::log(&self.folder);
+        if let Some(closed) = self.log.closed()? {
+            return Err(Error::Closed { path, closed, kind: EntryType::EXHIBIT_ADDED.to_string() });
+        }
+        let wrong = |why: &str| Error::malformed("exhibit", format!("{folder_name:?} {why}"));
+        let number = case_layout::exhibit_number(folder_name).ok_or_else(|| wrong("is no name of one"))?;
+        let id = case_layout::exhibit_id(number);
+        if case_layout::exhibit_folder_name(&id, name) != folder_name {
+            return Err(wrong("is not the folder of an exhibit of that id and name"));
+        }
+        if folders_in(&case_layout::disposed(&self.folder))?.iter().any(|gone| gone.id == id) {
+            return Err(wrong("was disposed of"));
+        }
+        if let Some(there) = self.exhibits()?.into_iter().find(|exhibit| exhibit.id == id) {
+            return Err(Error::WouldOverwrite { path: there.folder });
+        }
+        let entries = self.log.read()?.entries;
+        let mut added = entries.iter().filter(|entry| {
+            entry.kind == EntryType::EXHIBIT_ADDED && entry.about.exhibit.as_deref() == Some(&id)
+        });
+        let known = added.next();
+        if known.is_some_and(|entry| entry.how_text("folder") != Some(folder_name)) {
+            return Err(wrong("has the id of another exhibit of the case"));
+        }
+        let all = case_layout::exhibits(&self.folder);
+        let folder = all.join(folder_name);
+        std::fs::create_dir_all(&all).map_err(|source| Error::Write { path: all.clone(), source })?;
+        std::fs::create_dir(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
+        sync_folder(&all)?;
+        if known.is_none() {
+            let entry = NewEntry::new(EntryType::EXHIBIT_ADDED).exhibit(&id);
+            self.append(entry.how("folder", folder_name).how("name", name), writer)?;
+        }
+        Ok(Exhibit { id, folder })
+    }
+
     /// The exhibits that are there, by number.
     ///
     /// # Errors

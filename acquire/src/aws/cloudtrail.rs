@@ -150,7 +150,7 @@ impl CloudTrail {
             let next = answer.get("NextToken").and_then(Value::as_str).map(str::to_owned);
             let Some(next) = pages.next(next)? else { return Ok(()) };
             body.insert("NextToken".to_owned(), next.into());
-            self.connection.wait(tokio::time::sleep(PAUSE));
+            self.connection.wait(async { tokio::time::sleep(PAUSE).await });
         }
     }
 

@@ -212,11 +212,6 @@ impl Ec2 {
         Ok(Answered { value, raw: vec![raw] })
     }
 
-    /// Whether [`Ec2::lock_snapshot`] may be called: nothing is locked.
-    pub(crate) fn may_lock_snapshot(&self, id: &str, lock: Lock) -> Result<(), Failure> {
-        self.may("LockSnapshot", id, of_lock(id, lock))
-    }
-
     /// The lock of a snapshot; `None` if it never had one.
     ///
     /// # Errors
@@ -236,11 +231,6 @@ impl Ec2 {
     pub(crate) fn delete_snapshot(&self, id: &str) -> Result<(), Failure> {
         self.0.form(&Call::reads("DeleteSnapshot", id), Form::default().with("SnapshotId", id))?;
         Ok(())
-    }
-
-    /// Whether [`Ec2::delete_snapshot`] may be called: nothing is deleted.
-    pub(crate) fn may_delete_snapshot(&self, id: &str) -> Result<(), Failure> {
-        self.may("DeleteSnapshot", id, Form::default().with("SnapshotId", id))
     }
 }
 

@@ -128,8 +128,8 @@ pub struct Failure {
     pub message: String,
     /// Status of the answer, if there was one.
     pub status: Option<u16>,
-    /// The service's number of this request.
-    pub request_id: Option<String>,
+    /// The service's number of this request. Boxed, since a large error makes every result large.
+    pub request_id: Option<Box<str>>,
 }
 
 impl Failure {
@@ -172,7 +172,7 @@ impl Failure {
                     reason: String::new(),
                     message: cut(&causes(error)),
                     status,
-                    request_id,
+                    request_id: request_id.map(String::into_boxed_str),
                 }
             }
         }
@@ -198,7 +198,7 @@ impl Failure {
             reason: cut(reason),
             message: cut(message),
             status: (status > 0).then_some(status),
-            request_id,
+            request_id: request_id.map(String::into_boxed_str),
         }
     }
 

@@ -22,3 +22,4 @@ mod xml;
 pub use answer::{Answered, Raw};
 pub use connection::{Connection, Credentials, Settings};
 pub use failure::{Failure, FailureKind};
+pub(crate) use xml::Element;

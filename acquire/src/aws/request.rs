@@ -115,11 +115,6 @@ impl Caller {
         Ok(Self { connection: connection.clone(), service, endpoint })
     }
 
-    /// The region that the connection is in.
-    pub(crate) fn region(&self) -> &str {
-        self.connection.region()
-    }
-
     /// Sends a form, and gives the XML that comes back.
     pub(crate) fn form(&self, call: &Call<'_>, form: Form) -> Result<(Element, Raw), Failure> {
         let Protocol::Query(version) = self.service.protocol else {
@@ -183,6 +178,8 @@ impl Caller {
                 let has_ended = failure.kind == FailureKind::Credentials && failure.code.contains("Expired");
                 let again = match call.repeat {
                     _ if has_ended => tries == 1,
+                    // A whole answer that makes no sense will hardly make more the next time.
+                    Repeat::Freely if failure.kind == FailureKind::Corrupt => tries == 1,
                     Repeat::Freely => failure.kind.is_worth_another_try(),
                     Repeat::OnlyIfRefused => failure.kind == FailureKind::Throttled,
                 };

@@ -13,6 +13,7 @@
 //! the acquisition stops and can be taken up again.
 
 mod checking;
+mod counting;
 mod counts;
 mod fetching;
 mod limits;
@@ -23,6 +24,7 @@ mod storing;
 mod tokens;
 mod window;
 
+pub use counting::Counted;
 pub use counts::BlockCounts;
 pub use limits::Limits;
 pub use service::{BlockService, Fetched, ListFrom, Listed, Page};

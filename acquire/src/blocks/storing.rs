@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use custody::bundle::{Extent, Sample, State};
+use custody::bundle::{Extent, Overlaid, Sample, State};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -39,9 +39,15 @@ pub struct BlockSource<S> {
     name: String,
     size: u64,
     block_size: u32,
-    unlisted: State,
+    base: Option<OnBase>,
     limits: Limits,
     counts: BlockCounts,
+}
+
+/// What a source builds on of which only the changes are listed.
+struct OnBase {
+    size: u64,
+    stored: Option<Overlaid>,
 }
 
 impl<S> std::fmt::Debug for BlockSource<S> {
@@ -66,17 +72,37 @@ impl<S: BlockService> BlockSource<S> {
             name: name.to_owned(),
             size,
             block_size: block_size.max(1),
-            unlisted: State::Absent,
+            base: None,
             limits: Limits::default(),
             counts: BlockCounts::default(),
         }
     }
 
-    /// The service lists what differs from a base; what it does not list is as in there.
+    /// The service lists what differs from a base of `size` bytes; what it does not list is as in there. Where the stored
+    /// base is given too, the whole is hashed with it.
     #[must_use]
-    pub fn on_base(mut self) -> Self {
-        self.unlisted = State::Base;
+    pub fn on_base(mut self, size: u64, stored: Option<Overlaid>) -> Self {
+        self.base = Some(OnBase { size, stored });
         self
+    }
+
+    /// The base as it is stored, if there is one.
+    pub(crate) fn stored_base(&self) -> Option<&Overlaid> {
+        self.base.as_ref().and_then(|base| base.stored.as_ref())
+    }
+
+    pub(super) fn reader(&self) -> Reader<S> {
+        Reader::new(Arc::clone(&self.service), self.limits, self.size, self.block_size)
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Blocks that may be asked for in a second.
+    #[must_use]
+    pub fn requests_per_second(&self) -> u32 {
+        self.limits.requests_per_second
     }
 
     /// How much of the service may be asked for.
@@ -123,8 +149,7 @@ pub(crate) fn store_blocks<S: BlockService>(
     stop: &AtomicBool,
 ) -> Result<()> {
     let start = feed.size();
-    let reader =
-        Arc::new(Reader::new(Arc::clone(&source.service), source.limits, source.size, source.block_size));
+    let reader = Arc::new(source.reader());
     let checking = stored.map(|(extents, samples)| Checking::new(&source.name, extents, samples));
     let samples = checking.as_ref().map(Checking::samples).unwrap_or_default();
     let (give_pages, pages) = mpsc::channel(PAGES);
@@ -223,10 +248,11 @@ impl<S: BlockService> Storing<'_, S> {
             let place = self.reader.place(self.next).start..self.reader.place(index).start;
             self.next = index;
             self.check_listed(place.clone(), false);
-            let place = place.start.max(self.start)..place.end;
-            if place.start < place.end {
-                self.feed.zeros(place.end - place.start, Some((self.source.unlisted, "")))?;
-            }
+            let place = place.start.max(self.start).min(place.end)..place.end;
+            // A base may be smaller: the volume has grown since.
+            let until = self.source.base.as_ref().map_or(0, |base| base.size).clamp(place.start, place.end);
+            self.feed.zeros(until - place.start, Some((State::Base, "")))?;
+            self.feed.zeros(place.end - until, Some((State::Absent, "")))?;
         }
         Ok(())
     }

@@ -35,25 +35,23 @@ struct Version {
 
 /// Lists versions where that is allowed, else objects, else says that nothing could be seen.
 pub(super) async fn list(client: &Client) -> Result<Found, Failure> {
-    let mut found = match versions(client).await {
-        Ok(found) => found,
+    match versions(client).await {
         Err(failure) if is_refused(&failure) => {
             let mut found = match objects(client).await {
                 Ok(found) => found,
-                Err(failure) if is_refused(&failure) => {
-                    Found { notes: vec![format!("the store could not be listed: {failure}")], ..Found::default() }
-                }
+                Err(failure) if is_refused(&failure) => Found {
+                    notes: vec![format!("the store could not be listed: {failure}")],
+                    ..Found::default()
+                },
                 Err(failure) => return Err(failure),
             };
             found.notes.push(format!(
                 "versions could not be listed, so a file that was replaced or deleted and put again does not show: {failure}"
             ));
-            found
+            Ok(found)
         }
-        Err(failure) => return Err(failure),
-    };
-    versioning(client, &mut found).await?;
-    Ok(found)
+        done => done,
+    }
 }
 
 /// Whether a server does not give a listing that it might give to others.
@@ -93,7 +91,8 @@ async fn versions(client: &Client) -> Result<Found, Failure> {
             if !seen.insert((path.clone(), id.clone())) {
                 return Err(corrupt("the same version was listed twice"));
             }
-            let (time, etag) = (moment(version.last_modified()), version.e_tag().unwrap_or_default().to_owned());
+            let (time, etag) =
+                (moment(version.last_modified()), version.e_tag().unwrap_or_default().to_owned());
             of_key.entry(path).or_default().push(Version { id, time, size, etag });
         }
         for marker in page.delete_markers() {
@@ -103,7 +102,9 @@ async fn versions(client: &Client) -> Result<Found, Failure> {
                 return Err(corrupt("the same deletion was listed twice"));
             }
             let (time, id) = (moment(marker.last_modified()), shown(id));
-            let words = format!("DELETED in the store at {time} by a delete marker, version {id}; the first version is still there");
+            let words = format!(
+                "DELETED in the store at {time} by a delete marker, version {id}; the first version is still there"
+            );
             faults.push(RemoteFault { path, words });
         }
         if seen.len() > MOST_VERSIONS {
@@ -125,11 +126,13 @@ async fn versions(client: &Client) -> Result<Found, Failure> {
     for fault in found.faults.iter_mut().filter(|fault| !of_key.contains_key(&fault.path)) {
         fault.words = fault.words.replace("; the first version is still there", "; no version of it is left");
     }
+    let mut unversioned = 0;
     for (path, mut versions) in of_key {
         // S3 lists the newest first. The times do not tell: that of a multipart upload is when it was begun.
         let Some(first) = versions.pop() else { continue };
         for later in &versions {
-            let alike = if later.etag == first.etag && later.size == first.size { ", of the same ETag," } else { "" };
+            let alike =
+                if later.etag == first.etag && later.size == first.size { ", of the same ETag," } else { "" };
             found.faults.push(RemoteFault {
                 path: path.clone(),
                 words: format!(
@@ -143,8 +146,15 @@ async fn versions(client: &Client) -> Result<Found, Failure> {
             });
         }
         let id = u32::try_from(found.objects.len()).unwrap_or(u32::MAX);
+        unversioned += usize::from(first.id == "null");
         let version = (first.id != "null" || !versions.is_empty()).then_some(first.id);
         found.objects.insert(path, Object { id, size: first.size, etag: first.etag, version });
+    }
+    if unversioned > 0 {
+        found.notes.push(format!(
+            "bucket {} kept no versions when {unversioned} of these objects were put: one that was replaced before left no trace",
+            client.bucket
+        ));
     }
     Ok(found)
 }
@@ -189,31 +199,6 @@ async fn objects(client: &Client) -> Result<Found, Failure> {
         }
         from = next;
     }
-}
-
-/// Says whether the bucket keeps versions, without which a replaced object leaves no trace.
-async fn versioning(client: &Client, found: &mut Found) -> Result<(), Failure> {
-    const OPERATION: &str = "S3 GetBucketVersioning";
-    let answer = tried(|| async {
-        let request = client.s3.get_bucket_versioning().bucket(&client.bucket);
-        request.send().await.map_err(|error| Failure::of(OPERATION, &error))
-    });
-    match answer.await {
-        Ok(answer) => match answer.status().map(|status| status.as_str().to_owned()) {
-            Some(status) if status == "Enabled" => {}
-            status => found.notes.push(format!(
-                "versioning of bucket {} is {}: an object that was replaced leaves no trace there",
-                client.bucket,
-                if status.is_some() { "suspended" } else { "off" }
-            )),
-        },
-        Err(failure) if is_refused(&failure) => found.notes.push(format!(
-            "whether bucket {} keeps versions could not be seen: s3:GetBucketVersioning is not allowed",
-            client.bucket
-        )),
-        Err(failure) => return Err(failure),
-    }
-    Ok(())
 }
 
 /// A key as it is. S3 encodes keys in a listing where that is asked for, since XML cannot hold every character.

@@ -24,7 +24,7 @@ use requests::{Client, Lock, Object, io_error, moment, tried};
 /// by version and ETag when the store is opened, so that bytes never come from two versions. An answer that is not the range asked
 /// for, shorter or longer than announced, is asked for again, and given up after eight tries. What is denied is asked for once.
 ///
-/// Needs `s3:ListBucketVersions`, `s3:GetBucketVersioning`, `s3:GetObject` and `s3:GetObjectVersion`; with `s3:GetObjectRetention` it
+/// Needs `s3:ListBucketVersions`, `s3:GetObject` and `s3:GetObjectVersion`; with `s3:GetObjectRetention` it
 /// also tells until when objects are locked. Holds at most 64 MiB, and 16 requests go on at a time.
 pub struct S3Reader {
     ranges: Arc<Ranges>,
@@ -122,7 +122,10 @@ impl S3Reader {
             })
             .collect();
         if !held.is_empty() {
-            notes.push(format!("Object Lock: {} of the objects that were read under a legal hold alone", held.len()));
+            notes.push(format!(
+                "Object Lock: {} of the objects that were read under a legal hold alone",
+                held.len()
+            ));
         }
         if !open.is_empty() {
             let some = open.iter().take(3).copied().collect::<Vec<_>>().join(", ");
@@ -184,16 +187,20 @@ async fn unseen_locks(client: &Client, path: &str, object: &Object) -> Result<Op
         let request = client.s3.get_object_retention().bucket(&client.bucket).key(key);
         let request = request.set_version_id(object.version.clone());
         let answer = request.send().await.map_err(|error| Failure::of(OPERATION, &error))?;
-        let until: Option<DateTime> = answer.retention().and_then(|retention| retention.retain_until_date().copied());
+        let until: Option<DateTime> =
+            answer.retention().and_then(|retention| retention.retain_until_date().copied());
         Ok(until.map(|until| moment(Some(&until))))
     });
     match answer.await {
         Ok(_) => Ok(None),
         Err(failure) if failure.kind == FailureKind::Denied => Ok(Some(
-            "Object Lock: whether objects are locked could not be seen, s3:GetObjectRetention is not allowed".to_owned(),
+            "Object Lock: whether objects are locked could not be seen, s3:GetObjectRetention is not allowed"
+                .to_owned(),
         )),
         // No lock on the object, none on the bucket, or a server that knows none: each says so in its own way.
-        Err(failure) if !failure.kind.is_worth_another_try() && failure.kind != FailureKind::Credentials => Ok(None),
+        Err(failure) if !failure.kind.is_worth_another_try() && failure.kind != FailureKind::Credentials => {
+            Ok(None)
+        }
         Err(failure) => Err(failure.into()),
     }
 }

@@ -169,14 +169,7 @@ impl Ranges {
     }
 
     /// Begins a request for blocks that are not there.
-    fn ask(
-        self: &Arc<Self>,
-        runtime: &Handle,
-        state: &mut State,
-        path: &str,
-        object: &Object,
-        piece: Piece,
-    ) {
+    fn ask(self: &Arc<Self>, runtime: &Handle, state: &mut State, path: &str, object: &Object, piece: Piece) {
         for number in piece.first..piece.first.saturating_add(piece.count) {
             state.blocks.insert((object.id, number), Block::Coming);
         }

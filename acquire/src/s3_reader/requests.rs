@@ -108,8 +108,7 @@ impl Client {
     pub(super) fn explain(&self, mut failure: Failure, path: &str) -> Failure {
         let key = self.key(path);
         let on = format!("s3://{}/{key}", self.bucket);
-        failure.message =
-            if failure.message.is_empty() { on } else { format!("{on}: {}", failure.message) };
+        failure.message = if failure.message.is_empty() { on } else { format!("{on}: {}", failure.message) };
         if failure.kind == FailureKind::Denied {
             let action = match failure.operation.as_str() {
                 "S3 ListObjectVersions" => "s3:ListBucketVersions on the bucket",
@@ -187,7 +186,8 @@ fn is_what_was_asked(
     {
         return Err(format!("the server sent another version, {}", shown(sent)));
     }
-    let expected = format!("bytes {start}-{}/{}", start.saturating_add(length).saturating_sub(1), object.size);
+    let expected =
+        format!("bytes {start}-{}/{}", start.saturating_add(length).saturating_sub(1), object.size);
     match answer.content_range() {
         Some(range) if range == expected => {}
         Some(range) => return Err(format!("the server sent {}, and {expected} was asked for", shown(range))),

@@ -41,9 +41,14 @@ pub(crate) struct Args {
     /// Cut raw and e01 into files of at most this size: FILE.001 …, FILE.E01 …
     #[arg(long, value_name = "SIZE", value_parser = amounts::part)]
     split: Option<u64>,
+    #[cfg(feature = "cloud")]
+    #[command(flatten)]
+    cloud: crate::cloud_args::CloudArgs,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
+    #[cfg(feature = "cloud")]
+    session.use_cloud(&args.cloud);
     let target = Target::open(&args.bundle)?;
     let Target::Bundle { folder, .. } = &target else {
         return Err(Failure::usage(format!("{:?} is a case: name one of its exhibits", args.bundle))

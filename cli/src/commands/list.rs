@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use custody::aftercare::{Day, Disposal, ITEM_BUNDLE, RetentionState, Rules, disposals};
-use custody::bundle::Bundle;
+use custody::bundle::{Bundle, RemotePlace};
 use custody::clock::Clock as _;
 use custody::verify::{self, Options};
 use custody::{Case, Entry, EntryType};
@@ -32,6 +32,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     for exhibit in case.exhibits()? {
         let folder = exhibit.folder.display().to_string();
         let bundle = Bundle::open(&exhibit.folder);
+        // A place that cannot be read is for `verify` to tell.
+        let place = RemotePlace::read(&exhibit.folder).ok().flatten().map(|place| place.to_string());
         let log = verify::verify_log(&exhibit.folder, &Options::default());
         let (verdict, name, kind, size, sha256, why) = match &bundle {
             Ok(bundle) => {
@@ -58,7 +60,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         ]);
         documents.push(json!({
             "id": exhibit.id, "name": name, "kind": kind, "size": size, "sha256": sha256, "log_verdict": verdict,
-            "folder": folder, "error": why, "retention": life.retention(&exhibit.id), "disposed": life.disposed(&exhibit.id),
+            "folder": folder, "data_at": place, "error": why, "retention": life.retention(&exhibit.id), "disposed": life.disposed(&exhibit.id),
         }));
     }
     for (id, name, gone) in life.gone(&case)? {
@@ -77,6 +79,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     } else {
         session.ui.table(&["id", "name", "kind", "size", "sha-256", "log"], rows)?;
         for exhibit in case.exhibits()? {
+            if let Ok(Some(place)) = RemotePlace::read(&exhibit.folder) {
+                session.ui.data(&ui::printable(&format!("{}  its data lies at {place}", exhibit.id), false))?;
+            }
             for words in life.words(&exhibit.id) {
                 session.ui.data(&ui::printable(&format!("{}  {words}", exhibit.id), false))?;
             }

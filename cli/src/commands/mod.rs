@@ -6,12 +6,16 @@ pub(crate) mod custody;
 #[cfg(feature = "timeline")]
 pub(crate) mod demo;
 pub(crate) mod export;
+#[cfg(feature = "cloud")]
+pub(crate) mod grant;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod man;
 #[cfg(feature = "timeline")]
 pub(crate) mod parsers;
+#[cfg(feature = "cloud")]
+pub(crate) mod pull;
 #[cfg(feature = "timeline")]
 pub(crate) mod query;
 pub(crate) mod report;

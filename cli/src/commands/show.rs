@@ -46,9 +46,14 @@ pub(crate) struct Args {
     /// List the chunks that hold the bytes, and their way to the signature
     #[arg(long)]
     proof: bool,
+    #[cfg(feature = "cloud")]
+    #[command(flatten)]
+    cloud: crate::cloud_args::CloudArgs,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
+    #[cfg(feature = "cloud")]
+    session.use_cloud(&args.cloud);
     let case = target::open_case(&args.case)?;
     let timeline = query::open(&case, session)?;
     let mut shower = Shower { case: &case, timeline: &timeline, session, provers: BTreeMap::new() };

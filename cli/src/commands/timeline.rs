@@ -44,9 +44,14 @@ pub(crate) struct Args {
     /// How many threads to use [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
+    #[cfg(feature = "cloud")]
+    #[command(flatten)]
+    cloud: crate::cloud_args::CloudArgs,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
+    #[cfg(feature = "cloud")]
+    session.use_cloud(&args.cloud);
     let case = target::open_case(&args.case)?;
     let (reports, outcome) = build(&case, args, session)?;
     if session.ui.is_json() {
@@ -122,6 +127,8 @@ impl Args {
             year: None,
             strict: false,
             threads: None,
+            #[cfg(feature = "cloud")]
+            cloud: crate::cloud_args::CloudArgs::default(),
         }
     }
 }

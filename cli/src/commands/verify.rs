@@ -1,7 +1,9 @@
 //! `exhibit verify`: checks a case or bundle from its bytes up.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use custody::bundle::OpenRemote;
 use custody::ssh::AllowedSigners;
 use custody::verify::{
     self, Level, Memory, Options, OutsideAnchors, ThreatState, TrustedKey, Verdict, Verification,
@@ -25,8 +27,8 @@ use crate::ui::{self, Ui};
 /// Example: exhibit verify ir-2026-017 --trust SHA256:… --at-least SIGNED
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// CASE, a bundle's folder, or CASE:E001
-    #[arg(value_name = "CASE|BUNDLE")]
+    /// CASE, a bundle's folder, CASE:E001, or a bundle in an evidence store: s3://bucket/prefix/E001-name
+    #[arg(value_name = "CASE|BUNDLE|s3://…")]
     target: String,
     #[command(flatten)]
     brought: Brought,
@@ -52,22 +54,52 @@ pub(crate) struct Brought {
     /// another history was remembered, the proof of the fork is written beside it
     #[arg(long, value_name = "FILE")]
     memory: Option<PathBuf>,
+    /// Read the data of exhibits whose data lies in an evidence store; without it the verdict says that it was not read
+    #[cfg(feature = "cloud")]
+    #[arg(long)]
+    remote: bool,
+    #[cfg(feature = "cloud")]
+    #[command(flatten)]
+    cloud: crate::cloud_args::CloudArgs,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
+    #[cfg(feature = "cloud")]
+    if crate::evidence_stores::is_place(&args.target) {
+        return in_store(args, session);
+    }
     let target = Target::open(&args.target)?;
     let around = target.case().map_or_else(|| target.folder(), custody::Case::folder);
     let verification = args.brought.verify(target.folder(), around, session)?;
+    let outcome = tell(args, &verification, session)?;
+    record(&target, &verification, session);
+    Ok(outcome)
+}
+
+/// Verifies a bundle where it lies in an evidence store.
+#[cfg(feature = "cloud")]
+fn in_store(args: &Args, session: &Session) -> Result<Outcome, Failure> {
+    let bundle =
+        crate::evidence_stores::RemoteBundle::open(&args.target, &args.brought.cloud, session.ui)?;
+    let folder = bundle.folder.path();
+    let mut verification = args.brought.verify_with(folder, folder, Some(bundle.remote()), session)?;
+    verification.path = bundle.place.to_string();
+    let outcome = tell(args, &verification, session)?;
+    session.record_reading(None, NewEntry::new(EntryType::VERIFY_RESULT));
+    Ok(outcome)
+}
+
+/// Prints what was found, and gives how the command ends.
+fn tell(args: &Args, verification: &Verification, session: &Session) -> Result<Outcome, Failure> {
     let unmet = args.at_least.filter(|level| !verification.meets(*level));
     if session.ui.is_json() {
-        session.ui.document(&serde_json::to_value(&verification)?)?;
+        session.ui.document(&serde_json::to_value(verification)?)?;
     } else {
-        print(&verification, session.ui)?;
+        print(verification, session.ui)?;
         if let Some(level) = unmet {
             session.ui.warn(&format!("the verdict is below {}", level.word()));
         }
     }
-    record(&target, &verification, session);
     Ok(if verification.verdict.level == Level::Broken || unmet.is_some() {
         Outcome::NotVerified
     } else if verification.verdict.level == Level::Open || verification.unsigned_tail {
@@ -86,8 +118,24 @@ impl Brought {
         around: &Path,
         session: &Session,
     ) -> Result<Verification, Failure> {
-        let options = self.options(around, session)?;
-        let bars = Bars::waiting(session.ui, "verifying");
+        #[cfg(feature = "cloud")]
+        if self.remote {
+            let stores = crate::evidence_stores::Stores::new(&self.cloud, session.ui).counting();
+            return self.verify_with(folder, around, Some(Arc::new(stores)), session);
+        }
+        self.verify_with(folder, around, None, session)
+    }
+
+    fn verify_with(
+        &self,
+        folder: &Path,
+        around: &Path,
+        remote: Option<Arc<dyn OpenRemote>>,
+        session: &Session,
+    ) -> Result<Verification, Failure> {
+        // A store draws a bar of its own.
+        let bars = remote.is_none().then(|| Bars::waiting(session.ui, "verifying"));
+        let options = Options { remote, ..self.options(around, session)? };
         let verification = match &self.memory {
             Some(file) => verify::verify_remembering(folder, &options, file)?,
             None => verify::verify(folder, &options)?,
@@ -155,7 +203,7 @@ pub(crate) fn print(verification: &Verification, ui: Ui) -> Result<(), Failure> 
             &format!(
                 "  {}  {}  {}",
                 exhibit.id,
-                words_of(&exhibit.verdict, exhibit.ciphertext_only),
+                words_of(&exhibit.verdict, exhibit.ciphertext_only, exhibit.data_not_read),
                 exhibit.folder
             ),
             false,
@@ -219,11 +267,15 @@ fn one_line(line: &str) -> String {
 
 /// The verdict, with what stands beside it.
 pub(crate) fn verdict_words(verification: &Verification) -> String {
-    words_of(&verification.verdict, verification.ciphertext_only)
+    words_of(&verification.verdict, verification.ciphertext_only, verification.data_not_read)
 }
 
-fn words_of(verdict: &Verdict, ciphertext_only: bool) -> String {
-    if ciphertext_only { format!("{verdict} (CIPHERTEXT ONLY)") } else { verdict.to_string() }
+fn words_of(verdict: &Verdict, ciphertext_only: bool, data_not_read: bool) -> String {
+    let mut words = verdict.to_string();
+    for (_, more) in [(ciphertext_only, "CIPHERTEXT ONLY"), (data_not_read, "DATA NOT READ")].iter().filter(|(is, _)| *is) {
+        words.push_str(&format!(" ({more})"));
+    }
+    words
 }
 
 fn record(target: &Target, verification: &Verification, session: &Session) {

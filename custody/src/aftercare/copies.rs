@@ -123,6 +123,9 @@ impl Case {
                 .result("log_root", done.log.root.map(|root| root.to_string()).unwrap_or_default())
                 .result("files", copied.0)
                 .result("bytes", copied.1);
+            if done.data_not_read {
+                entry = entry.result("data", "lies in an evidence store and was not read");
+            }
             if let Some(fault) = done.faults.first() {
                 entry = entry.error("found", fault.to_string());
             }

@@ -24,6 +24,9 @@ pub(crate) const LONGEST_MANIFEST: u64 = 64 << 20;
 /// Fields that a later build of format 1 adds are kept out of this type but stay in the signed file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// What the ranges in state `base` are as in, if only changes were acquired.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub base: Option<Base>,
     /// Id of the case, if the bundle was made in one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub case: Option<String>,
@@ -51,6 +54,22 @@ pub struct Manifest {
     pub streams: Vec<Stream>,
     /// The program that wrote it.
     pub tool: Tool,
+}
+
+/// What a bundle builds on that holds only what changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Id of the bundle, as its manifest has it; `None` if no bundle of the base was at hand.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bundle: Option<String>,
+    /// Its exhibit: `E001`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exhibit: Option<String>,
+    /// SHA-256 of its `manifest.json`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub manifest_sha256: Option<Digest>,
+    /// The snapshot, as its service names it.
+    pub snapshot: String,
 }
 
 /// Who acquired a bundle.
@@ -148,6 +167,9 @@ pub struct Stream {
     pub chunks: StoredFile,
     /// The table of extents.
     pub extents: StoredFile,
+    /// SHA-256 of the whole stream with what is as in its base; `None` without a base, or where it was not at hand.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub full_sha256: Option<Digest>,
     /// `disk`, `memory`, `files`, `commands`, `objects`.
     pub kind: String,
     /// Name of the stream.
@@ -249,6 +271,9 @@ impl Stream {
         if self.segments.is_empty() != (self.size == 0) {
             return wrong("its segments do not fit its size");
         }
+        if self.full_sha256.is_some() && self.states.base == 0 {
+            return wrong("it has the hash of a whole with a base and nothing that is as in a base");
+        }
         if self.catalog_root.is_some() && self.catalog.is_none() {
             return wrong("it has the root of a catalogue and no catalogue");
         }
@@ -294,6 +319,7 @@ pub(crate) mod tests {
 
     pub(crate) fn manifest() -> Manifest {
         Manifest {
+            base: None,
             case: Some("ir-2026-017".into()),
             created: "2026-11-21T01:30:00.123456789Z".into(),
             exhibit: "E001".into(),
@@ -319,6 +345,7 @@ pub(crate) mod tests {
             chunk_size: SMALLEST_CHUNK,
             chunks: file("data/disk.chunks.tsv"),
             extents: file("data/disk.extents.tsv"),
+            full_sha256: None,
             kind: "disk".into(),
             name: "disk".into(),
             ranges: None,

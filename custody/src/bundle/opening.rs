@@ -10,7 +10,7 @@ use super::cache::ChunkCache;
 use super::decrypted_store::DecryptedStore;
 use super::error::{Error, Result};
 use super::frame::LARGEST_CHUNK;
-use super::manifest::{LONGEST_MANIFEST, Manifest};
+use super::manifest::{LONGEST_MANIFEST, Manifest, Stream};
 use super::protection::Identities;
 use super::reader::StreamReader;
 use super::store::{BundleStore, LocalFolder, StoreFile};
@@ -30,6 +30,7 @@ const LONGEST_LOG_LINE: u64 = 65_536;
 #[derive(Debug)]
 pub struct Bundle {
     shared: Arc<Shared>,
+    manifest: Manifest,
     manifest_sha256: Digest,
     streams: Vec<OnceLock<StreamReader>>,
 }
@@ -40,7 +41,6 @@ pub(super) struct Shared {
     pub(super) store: Arc<dyn BundleStore>,
     /// Whether the store gives what is inside encrypted files.
     decrypts: bool,
-    manifest: Manifest,
     pub(super) cache: ChunkCache,
 }
 
@@ -71,10 +71,23 @@ impl Bundle {
     ///
     /// As [`Bundle::open`]. Whether a key fits is known when a stream is first asked for.
     pub fn open_with_identities(path: &Path, identities: &Identities) -> Result<Self> {
+        Self::open_with_identities_in(path, Arc::new(LocalFolder::new(path)), identities)
+    }
+
+    /// The same in any store; `path` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundle::open_with_identities`].
+    pub fn open_with_identities_in(
+        path: &Path,
+        store: Arc<dyn BundleStore>,
+        identities: &Identities,
+    ) -> Result<Self> {
         if identities.is_empty() {
-            return Self::open(path);
+            return Self::open_with(path, store, DEFAULT_CACHE);
         }
-        let store = DecryptedStore::new(Arc::new(LocalFolder::new(path)), identities.clone());
+        let store = DecryptedStore::new(store, identities.clone());
         Self::open_in(path, Arc::new(store), DEFAULT_CACHE, true)
     }
 
@@ -107,14 +120,14 @@ impl Bundle {
         }
         let largest = manifest.streams.iter().map(|stream| stream.chunk_size).max().unwrap_or(LARGEST_CHUNK);
         let streams = manifest.streams.iter().map(|_| OnceLock::new()).collect();
-        let shared = Shared { store, decrypts, manifest, cache: ChunkCache::new(cache, largest as usize) };
-        Ok(Self { shared: Arc::new(shared), manifest_sha256: found, streams })
+        let shared = Shared { store, decrypts, cache: ChunkCache::new(cache, largest as usize) };
+        Ok(Self { shared: Arc::new(shared), manifest, manifest_sha256: found, streams })
     }
 
     /// What the bundle says of itself.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
-        &self.shared.manifest
+        &self.manifest
     }
 
     /// SHA-256 of `manifest.json`.
@@ -158,6 +171,21 @@ impl Bundle {
     /// As [`Bundle::stream`].
     pub fn streams(&self) -> Result<Vec<StreamReader>> {
         self.manifest().streams.iter().map(|stream| self.stream(&stream.name)).collect()
+    }
+}
+
+impl StreamReader {
+    /// A reader of a stream that is finished, in a bundle that is not sealed yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundle::stream`].
+    pub fn of_finished(store: Arc<dyn BundleStore>, stream: Stream) -> Result<Self> {
+        if stream.is_encrypted() {
+            return Err(Error::Encrypted { path: stream.chunks.path });
+        }
+        let cache = ChunkCache::new(0, stream.chunk_size as usize);
+        Self::load(Arc::new(Shared { store, decrypts: false, cache }), 0, stream)
     }
 }
 

@@ -60,9 +60,7 @@ impl RemoteFile {
         };
         match folder {
             "data" => Self::Data,
-            "custody" => {
-                name.strip_suffix(".json").and_then(number).map_or(Self::Foreign, Self::Entry)
-            }
+            "custody" => name.strip_suffix(".json").and_then(number).map_or(Self::Foreign, Self::Entry),
             case_layout::CHECKPOINTS => number(name).map_or(Self::Foreign, Self::Checkpoint),
             case_layout::ANCHORS | "keys" if !name.contains('/') => Self::Small,
             _ => Self::Foreign,
@@ -145,7 +143,8 @@ fn join_log(
     entries: &BTreeSet<u64>,
     checkpoint: Option<u64>,
 ) -> Result<Frontier> {
-    let whole: Vec<u64> = entries.iter().copied().zip(0..).take_while(|(seq, at)| seq == at).map(|(seq, _)| seq).collect();
+    let whole: Vec<u64> =
+        entries.iter().copied().zip(0..).take_while(|(seq, at)| seq == at).map(|(seq, _)| seq).collect();
     let mut log = Vec::new();
     let mut frontier = Frontier::new();
     'joined: for seqs in whole.chunks(AT_ONCE) {
@@ -259,9 +258,20 @@ mod tests {
             assert_eq!(RemoteFile::of(path), kind, "{path}");
         }
         for path in [
-            "custody/7.json", "custody/000000007.json", "custody/00000007", "custody/+0000007.json",
-            "checkpoints/8", "custody.jsonl", "custody.frontier", "checkpoint", "store.json", "", "a/b", "keys/x/y",
-            "data/../x", "da ta",
+            "custody/7.json",
+            "custody/000000007.json",
+            "custody/00000007",
+            "custody/+0000007.json",
+            "checkpoints/8",
+            "custody.jsonl",
+            "custody.frontier",
+            "checkpoint",
+            "store.json",
+            "",
+            "a/b",
+            "keys/x/y",
+            "data/../x",
+            "da ta",
         ] {
             assert_eq!(RemoteFile::of(path), RemoteFile::Foreign, "{path}");
         }

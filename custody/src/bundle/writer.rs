@@ -582,6 +582,7 @@ impl StreamWriter {
             chunk_size: self.cut.chunk_size,
             chunks,
             extents,
+            full_sha256: None,
             kind: self.kind,
             name: self.name,
             ranges: None,

@@ -108,7 +108,15 @@ fn roots(_m: &Material, x: &ExhibitMaterial) -> Vec<Row> {
             ])
         })
         .collect();
-    if let Some(base) = manifest.options.get("base").or_else(|| manifest.source.more.get("base")) {
+    if let Some(base) = &manifest.base {
+        let on = base.exhibit.as_ref().map_or_else(
+            || format!("{}, of which no bundle was at hand", base.snapshot),
+            |exhibit| format!("{exhibit}, acquired from {}", base.snapshot),
+        );
+        let hash = base.manifest_sha256.map(|hash| hash.to_string()).unwrap_or_default();
+        let time = units::time(&manifest.created);
+        rows.push(line([on, x.id.clone(), "builds on".to_owned(), time, hash, cite]));
+    } else if let Some(base) = manifest.options.get("base").or_else(|| manifest.source.more.get("base")) {
         rows.push(line([
             super::words::plain(base),
             x.id.clone(),

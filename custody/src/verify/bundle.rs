@@ -40,7 +40,9 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
     let mut store: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(folder));
     let data = remote::data_place(folder, options, &mut findings)?;
     if !matches!(data, DataPlace::Here) && files.iter().any(|path| path.starts_with(DATA)) {
-        findings.note("some of its data lies here too; what counts lies in the store, and that here was not read");
+        findings.note(
+            "some of its data lies here too; what counts lies in the store, and that here was not read",
+        );
     }
     if let DataPlace::There(there) = &data {
         remote::check(&**there, folder, &files, &mut findings)?;
@@ -139,10 +141,17 @@ impl Check<'_> {
         self.signature(manifest.as_deref(), signature.as_deref(), parsed.as_ref(), seal)?;
         if let Some(manifest) = &parsed {
             self.manifest_and_log(manifest, seal);
+            if let Some(base) = &manifest.base {
+                self.findings.note(format!(
+                    "it holds what changed since {}; what is as in there lies in another bundle and is not checked here",
+                    base.snapshot
+                ));
+            }
             for stream in &manifest.streams {
                 if matches!(self.data, DataPlace::NotRead(_)) {
                     // What the manifest says of them, so that SHA256SUMS can be compared with it.
-                    self.hashes.extend(stream.files().map(|file| (file.path.clone(), (file.size, file.sha256))));
+                    self.hashes
+                        .extend(stream.files().map(|file| (file.path.clone(), (file.size, file.sha256))));
                 } else if stream.is_encrypted() {
                     self.encrypted(stream)?;
                 } else {

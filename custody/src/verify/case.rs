@@ -10,7 +10,7 @@ use super::log::{self, LogCheck};
 use super::log_files::names_in;
 use super::verdict::Level;
 use super::{
-    Counts, ExhibitVerdict, Kind, Options, Verification, aftercare, bundle, covering_anchors, threats,
+    Counts, ExhibitVerdict, Kind, Options, Verification, aftercare, bases, bundle, covering_anchors, threats,
     verdict_of,
 };
 use crate::aftercare::disposes_of_bundle;
@@ -73,6 +73,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         present.insert(name, exhibit.id);
     }
     exhibits_and_log(&log, &present, &mut findings);
+    bases::check(folder, &present, &exhibits, options, &mut findings)?;
     aftercare::check(folder, &log, &present, options, &mut findings)?;
     // An anchor of a case must cover every exhibit that it got.
     // And what excuses that one is not there, or the presenter alone would vouch for it.

@@ -6,6 +6,7 @@
 
 mod aftercare;
 mod anchors;
+mod bases;
 mod bundle;
 mod case;
 mod copies;

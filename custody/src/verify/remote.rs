@@ -59,7 +59,10 @@ pub(super) fn check(
         findings.fault(Place::file(shown(&fault.path)), FaultKind::Version, &*fault.words);
     }
     if !listing.is_complete {
-        findings.note(format!("{} could not be listed: files that are there too many do not show", store.place()));
+        findings.note(format!(
+            "{} could not be listed: files that are there too many do not show",
+            store.place()
+        ));
         return Ok(());
     }
     let (mut entries, mut checkpoints) = (BTreeSet::new(), BTreeMap::new());
@@ -164,10 +167,17 @@ fn log(
     }
     let (here, there) = (frontier.size(), entries.last().map_or(0, |last| last.saturating_add(1)));
     if there > here {
-        let words = format!("TRUNCATED: the store holds entries up to {}, and the log here ends before entry {here}", there - 1);
+        let words = format!(
+            "TRUNCATED: the store holds entries up to {}, and the log here ends before entry {here}",
+            there - 1
+        );
         findings.fault(Place::entry(here), FaultKind::Truncated, words);
     } else if there < here {
-        let words = format!("entries {there} to {} are not in {}: the next append puts them there", here - 1, store.place());
+        let words = format!(
+            "entries {there} to {} are not in {}: the next append puts them there",
+            here - 1,
+            store.place()
+        );
         findings.note(words);
     }
     if let Some((size, object)) = checkpoints.last_key_value().filter(|(size, _)| **size > here) {
@@ -183,7 +193,11 @@ fn checkpoint(store: &dyn RemoteStore, object: &str, log: &Frontier, findings: &
     let signed = if long { None } else { SignedCheckpoint::parse(&read_remote(store, object)?).ok() };
     match signed {
         None => {
-            findings.fault(Place::file(object), FaultKind::Changed, "the object in the store is no checkpoint");
+            findings.fault(
+                Place::file(object),
+                FaultKind::Changed,
+                "the object in the store is no checkpoint",
+            );
         }
         Some(signed) if signed.checkpoint.size != log.size() || signed.checkpoint.root != log.root() => {
             let words = "FORK: the checkpoint in the store was signed for other entries than those here";

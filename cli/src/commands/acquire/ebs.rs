@@ -1,14 +1,20 @@
 //! `exhibit acquire ebs`
 
+use acquire::aws::Connection;
 use acquire::blocks::Limits;
-use acquire::ebs::EbsSnapshot;
+use acquire::ebs::{BaseBundle, EbsSnapshot, Estimate, PRICE_REGION};
 use acquire::{Acquisition, Capture, Report};
+use custody::bundle::{self, Base, Bundle, Overlaid};
+use custody::{Case, Digest};
+use serde_json::json;
 
 use super::{Into, acquire_into, resume_into};
 use crate::amounts;
 use crate::cloud_args::CloudArgs;
 use crate::failure::Failure;
 use crate::session::Session;
+use crate::target;
+use crate::ui::{self, Ui};
 
 /// A snapshot of an EBS volume, read block by block
 ///
@@ -20,10 +26,16 @@ use crate::session::Session;
 pub(super) struct Args {
     /// The snapshot: snap-…
     source: String,
-    /// Go on with an acquisition of this snapshot that was cut short in this case
+    /// Read only what changed since this snapshot of the same volume
+    #[arg(long, value_name = "SNAPSHOT")]
+    base: Option<String>,
+    /// Say what it will take, and whether it may be read; acquire nothing
     #[arg(long)]
+    dry_run: bool,
+    /// Go on with an acquisition of this snapshot that was cut short in this case
+    #[arg(long, conflicts_with = "dry_run")]
     resume: bool,
-    /// Ask for no more blocks a second than this
+    /// Ask for no more blocks a second than this; the account's quota holds all the same
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_req: u32,
     /// Read no faster than this, such as 200MB/s or 64MiB/s
@@ -35,23 +47,138 @@ pub(super) struct Args {
     into: Into,
 }
 
-pub(super) fn run(args: &Args, session: &Session) -> Result<Report, Failure> {
-    if !is_id(&args.source, "snap-") {
-        return Err(Failure::usage(format!("{:?} is not the id of a snapshot", args.source))
-            .hint("name a snapshot, as snap-0123456789abcdef0"));
+/// Acquires; `None` if it was only to be said what that would take.
+pub(super) fn run(args: &Args, session: &Session) -> Result<Option<Report>, Failure> {
+    if is_id(&args.source, "vol-") || is_id(&args.source, "i-") {
+        return Err(Failure::usage(format!("{} cannot be acquired by this build", args.source))
+            .hint("make a snapshot of the volume, and name that: snap-…"));
     }
+    for (id, what) in [Some((&args.source, "SOURCE")), args.base.as_ref().map(|base| (base, "--base"))]
+        .into_iter()
+        .flatten()
+    {
+        if !is_id(id, "snap-") {
+            return Err(Failure::usage(format!("{what} {id:?} is not the id of a snapshot"))
+                .hint("name a snapshot, as snap-0123456789abcdef0"));
+        }
+    }
+    // What is wrong here must show before anything is asked of the account.
+    let case = target::open_case(&args.into.case)?;
     let connection = args.cloud.connect()?;
-    let mut limits = Limits::default();
-    limits.requests_per_second = args.max_req;
-    limits.bytes_per_second = args.max_read.unwrap_or(0);
-    let capture = EbsSnapshot::open(&connection, &args.source)?.limits(limits);
+    let capture = opened(args, &connection, &case, session)?;
+    if args.dry_run {
+        show_estimate(args, &capture, session.ui)?;
+        return Ok(None);
+    }
     let name = args.into.name.clone().unwrap_or_else(|| args.source.clone());
     let facts = capture.facts();
     let plan = |to| Acquisition::new(capture, to);
     if args.resume {
-        resume_into(&args.into, &name, session, &facts, plan)
+        resume_into(&args.into, &name, session, &facts, plan).map(Some)
     } else {
-        acquire_into(&args.into, &name, session, plan)
+        acquire_into(&args.into, &name, session, plan).map(Some)
+    }
+}
+
+fn opened(
+    args: &Args,
+    connection: &Connection,
+    case: &Case,
+    session: &Session,
+) -> Result<EbsSnapshot, Failure> {
+    let mut limits = Limits::default();
+    limits.requests_per_second = args.max_req;
+    limits.bytes_per_second = args.max_read.unwrap_or(0);
+    let capture = match &args.base {
+        None => EbsSnapshot::open(connection, &args.source)?,
+        Some(base) => {
+            let stored = base_in(case, base, session)?;
+            if stored.is_none() {
+                session.ui.warn(&format!(
+                    "no exhibit of this case holds {base}: the bundle will name the snapshot, and no bundle to build on"
+                ));
+            }
+            let stored =
+                stored.as_ref().map(|(bundle, stream)| BaseBundle { bundle, stream: stream.clone() });
+            EbsSnapshot::open_since(connection, &args.source, base, stored)?
+        }
+    };
+    Ok(capture.limits(limits).described())
+}
+
+/// The exhibit of a snapshot in a case, with all that it builds on in turn; the newest, if there are several.
+fn base_in(case: &Case, snapshot: &str, session: &Session) -> Result<Option<(Bundle, Overlaid)>, Failure> {
+    let identities = session.identities()?;
+    let mut bundles: Vec<Bundle> = Vec::new();
+    for exhibit in case.exhibits()? {
+        // One that is not sealed, or is of another kind, is no base.
+        bundles.extend(Bundle::open_with_identities(&exhibit.folder, identities).ok());
+    }
+    let open = |manifest: Option<Digest>| {
+        let found = bundles.iter().find(|bundle| Some(bundle.manifest_sha256()) == manifest);
+        let folder = found.and_then(|bundle| case.exhibit(&bundle.manifest().exhibit).ok());
+        folder.map(|exhibit| Bundle::open_with_identities(&exhibit.folder, identities)).transpose()
+    };
+    for bundle in bundles.iter().rev() {
+        let source = &bundle.manifest().source;
+        if source.kind != "ebs" || source.path.as_deref() != Some(snapshot) {
+            continue;
+        }
+        let find = |base: &Base| -> bundle::Result<Option<Bundle>> { open(base.manifest_sha256) };
+        match Overlaid::open(bundle, "disk", find) {
+            Ok(Some(stream)) => {
+                let own = open(Some(bundle.manifest_sha256()))?;
+                return Ok(own.map(|own| (own, stream)));
+            }
+            Ok(None) => session.ui.detail(&format!(
+                "{} holds {snapshot}, but what it builds on itself is not in this case",
+                bundle.manifest().exhibit
+            )),
+            Err(error) => session.ui.warn(&format!("{}: {error}", bundle.manifest().exhibit)),
+        }
+    }
+    Ok(None)
+}
+
+/// Says what an acquisition will take.
+fn show_estimate(args: &Args, capture: &EbsSnapshot, ui: Ui) -> Result<(), Failure> {
+    let estimate = capture.estimate()?;
+    let Estimate { volume_bytes, blocks, bytes, list_calls, seconds, nano_dollars, unreadable } = &estimate;
+    let dollars = *nano_dollars as f64 / 1e9;
+    if ui.is_json() {
+        ui.document(&json!({
+            "snapshot": args.source, "base": args.base, "volume_bytes": volume_bytes, "blocks": blocks, "bytes": bytes,
+            "list_calls": list_calls, "requests_per_second": capture.requests_per_second(), "seconds": seconds,
+            "dollars": dollars, "price_region": PRICE_REGION,
+            "unreadable": unreadable.as_ref().map(ToString::to_string),
+        }))?;
+    } else {
+        let what = if args.base.is_some() { "changed blocks" } else { "blocks" };
+        ui.say(&format!(
+            "{}: {blocks} {what} to read, {} of a volume of {}",
+            args.source,
+            ui::bytes(*bytes),
+            ui::bytes(*volume_bytes)
+        ));
+        ui.say(&format!(
+            "time: {:.1} minutes at {} blocks a second, if nothing else is slower",
+            *seconds as f64 / 60.0,
+            capture.requests_per_second()
+        ));
+        ui.say(&format!(
+            "cost: ${dollars:.4} for requests, at the prices of {PRICE_REGION} as a sample; other regions may differ"
+        ));
+    }
+    match unreadable {
+        Some(failure) => {
+            Err(Failure::new(failure.clone()).hint("nothing was acquired; the list could be read"))
+        }
+        None => {
+            if !ui.is_json() {
+                ui.say("the list and a block of it could be read: nothing is missing to acquire it");
+            }
+            Ok(())
+        }
     }
 }
 
@@ -61,4 +188,19 @@ fn is_id(text: &str, kind: &str) -> bool {
         (8..=32).contains(&digits.len())
             && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_its_kind_and_hexadecimal_digits() {
+        assert!(is_id("snap-0123456789abcdef0", "snap-") && is_id("snap-01234567", "snap-"));
+        for other in
+            ["snap-", "snap-xyz", "vol-0123456789abcdef0", "snap-0123456789abcdef0/../..", "SNAP-01234567"]
+        {
+            assert!(!is_id(other, "snap-"), "{other}");
+        }
+    }
 }

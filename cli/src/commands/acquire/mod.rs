@@ -7,6 +7,8 @@ pub(crate) mod disk;
 mod ebs;
 #[cfg(feature = "cloud")]
 mod gcp_image;
+#[cfg(feature = "cloud")]
+mod granted;
 mod import;
 pub(crate) mod logs;
 mod memory;
@@ -59,8 +61,17 @@ enum What {
 #[derive(Debug, clap::Args)]
 struct Into {
     /// The case it becomes an exhibit of
-    #[arg(long)]
+    #[cfg_attr(feature = "cloud", arg(long, required_unless_present = "grant", default_value_if("grant", clap::builder::ArgPredicate::IsPresent, "")))]
+    #[cfg_attr(not(feature = "cloud"), arg(long))]
     case: PathBuf,
+    /// Write it where this grant allows it, with no credential and no case on this host; see `exhibit grant`
+    #[cfg(feature = "cloud")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["case", "to", "encrypt_to"], help_heading = "Evidence store")]
+    grant: Option<PathBuf>,
+    /// With --grant: the folder in which log and tables lie until it is sealed [default: this one]
+    #[cfg(feature = "cloud")]
+    #[arg(long, value_name = "DIR", requires = "grant", help_heading = "Evidence store")]
+    log_in: Option<PathBuf>,
     /// The exhibit's name [default: the source's]
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: Option<String>,
@@ -86,7 +97,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let report = match &args.what {
         What::Disk(args) => disk::run(args, session),
         #[cfg(feature = "cloud")]
-        What::Ebs(args) => ebs::run(args, session),
+        What::Ebs(args) => match ebs::run(args, session)? {
+            Some(report) => Ok(report),
+            None => return Ok(Outcome::Done),
+        },
         What::Logs(args) => logs::run(args, session),
         What::Memory(args) => match memory::run(args, session)? {
             Some(report) => Ok(report),
@@ -107,6 +121,10 @@ impl Into {
     fn with_defaults(case: &Path) -> Into {
         Into {
             case: case.to_owned(),
+            #[cfg(feature = "cloud")]
+            grant: None,
+            #[cfg(feature = "cloud")]
+            log_in: None,
             name: None,
             chunk_size: 512 << 10,
             level: 1,
@@ -125,6 +143,10 @@ fn acquire_into(
     session: &Session,
     plan: impl FnOnce(Destination) -> Acquisition<'static>,
 ) -> Result<Report, Failure> {
+    #[cfg(feature = "cloud")]
+    if let Some(grant) = &into.grant {
+        return granted::run(grant, into, session, plan, false);
+    }
     let case = target::open_case(&into.case)?;
     let key = session.key()?;
     // A mistake in them must not cost an exhibit.
@@ -155,6 +177,10 @@ fn resume_into(
     facts: &SourceFacts,
     plan: impl FnOnce(Destination) -> Acquisition<'static>,
 ) -> Result<Report, Failure> {
+    #[cfg(feature = "cloud")]
+    if let Some(grant) = &into.grant {
+        return granted::run(grant, into, session, plan, true);
+    }
     let case = target::open_case(&into.case)?;
     let mut open = Vec::new();
     let mut others = Vec::new();
@@ -308,7 +334,7 @@ fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
 }
 
 /// Whom the data is encrypted to: recipients, or files that list them.
-fn recipients(words: &[String]) -> Result<Recipients, Failure> {
+pub(super) fn recipients(words: &[String]) -> Result<Recipients, Failure> {
     let mut recipients = Recipients::default();
     for word in words {
         let path = Path::new(word);

@@ -133,10 +133,12 @@ pub(crate) fn check(target: &Target, quick: bool, session: &Session) -> Result<C
         verify::verify(target.folder(), &options)?
     };
     drop(bars);
-    let read = match (quick, done.ciphertext_only) {
-        (true, _) => "the log alone",
-        (false, true) => "everything but what is encrypted",
-        (false, false) => "everything",
+    let read = match (quick, done.ciphertext_only, done.data_not_read) {
+        (true, ..) => "the log alone",
+        (false, true, true) => "everything but what is encrypted and what lies in an evidence store",
+        (false, true, false) => "everything but what is encrypted",
+        (false, false, true) => "everything but what lies in an evidence store",
+        (false, false, false) => "everything",
     };
     for fault in done.faults.iter().take(20) {
         session.ui.warn(&fault.to_string());

@@ -77,6 +77,7 @@ fn make(folder: &Path, image: &[u8], pack: &[(&'static str, Arc<dyn ByteSource>)
     }
     let public = key.verifying_key();
     let manifest = Manifest {
+        base: None,
         case: None,
         created: "2026-11-21T01:30:00.123456789Z".into(),
         exhibit: "E001".into(),
