@@ -141,6 +141,12 @@ pub enum Error {
         /// Why.
         what: String,
     },
+    /// A grant cannot be used, or not be made so.
+    #[error("the grant cannot be used: {reason}")]
+    Grant {
+        /// Why.
+        reason: String,
+    },
     /// A cloud service did not do what it was asked.
     #[cfg(feature = "cloud")]
     #[error(transparent)]

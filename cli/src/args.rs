@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Export(commands::export::Args),
     #[cfg(feature = "cloud")]
     Pull(commands::pull::Args),
+    #[cfg(feature = "cloud")]
+    Grant(commands::grant::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
     #[cfg(feature = "timeline")]
@@ -108,6 +110,8 @@ impl Command {
             Command::Export(args) => commands::export::run(args, session),
             #[cfg(feature = "cloud")]
             Command::Pull(args) => commands::pull::run(args, session),
+            #[cfg(feature = "cloud")]
+            Command::Grant(args) => commands::grant::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "timeline")]

@@ -172,6 +172,39 @@ impl Case {
     /// [`Error::Write`], and those of [`CustodyLog::append`].
     pub fn add_exhibit(&self, name: &str, writer: &Writer<'_>) -> Result<Exhibit> {
         let _lock = self.lock()?;
+        let exhibit = self.take_number(name)?;
+        self.record_added(&exhibit, name, writer)?;
+        Ok(exhibit)
+    }
+
+    /// Takes the next exhibit id for something that will come later, by making its folder, which stays empty until then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`], [`Error::Closed`].
+    pub fn reserve_exhibit(&self, name: &str) -> Result<Exhibit> {
+        let _lock = self.lock()?;
+        self.take_number(name)
+    }
+
+    /// Records `exhibit.added` of an exhibit whose id was reserved, now that its bundle has come.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] if it was recorded before, and those of [`CustodyLog::append`].
+    pub fn add_reserved(&self, exhibit: &Exhibit, name: &str, writer: &Writer<'_>) -> Result<()> {
+        let _lock = self.lock()?;
+        let is_added = self.log.read()?.entries.iter().any(|entry| {
+            entry.kind == EntryType::EXHIBIT_ADDED && entry.about.exhibit.as_deref() == Some(&exhibit.id)
+        });
+        if is_added {
+            return Err(Error::malformed("exhibit", format!("{} is in the case already", exhibit.id)));
+        }
+        self.record_added(exhibit, name, writer)
+    }
+
+    /// Makes the folder of the next exhibit. The case is locked.
+    fn take_number(&self, name: &str) -> Result<Exhibit> {
         if let Some(closed) = self.log.closed()? {
             let (path, kind) = (case_layout::log(&self.folder), EntryType::EXHIBIT_ADDED.to_string());
             return Err(Error::Closed { path, closed, kind });
@@ -183,15 +216,18 @@ impl Case {
         let numbers = taken.filter_map(|exhibit| case_layout::exhibit_number(&exhibit.id));
         let id = case_layout::exhibit_id(numbers.max().unwrap_or(0).saturating_add(1));
         let all = case_layout::exhibits(&self.folder);
-        let folder_name = case_layout::exhibit_folder_name(&id, name);
-        let folder = all.join(&folder_name);
+        let folder = all.join(case_layout::exhibit_folder_name(&id, name));
         std::fs::create_dir_all(&all).map_err(|source| Error::Write { path: all.clone(), source })?;
         std::fs::create_dir(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
         sync_folder(&all)?;
-        let entry =
-            NewEntry::new(EntryType::EXHIBIT_ADDED).exhibit(&id).how("folder", folder_name).how("name", name);
-        self.append(entry, writer)?;
         Ok(Exhibit { id, folder })
+    }
+
+    fn record_added(&self, exhibit: &Exhibit, name: &str, writer: &Writer<'_>) -> Result<()> {
+        let folder = exhibit.folder.file_name().unwrap_or_default().to_string_lossy();
+        let entry = NewEntry::new(EntryType::EXHIBIT_ADDED).exhibit(&exhibit.id);
+        self.append(entry.how("folder", folder.into_owned()).how("name", name), writer)?;
+        Ok(())
     }
 
     /// Makes the folder of an exhibit that has its id already, as its manifest says: one that was brought back, or acquired

@@ -127,6 +127,25 @@ impl Connection {
         Ok(Self { runtime: Arc::new(runtime), config, own_endpoint, wire: Arc::default() })
     }
 
+    /// A connection without an account, for requests that are signed already: nothing is read, and nothing can be signed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Thread`].
+    pub(crate) fn without_account(place: &custody::bundle::RemotePlace) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("cloud")
+            .enable_all()
+            .build()
+            .map_err(Error::Thread)?;
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(place.region.clone()));
+        config.set_endpoint_url(place.endpoint.clone());
+        let (config, own_endpoint) = (config.build(), place.endpoint.is_some());
+        Ok(Self { runtime: Arc::new(runtime), config, own_endpoint, wire: Arc::default() })
+    }
+
     /// The region.
     #[must_use]
     pub fn region(&self) -> &str {

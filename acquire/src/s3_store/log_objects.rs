@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use custody::bundle::RemotePlace;
 use custody::{LogMirror, PutOnce};
 
+use super::grant::Grant;
 use super::requests::{Failed, Pace, Requests};
 use crate::aws::{Connection, FailureKind, Settings};
 
@@ -20,6 +21,7 @@ type Told = Box<dyn Fn(&RemotePlace, &str) + Send + Sync>;
 pub struct S3LogMirror {
     connections: Mutex<HashMap<(String, Option<String>), Connection>>,
     given: Option<Connection>,
+    grant: Option<Grant>,
     profile: Option<String>,
     pace: Pace,
     told: Told,
@@ -40,6 +42,7 @@ impl S3LogMirror {
         Self {
             connections: Mutex::default(),
             given: None,
+            grant: None,
             profile,
             pace: Pace::brief(),
             told: Box::new(told),
@@ -53,7 +56,17 @@ impl S3LogMirror {
         told: impl Fn(&RemotePlace, &str) + Send + Sync + 'static,
     ) -> Self {
         let given = Some(connection.clone());
-        Self { connections: Mutex::default(), given, profile: None, pace, told: Box::new(told) }
+        Self { connections: Mutex::default(), given, grant: None, profile: None, pace, told: Box::new(told) }
+    }
+
+    /// Puts by a grant.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Thread`].
+    pub fn granted(grant: &Grant, pace: Pace) -> crate::Result<Self> {
+        let connection = Connection::without_account(grant.place())?;
+        Ok(Self { grant: Some(grant.clone()), ..Self::over(&connection, pace, |_, _| {}) })
     }
 
     fn connection(&self, place: &RemotePlace) -> crate::Result<Connection> {
@@ -86,7 +99,10 @@ impl LogMirror for S3LogMirror {
             Ok(key) => key,
             Err(error) => return PutOnce::Failed(error.to_string()),
         };
-        let requests = Requests::new(&connection, place.clone(), self.pace);
+        let requests = match &self.grant {
+            Some(grant) => Requests::of_grant(&connection, grant, self.pace),
+            None => Requests::new(&connection, place.clone(), self.pace),
+        };
         match requests.wait(requests.put(&key, bytes.to_vec())) {
             Ok(()) => PutOnce::Done,
             Err(Failed { failure, unsure }) if failure.kind == FailureKind::Exists => {

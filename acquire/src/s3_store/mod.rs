@@ -9,8 +9,12 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html>.
 
 mod denied;
+mod grant;
+mod granted;
+mod issuing;
 mod log_objects;
 mod multipart;
+mod presigning;
 mod requests;
 mod rights;
 mod uploads;
@@ -34,6 +38,8 @@ use multipart::{Dispatch, Sending, complete, settle_put};
 use requests::Requests;
 use uploads::{Line, Uploads};
 
+pub use grant::{Grant, Granted, GrantedKind, LARGEST_GRANT};
+pub use issuing::{Closed, GRANTED_ENTRIES, LONGEST_GRANT, close, issue, renew};
 pub use log_objects::S3LogMirror;
 pub use requests::Pace;
 pub use rights::{Rights, rights};
@@ -96,11 +102,37 @@ impl S3Store {
         Ok(store)
     }
 
+    /// Begins the bundle that a grant is for; its folder is there and from now on says where the data lies.
+    ///
+    /// # Errors
+    ///
+    /// As [`S3Store::begin`].
+    pub fn begin_granted(grant: &Grant, folder: &Path, pace: Pace) -> Result<Self> {
+        grant.place().write(folder)?;
+        Self::open_with(Requests::of_grant(&Connection::without_account(grant.place())?, grant, pace), folder)
+    }
+
+    /// Goes on with a bundle that a grant is for: the one that it was begun with, or one that was renewed.
+    ///
+    /// # Errors
+    ///
+    /// As [`S3Store::take_up`], and [`Error::Grant`] for a grant of another exhibit.
+    pub fn take_up_granted(grant: &Grant, folder: &Path, pace: Pace) -> Result<Self> {
+        if RemotePlace::read(folder)?.as_ref() != Some(grant.place()) {
+            return Err(Error::Grant { reason: "what was begun here was begun at another place".to_owned() });
+        }
+        Self::open_with(Requests::of_grant(&Connection::without_account(grant.place())?, grant, pace), folder)
+    }
+
     fn open(connection: &Connection, place: RemotePlace, folder: &Path, pace: Pace) -> Result<Self> {
+        Self::open_with(Requests::new(connection, place, pace), folder)
+    }
+
+    fn open_with(requests: Requests, folder: &Path) -> Result<Self> {
+        let pace = requests.pace;
         let (read, append) = open_uploads(folder)?;
         let fault = |source| custody::Error::Read { path: folder.to_owned(), source };
         let uploads = Uploads::open(read, append).map_err(fault)?;
-        let requests = Requests::new(connection, place, pace);
         let room = Arc::new(Semaphore::new(pace.in_flight.max(1)));
         let line = Arc::new(Dispatch { requests, uploads, room });
         Ok(Self { line, local: LocalFolder::new(folder), folder: folder.to_owned() })

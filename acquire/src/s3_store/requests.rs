@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -22,6 +23,8 @@ use custody::{Clock, Digest, SystemClock, sha256};
 use md5::{Digest as _, Md5};
 
 use super::denied;
+use super::grant::{Grant, PART};
+use super::granted::GrantedWay;
 use super::uploads::Part;
 use crate::aws::{Connection, Failure, FailureKind};
 
@@ -101,6 +104,8 @@ pub(super) struct Known {
 pub(super) struct Requests {
     connection: Connection,
     client: Client,
+    /// Every request is signed already, and no other can be made.
+    granted: Option<Arc<GrantedWay>>,
     pub(super) place: RemotePlace,
     pub(super) pace: Pace,
 }
@@ -122,7 +127,14 @@ impl Requests {
             )
             .timeout_config(times(pace.request_time));
         let client = Client::from_conf(config.build());
-        Self { connection: connection.clone(), client, place, pace }
+        Self { connection: connection.clone(), client, granted: None, place, pace }
+    }
+
+    /// The requests that a grant allows.
+    pub(super) fn of_grant(connection: &Connection, grant: &Grant, pace: Pace) -> Self {
+        let pace = Pace { part_size: PART, in_flight: pace.in_flight.min(4), ..pace };
+        let granted = Some(Arc::new(GrantedWay::new(grant.clone(), pace)));
+        Self { granted, ..Self::new(connection, grant.place().clone(), pace) }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -140,6 +152,9 @@ impl Requests {
         let md5 = BASE64.encode(Md5::digest(&bytes));
         let body = SdkBody::from(bytes);
         let own_server = self.connection.has_own_endpoint();
+        if let Some(granted) = &self.granted {
+            return self.tried(|| granted.put(key, &body, &md5)).await;
+        }
         self.tried(|| async {
             let (mode, until) = retained(self.place.retention);
             let request = self
@@ -166,6 +181,9 @@ impl Requests {
 
     /// One attempt to begin an upload in parts. The caller notes each, since any may leave an upload behind.
     pub(super) async fn create_once(&self, key: &str) -> Result<Begun, Failure> {
+        if let Some(granted) = &self.granted {
+            return granted.begun(key);
+        }
         let (mode, until) = retained(self.place.retention);
         let operation = "S3 CreateMultipartUpload";
         let answer = self
@@ -186,6 +204,51 @@ impl Requests {
         Ok(Begun { id, checksummed })
     }
 
+    /// Begins an upload for a grant: its parts have no checksum of their own, for that would have to be signed before they are known.
+    pub(super) async fn create_unchecked(&self, key: &str) -> Result<String, Failed> {
+        let operation = "S3 CreateMultipartUpload";
+        self.tried(|| async {
+            let (mode, until) = retained(self.place.retention);
+            let answer = self
+                .client
+                .create_multipart_upload()
+                .bucket(&self.place.bucket)
+                .key(key)
+                .set_object_lock_mode(mode)
+                .set_object_lock_retain_until_date(until)
+                .send()
+                .await
+                .map_err(|error| self.failure(operation, key, &error))?;
+            let id = answer.upload_id.filter(|id| is_text(id));
+            id.ok_or_else(|| Failure::found(operation, FailureKind::Corrupt, "the answer names no upload"))
+        })
+        .await
+    }
+
+    /// Gives an upload up, and says whether there was one.
+    pub(super) async fn abort_known(&self, key: &str, id: &str) -> Result<bool, Failure> {
+        let sent = self
+            .tried(|| async {
+                let request = self.client.abort_multipart_upload().bucket(&self.place.bucket).key(key);
+                let sent = request.upload_id(id).send().await;
+                sent.map_err(|error| self.failure("S3 AbortMultipartUpload", key, &error)).map(|_| ())
+            })
+            .await;
+        match sent {
+            Ok(()) => Ok(true),
+            Err(Failed { failure, .. }) if failure.kind == FailureKind::NotFound => Ok(false),
+            Err(failed) => Err(failed.failure),
+        }
+    }
+
+    /// What a host with a grant may not do at all.
+    fn not_granted(&self, operation: &str) -> Result<(), Failure> {
+        match &self.granted {
+            Some(_) => Err(Failure::found(operation, FailureKind::Denied, "the grant does not allow it; its issuer can")),
+            None => Ok(()),
+        }
+    }
+
     /// Sends one part, and gives its ETag.
     pub(super) async fn part(
         &self,
@@ -198,6 +261,9 @@ impl Requests {
         let operation = "S3 UploadPart";
         let own_server = self.connection.has_own_endpoint();
         let length = body.bytes().map_or(0, <[u8]>::len);
+        if let Some(granted) = &self.granted {
+            return self.tried(|| granted.part(key, number, body)).await;
+        }
         self.tried(|| async {
             let request = self
                 .client
@@ -243,6 +309,9 @@ impl Requests {
         parts: &[(i32, Part)],
     ) -> Result<(), Failed> {
         let operation = "S3 CompleteMultipartUpload";
+        if let Some(granted) = &self.granted {
+            return self.tried(|| granted.complete(key, parts)).await;
+        }
         let list = parts
             .iter()
             .map(|(number, part)| {
@@ -281,6 +350,7 @@ impl Requests {
 
     /// Gives an upload up, so that its parts are freed. One that is no more there is as good.
     pub(super) async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
+        self.not_granted("S3 AbortMultipartUpload")?;
         let sent = self
             .tried(|| async {
                 let request = self.client.abort_multipart_upload().bucket(&self.place.bucket).key(key);
@@ -298,6 +368,7 @@ impl Requests {
     pub(super) async fn uploads_of(&self, key: &str) -> Result<Vec<String>, Failure> {
         const MOST_PAGES: usize = 100;
         let operation = "S3 ListMultipartUploads";
+        self.not_granted(operation)?;
         let mut found = Vec::new();
         let mut after: Option<(String, String)> = None;
         for _ in 0..MOST_PAGES {
@@ -331,6 +402,7 @@ impl Requests {
 
     /// What the store tells of an object, where that may be asked.
     pub(super) async fn head(&self, key: &str) -> Result<Known, Failure> {
+        self.not_granted("S3 HeadObject")?;
         let sent = self
             .tried(|| async {
                 let request = self.client.head_object().bucket(&self.place.bucket).key(key);
@@ -502,7 +574,7 @@ fn is_checksummed(answer: &CreateMultipartUploadOutput) -> bool {
 }
 
 /// Whether a text from a server can stand in a request and in the journal.
-fn is_text(text: &str) -> bool {
+pub(super) fn is_text(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= LONGEST_TEXT
         && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')

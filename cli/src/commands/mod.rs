@@ -6,6 +6,8 @@ pub(crate) mod custody;
 #[cfg(feature = "timeline")]
 pub(crate) mod demo;
 pub(crate) mod export;
+#[cfg(feature = "cloud")]
+pub(crate) mod grant;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod list;

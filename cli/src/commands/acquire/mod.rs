@@ -11,6 +11,8 @@ mod ebs;
 mod ebs_live;
 #[cfg(feature = "cloud")]
 mod gcp_image;
+#[cfg(feature = "cloud")]
+mod granted;
 mod import;
 pub(crate) mod logs;
 mod memory;
@@ -67,8 +69,17 @@ enum What {
 #[derive(Debug, Clone, clap::Args)]
 struct Into {
     /// The case it becomes an exhibit of
-    #[arg(long)]
+    #[cfg_attr(feature = "cloud", arg(long, required_unless_present = "grant", default_value_if("grant", clap::builder::ArgPredicate::IsPresent, "")))]
+    #[cfg_attr(not(feature = "cloud"), arg(long))]
     case: PathBuf,
+    /// Write it where this grant allows it, with no credential and no case on this host; see `exhibit grant`
+    #[cfg(feature = "cloud")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["case", "to", "encrypt_to"], help_heading = "Evidence store")]
+    grant: Option<PathBuf>,
+    /// With --grant: the folder in which log and tables lie until it is sealed [default: this one]
+    #[cfg(feature = "cloud")]
+    #[arg(long, value_name = "DIR", requires = "grant", help_heading = "Evidence store")]
+    log_in: Option<PathBuf>,
     /// The exhibit's name [default: the source's]
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: Option<String>,
@@ -122,6 +133,10 @@ impl Into {
     fn with_defaults(case: &Path) -> Into {
         Into {
             case: case.to_owned(),
+            #[cfg(feature = "cloud")]
+            grant: None,
+            #[cfg(feature = "cloud")]
+            log_in: None,
             name: None,
             chunk_size: 512 << 10,
             level: 1,
@@ -140,6 +155,10 @@ fn acquire_into(
     session: &Session,
     plan: impl FnOnce(Destination) -> Acquisition<'static>,
 ) -> Result<Report, Failure> {
+    #[cfg(feature = "cloud")]
+    if let Some(grant) = &into.grant {
+        return granted::run(grant, into, session, plan, false);
+    }
     let case = target::open_case(&into.case)?;
     let key = session.key()?;
     // A mistake in them must not cost an exhibit.
@@ -170,6 +189,10 @@ fn resume_into(
     facts: &SourceFacts,
     plan: impl FnOnce(Destination) -> Acquisition<'static>,
 ) -> Result<Report, Failure> {
+    #[cfg(feature = "cloud")]
+    if let Some(grant) = &into.grant {
+        return granted::run(grant, into, session, plan, true);
+    }
     let case = target::open_case(&into.case)?;
     let mut open = Vec::new();
     let mut others = Vec::new();
@@ -323,7 +346,7 @@ fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
 }
 
 /// Whom the data is encrypted to: recipients, or files that list them.
-fn recipients(words: &[String]) -> Result<Recipients, Failure> {
+pub(super) fn recipients(words: &[String]) -> Result<Recipients, Failure> {
     let mut recipients = Recipients::default();
     for word in words {
         let path = Path::new(word);
