@@ -19,10 +19,16 @@ mod disk;
 #[cfg(feature = "cloud")]
 #[path = "acquire/ebs.rs"]
 mod ebs;
+#[cfg(feature = "cloud")]
+#[path = "acquire/ebs_faults.rs"]
+mod ebs_faults;
 #[path = "acquire/encryption.rs"]
 mod encryption;
 #[path = "acquire/export.rs"]
 mod export;
+#[cfg(feature = "cloud")]
+#[path = "support/fault_server/mod.rs"]
+mod fault_server;
 #[path = "acquire/faulty_disk.rs"]
 mod faulty_disk;
 #[path = "acquire/files.rs"]

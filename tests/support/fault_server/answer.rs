@@ -87,6 +87,9 @@ pub(crate) fn answer<'a>(request: &Request, shared: &'a Shared, at_once: u64) ->
         let mut counts = shared.counts.lock().unwrap();
         *counts.asked.entry(name.to_owned()).or_default() += 1;
         counts.most_at_once = counts.most_at_once.max(at_once);
+        if let Some(index) = index.filter(|_| shared.has_rules) {
+            *counts.of_blocks.entry(index).or_default() += 1;
+        }
     }
     if operation == Operation::GetBlock {
         shared.gets.fetch_add(1, Ordering::Relaxed);

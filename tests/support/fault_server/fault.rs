@@ -58,6 +58,8 @@ pub(crate) enum Fault {
     Garbage,
     /// A page without blocks and with a token to go on.
     EmptyPage,
+    /// The same, with another token each time.
+    EndlessPages,
     /// A page of so many blocks at most.
     ShortPage(usize),
     /// A page whose indexes go down.

@@ -1,6 +1,7 @@
 //! Pages of blocks, and the tokens in them.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use base64::Engine as _;
@@ -8,6 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::snapshot::{BLOCK, Snapshot};
 use super::{Fault, Settings};
+
+/// Makes tokens differ.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// What a token says: as long as those of AWS, and with every letter that must be escaped in an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +94,7 @@ impl Asked<'_> {
     /// The page as JSON.
     pub(crate) fn page(&self, settings: &Settings, fault: Option<&Fault>) -> String {
         let most = match fault {
-            Some(Fault::EmptyPage) => 0,
+            Some(Fault::EmptyPage | Fault::EndlessPages) => 0,
             Some(Fault::ShortPage(most)) => self.most.min(*most),
             _ => self.most,
         };
@@ -99,7 +103,7 @@ impl Asked<'_> {
         let next = indexes.next();
         drop(indexes);
         let next = match fault {
-            Some(Fault::EmptyPage | Fault::Cycle) => Some(self.from),
+            Some(Fault::EmptyPage | Fault::EndlessPages | Fault::Cycle) => Some(self.from),
             _ => next,
         };
         match fault {
@@ -128,7 +132,11 @@ impl Asked<'_> {
         let _ = write!(json, "],\"BlockSize\":{block},\"ExpiryTime\":{}", expiry(settings));
         if let Some(next) = next {
             json.push_str(",\"NextToken\":\"");
-            self.token(true, next, self.snapshot).write(&mut json);
+            let mut token = self.token(true, next, self.snapshot);
+            if matches!(fault, Some(Fault::EndlessPages)) {
+                token.gets = COUNTER.fetch_add(1, Ordering::Relaxed);
+            }
+            token.write(&mut json);
             json.push('"');
         }
         let _ = write!(json, ",\"VolumeSize\":{size}}}");

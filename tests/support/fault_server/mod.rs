@@ -37,6 +37,8 @@ pub(crate) struct Counts {
     pub(crate) over_rate: u64,
     /// Faults of the plan, by name.
     pub(crate) faults: BTreeMap<String, u64>,
+    /// Requests for each block, where the plan has rules.
+    pub(crate) of_blocks: BTreeMap<u32, u64>,
     /// Requests in work at once, at most.
     pub(crate) most_at_once: u64,
 }
