@@ -34,10 +34,16 @@ mod ebs;
 #[cfg(feature = "cloud")]
 #[path = "acquire/ebs_instance.rs"]
 mod ebs_instance;
+#[cfg(feature = "cloud")]
+#[path = "acquire/ebs_faults.rs"]
+mod ebs_faults;
 #[path = "acquire/encryption.rs"]
 mod encryption;
 #[path = "acquire/export.rs"]
 mod export;
+#[cfg(feature = "cloud")]
+#[path = "support/fault_server/mod.rs"]
+mod fault_server;
 #[path = "acquire/faulty_disk.rs"]
 mod faulty_disk;
 #[path = "acquire/files.rs"]

@@ -20,12 +20,18 @@ mod cloud_read_commands;
 mod crate_graph;
 #[path = "debian_incident.rs"]
 mod debian_incident;
+#[cfg(feature = "cloud")]
+#[path = "ebs_kills.rs"]
+mod ebs_kills;
 #[path = "encrypted_case.rs"]
 mod encrypted_case;
 #[path = "support/exhibit.rs"]
 mod exhibit;
 #[path = "export_import.rs"]
 mod export_import;
+#[cfg(feature = "cloud")]
+#[path = "support/fault_server/mod.rs"]
+mod fault_server;
 #[path = "frozen_case.rs"]
 mod frozen_case;
 #[path = "handover_commands.rs"]
