@@ -21,6 +21,9 @@ mod crate_graph;
 #[path = "debian_incident.rs"]
 mod debian_incident;
 #[cfg(feature = "cloud")]
+#[path = "ebs_commands.rs"]
+mod ebs_commands;
+#[cfg(feature = "cloud")]
 #[path = "ebs_kills.rs"]
 mod ebs_kills;
 #[path = "encrypted_case.rs"]
