@@ -14,6 +14,9 @@ mod aftercare_commands;
 #[path = "anchors.rs"]
 mod anchors;
 #[cfg(feature = "cloud")]
+#[path = "cloud_commands.rs"]
+mod cloud_commands;
+#[cfg(feature = "cloud")]
 #[path = "cloud_read_commands.rs"]
 mod cloud_read_commands;
 #[path = "crate_graph.rs"]
