@@ -200,7 +200,9 @@ fn found(answer: &Response<Body>) -> Result<Found, Failure> {
     match header(answer, "x-ms-blob-type").as_deref() {
         Some("PageBlob") => {}
         Some(_) => {
-            return Err(refused("this is no page blob, so it has no list of pages; download it as an object"));
+            return Err(refused(
+                "this is no page blob, so it has no list of pages; download it as an object",
+            ));
         }
         None => return Err(refused("the server does not answer as Azure's blob storage does")),
     }
