@@ -32,11 +32,11 @@ mod disk;
 #[path = "acquire/ebs.rs"]
 mod ebs;
 #[cfg(feature = "cloud")]
-#[path = "acquire/ebs_instance.rs"]
-mod ebs_instance;
-#[cfg(feature = "cloud")]
 #[path = "acquire/ebs_faults.rs"]
 mod ebs_faults;
+#[cfg(feature = "cloud")]
+#[path = "acquire/ebs_instance.rs"]
+mod ebs_instance;
 #[path = "acquire/encryption.rs"]
 mod encryption;
 #[path = "acquire/export.rs"]
@@ -77,8 +77,14 @@ mod range_server;
 #[path = "acquire/resume.rs"]
 mod resume;
 #[cfg(feature = "cloud")]
+#[path = "support/s3.rs"]
+mod s3;
+#[cfg(feature = "cloud")]
 #[path = "acquire/s3_faults.rs"]
 mod s3_faults;
+#[cfg(feature = "cloud")]
+#[path = "support/s3_front.rs"]
+mod s3_front;
 #[cfg(feature = "cloud")]
 #[path = "acquire/s3_reader.rs"]
 mod s3_reader;
@@ -86,8 +92,8 @@ mod s3_reader;
 #[path = "acquire/s3_servers.rs"]
 mod s3_servers;
 #[cfg(feature = "cloud")]
-#[path = "support/s3_front.rs"]
-mod s3_front;
+#[path = "acquire/s3_store.rs"]
+mod s3_store;
 #[path = "acquire/silent_folder.rs"]
 mod silent_folder;
 #[path = "acquire/support.rs"]

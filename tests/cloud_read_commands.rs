@@ -152,7 +152,11 @@ fn a_bundle_is_verified_where_it_lies_and_a_later_version_is_exit_code_3() {
         let verified = cloud.ok_here(&["verify", &place]);
         assert!(verified.stdout.starts_with(&format!("CONSISTENT  {place}")), "{}", verified.stdout);
         assert!(verified.stdout.contains("its data was read at"), "{}", verified.stdout);
-        assert!(verified.stderr.contains("6 chunks") && verified.stderr.contains("not logged"), "{}", verified.stderr);
+        assert!(
+            verified.stderr.contains("6 chunks") && verified.stderr.contains("not logged"),
+            "{}",
+            verified.stderr
+        );
         cloud.act("put", &cloud.key(&folder, "data/disk/000000.zst"), &cloud.desk.write("x", "later"));
         let broken = cloud.here(&["verify", &place, "--json"]);
         assert_eq!(broken.code, 3);
@@ -179,11 +183,16 @@ fn a_case_says_that_data_was_not_read_until_that_is_asked_for() {
     assert!(!with.stdout.contains("NOT READ") && with.stdout.starts_with("CONSISTENT  "), "{}", with.stdout);
     let list = cloud.ok(&["list", "case"]);
     assert!(list.stdout.contains(&format!("its data lies at {place}")), "{}", list.stdout);
-    let list: serde_json::Value = serde_json::from_str(&cloud.ok(&["list", "case", "--json"]).stdout).unwrap();
+    let list: serde_json::Value =
+        serde_json::from_str(&cloud.ok(&["list", "case", "--json"]).stdout).unwrap();
     assert_eq!(list[0]["data_at"], place);
     cloud.act("delete", &cloud.key(&folder, "data/disk.chunks.tsv"), Path::new(""));
     let broken = cloud.here(&["verify", "case", "--remote"]);
-    assert!(broken.code == 3 && broken.stdout.contains("E001-disk/data/disk.chunks.tsv: DELETED"), "{}", broken.stdout);
+    assert!(
+        broken.code == 3 && broken.stdout.contains("E001-disk/data/disk.chunks.tsv: DELETED"),
+        "{}",
+        broken.stdout
+    );
 }
 
 #[test]
@@ -257,7 +266,10 @@ fn a_file_that_is_not_the_one_that_was_sealed_is_not_brought_back() {
 
 /// SHA-256 of every file below a folder, by its path.
 fn files_below(folder: &Path) -> Vec<String> {
-    let sums = Command::new("sh").args(["-c", "find . -type f -exec sha256sum {} + | sort -k 2"]).current_dir(folder).output();
+    let sums = Command::new("sh")
+        .args(["-c", "find . -type f -exec sha256sum {} + | sort -k 2"])
+        .current_dir(folder)
+        .output();
     String::from_utf8(sums.unwrap().stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -266,8 +278,9 @@ fn files_below(folder: &Path) -> Vec<String> {
 fn a_timeline_out_of_the_store_is_the_one_out_of_the_folder_byte_for_byte() {
     for cloud in Cloud::everywhere() {
         let desk = &cloud.desk;
-        let lines: String =
-            (0..400).map(|n| format!("2026-11-09T10:{:02}:{:02}Z web01 app[7]: line {n}\n", n / 60, n % 60)).collect();
+        let lines: String = (0..400)
+            .map(|n| format!("2026-11-09T10:{:02}:{:02}Z web01 app[7]: line {n}\n", n / 60, n % 60))
+            .collect();
         desk.write("root/var/log/syslog", &lines);
         desk.write("root/etc/hostname", "web01\n");
         desk.write("root/var/log/noise.bin", noise(5_000_000));

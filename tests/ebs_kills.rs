@@ -37,7 +37,8 @@ fn snapshot() -> Snapshot {
 
 /// What lies in the case: the folders of its exhibits, and of the only sealed one its stream's hash.
 fn sealed(desk: &Desk) -> Vec<String> {
-    let listed: serde_json::Value = serde_json::from_str(&desk.ok(&["list", "case", "--json"]).stdout).unwrap();
+    let listed: serde_json::Value =
+        serde_json::from_str(&desk.ok(&["list", "case", "--json"]).stdout).unwrap();
     let listed = listed.as_array().cloned().unwrap_or_default();
     let names: BTreeSet<String> =
         listed.iter().map(|exhibit| exhibit["id"].as_str().unwrap().to_owned()).collect();

@@ -102,6 +102,14 @@ pub enum Error {
         /// Why, and what can be.
         reason: String,
     },
+    /// A bundle cannot be put into an evidence store.
+    #[error("cannot push {path:?}: {reason}")]
+    NotPushable {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Something is there already under that name.
     #[error("refusing to overwrite {path:?}")]
     WouldOverwrite {

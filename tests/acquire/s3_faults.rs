@@ -34,7 +34,10 @@ struct Answer {
 
 impl Answer {
     fn new(status: &str, headers: &str, body: &[u8]) -> Answer {
-        let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
         Answer { bytes: [head.as_bytes(), body].concat(), hangs: false }
     }
 
@@ -68,7 +71,9 @@ fn listing(versions: &[(&str, &str)], next: Option<&str>) -> Answer {
         ));
     }
     match next {
-        Some(key) => body.push_str(&format!("<IsTruncated>true</IsTruncated><NextKeyMarker>{key}</NextKeyMarker>")),
+        Some(key) => {
+            body.push_str(&format!("<IsTruncated>true</IsTruncated><NextKeyMarker>{key}</NextKeyMarker>"))
+        }
         None => body.push_str("<IsTruncated>false</IsTruncated>"),
     }
     body.push_str("</ListVersionsResult>");
@@ -131,13 +136,18 @@ fn handle(mut stream: TcpStream, all: &Mutex<Vec<String>>, answer: &dyn Fn(&Requ
 }
 
 fn open(endpoint: &str) -> acquire::Result<S3Reader> {
-    let credentials =
-        Credentials { access_key_id: "A".into(), secret_access_key: "hidden-key".into(), session_token: None };
+    let credentials = Credentials {
+        access_key_id: "A".into(),
+        secret_access_key: "hidden-key".into(),
+        session_token: None,
+    };
     S3Reader::open(&connect(endpoint, &credentials), "evidence", "p")
 }
 
 /// A reader of one object, whose ranges are answered so.
-fn reader(get: impl Fn(&Request, &[u8]) -> Answer + Send + Sync + 'static) -> (S3Reader, Arc<Mutex<Vec<String>>>) {
+fn reader(
+    get: impl Fn(&Request, &[u8]) -> Answer + Send + Sync + 'static,
+) -> (S3Reader, Arc<Mutex<Vec<String>>>) {
     let data = content(SIZE);
     let (address, asked) = serve(move |request| match request {
         request if is_listing(request) => one_object(),
@@ -166,10 +176,26 @@ fn what_was_cut_short_or_refused_for_a_moment_is_asked_for_again() {
         _ => Answer::range(request, data),
     });
     read(&store).unwrap();
-    assert_eq!(asked.lock().unwrap().iter().filter(|kind| kind.contains(PATH) && !kind.contains("retention")).count(), 4);
+    assert_eq!(
+        asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|kind| kind.contains(PATH) && !kind.contains("retention"))
+            .count(),
+        4
+    );
     // What is held is not asked for again.
     read(&store).unwrap();
-    assert_eq!(asked.lock().unwrap().iter().filter(|kind| kind.contains(PATH) && !kind.contains("retention")).count(), 4);
+    assert_eq!(
+        asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|kind| kind.contains(PATH) && !kind.contains("retention"))
+            .count(),
+        4
+    );
     assert_eq!(store.fetched(), SIZE as u64);
 }
 
@@ -184,7 +210,12 @@ fn what_is_denied_is_asked_for_once_and_the_missing_permission_is_named() {
         assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
         assert!(refused.to_string().contains(names), "{refused}");
         assert!(!refused.to_string().contains("hidden-key"));
-        let gets = asked.lock().unwrap().iter().filter(|kind| kind.starts_with("GET") && kind.ends_with(".zst")).count();
+        let gets = asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|kind| kind.starts_with("GET") && kind.ends_with(".zst"))
+            .count();
         assert_eq!(gets, 1, "{:?}", asked.lock().unwrap());
     }
 }
@@ -242,7 +273,11 @@ fn bytes_that_are_not_those_that_were_asked_for_are_refused() {
                 let (store, asked) = reader(get);
                 let refused = read(&store).unwrap_err().to_string();
                 assert!(refused.contains(words), "{words}: {refused}");
-                assert_eq!(asked.lock().unwrap().iter().filter(|kind| kind.ends_with(".zst")).count(), 8, "{words}");
+                assert_eq!(
+                    asked.lock().unwrap().iter().filter(|kind| kind.ends_with(".zst")).count(),
+                    8,
+                    "{words}"
+                );
             });
         }
         scope.spawn(|| {
@@ -259,7 +294,9 @@ fn bytes_that_are_not_those_that_were_asked_for_are_refused() {
 fn a_listing_that_goes_round_in_a_circle_or_never_ends_is_given_up() {
     let key = format!("p/{PATH}");
     let same = key.clone();
-    let circle = move |request: &Request| listing(if request.before == 0 { &[(&same, "v1")] } else { &[] }, Some(&same));
+    let circle = move |request: &Request| {
+        listing(if request.before == 0 { &[(&same, "v1")] } else { &[] }, Some(&same))
+    };
     let endless = |request: &Request| listing(&[], Some(&format!("p/{}", request.before)));
     let twice = move |_: &Request| listing(&[(&key, "v1"), (&key, "v1")], None);
     let outside = |_: &Request| listing(&[("q/x", "v1")], None);
@@ -294,7 +331,9 @@ fn where_versions_or_all_keys_may_not_be_listed_it_is_said_what_could_not_be_see
                 );
                 Answer::new("200 OK", "Content-Type: application/xml\r\n", body.as_bytes())
             }
-            request if request.target.contains("retention") => Answer::error("403 Forbidden", "AccessDenied", "no"),
+            request if request.target.contains("retention") => {
+                Answer::error("403 Forbidden", "AccessDenied", "no")
+            }
             request if request.target.starts_with("HEAD") => {
                 let mut answer = Answer::new("200 OK", &format!("ETag: {ETAG}\r\n"), &data);
                 answer.bytes.truncate(answer.bytes.len() - data.len());
@@ -306,7 +345,10 @@ fn where_versions_or_all_keys_may_not_be_listed_it_is_said_what_could_not_be_see
         read(&store).unwrap();
         assert_eq!(store.listing().is_complete, may_list);
         let notes = store.notes().join("\n");
-        assert!(notes.contains("versions could not be listed") && notes.contains("s3:ListBucketVersions"), "{notes}");
+        assert!(
+            notes.contains("versions could not be listed") && notes.contains("s3:ListBucketVersions"),
+            "{notes}"
+        );
         assert_eq!(notes.contains("s3:ListBucket on"), !may_list, "{notes}");
         assert_eq!(notes.contains("s3:GetObjectRetention is not allowed"), may_list, "{notes}");
         let denied = asked.lock().unwrap().iter().filter(|kind| kind.contains("versions")).count();

@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::verify::{print, verdict_words};
 use crate::cloud_args::CloudArgs;
-use crate::store_reading::{Opened, RemoteBundle};
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
+use crate::store_reading::{Opened, RemoteBundle};
 use crate::{target, ui};
 
 /// Bring a bundle back from an evidence store, each file compared with the signed manifest while it is written

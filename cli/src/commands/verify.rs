@@ -79,8 +79,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 /// Verifies a bundle where it lies in an evidence store.
 #[cfg(feature = "cloud")]
 fn in_store(args: &Args, session: &Session) -> Result<Outcome, Failure> {
-    let bundle =
-        crate::store_reading::RemoteBundle::open(&args.target, &args.brought.cloud, session.ui)?;
+    let bundle = crate::store_reading::RemoteBundle::open(&args.target, &args.brought.cloud, session.ui)?;
     let folder = bundle.folder.path();
     let mut verification = args.brought.verify_with(folder, folder, Some(bundle.remote()), session)?;
     verification.path = bundle.place.to_string();
@@ -272,7 +271,9 @@ pub(crate) fn verdict_words(verification: &Verification) -> String {
 
 fn words_of(verdict: &Verdict, ciphertext_only: bool, data_not_read: bool) -> String {
     let mut words = verdict.to_string();
-    for (_, more) in [(ciphertext_only, "CIPHERTEXT ONLY"), (data_not_read, "DATA NOT READ")].iter().filter(|(is, _)| *is) {
+    for (_, more) in
+        [(ciphertext_only, "CIPHERTEXT ONLY"), (data_not_read, "DATA NOT READ")].iter().filter(|(is, _)| *is)
+    {
         words.push_str(&format!(" ({more})"));
     }
     words

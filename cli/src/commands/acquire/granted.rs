@@ -55,8 +55,10 @@ pub(super) fn run(
     let plan = plan(destination);
     fits(&grant, &plan)?;
     let organisation = Some(granted.organisation.as_str());
-    let identity =
-        Identity { case: Some(granted.case.clone()), ..identity::of_this_run(&granted.examiner, organisation) };
+    let identity = Identity {
+        case: Some(granted.case.clone()),
+        ..identity::of_this_run(&granted.examiner, organisation)
+    };
     let mirror = S3LogMirror::granted(&grant, Pace::default())?;
     let writer = Writer::new(&key, &session.clock, identity).mirrored_by(&mirror);
     let store = if resumes {
@@ -86,7 +88,9 @@ pub(super) fn run(
             .hint(format!("log and tables are kept in {}, and the exhibit stays OPEN", folder.display()));
         let can_resume = OpenAcquisition::in_folder(&folder).ok().flatten().is_some();
         if can_resume && granted.kind == GrantedKind::Disk {
-            failure.hint("the same command with --resume goes on, with this grant while it holds, or with it renewed")
+            failure.hint(
+                "the same command with --resume goes on, with this grant while it holds, or with it renewed",
+            )
         } else {
             failure
         }

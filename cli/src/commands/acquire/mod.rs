@@ -69,7 +69,14 @@ enum What {
 #[derive(Debug, Clone, clap::Args)]
 struct Into {
     /// The case it becomes an exhibit of
-    #[cfg_attr(feature = "cloud", arg(long, required_unless_present = "grant", default_value_if("grant", clap::builder::ArgPredicate::IsPresent, "")))]
+    #[cfg_attr(
+        feature = "cloud",
+        arg(
+            long,
+            required_unless_present = "grant",
+            default_value_if("grant", clap::builder::ArgPredicate::IsPresent, "")
+        )
+    )]
     #[cfg_attr(not(feature = "cloud"), arg(long))]
     case: PathBuf,
     /// Write it where this grant allows it, with no credential and no case on this host; see `exhibit grant`
@@ -165,6 +172,11 @@ fn acquire_into(
     recipients(&into.encrypt_to)?;
     session.identities()?;
     #[cfg(feature = "cloud")]
+    if into.verify_after && into.store.to.is_some() {
+        return Err(Failure::usage("--verify-after would read back what --to puts, which a writer need not be allowed to")
+            .hint("verify the bundle in its store, by a role that may read: exhibit verify s3://BUCKET/PREFIX/E001-…"));
+    }
+    #[cfg(feature = "cloud")]
     let store = into.store.choose(session.ui)?;
     let writer = session.writer(&key, Some(&case));
     let exhibit = case.add_exhibit(name, &writer)?;
@@ -211,6 +223,12 @@ fn resume_into(
     }
     let key = session.key()?;
     let writer = session.writer(&key, Some(&case));
+    #[cfg(feature = "cloud")]
+    if open.is_empty()
+        && let Some(report) = end_sealed(into, name, session, facts, &case, &writer)?
+    {
+        return Ok(report);
+    }
     match open.as_slice() {
         [] => {
             session.ui.warn("no acquisition of this source is open in the case: it is begun anew");
@@ -236,6 +254,48 @@ fn resume_into(
                 .hint("say which with --name"))
         }
     }
+}
+
+/// Ends the exhibit of this source that was sealed when it was cut short, and may not be whole in its evidence store.
+#[cfg(feature = "cloud")]
+fn end_sealed(
+    into: &Into,
+    name: &str,
+    session: &Session,
+    facts: &SourceFacts,
+    case: &Case,
+    writer: &Writer<'_>,
+) -> Result<Option<Report>, Failure> {
+    for exhibit in case.exhibits()? {
+        let begun = OpenAcquisition::sealed_in_part(&exhibit.folder)?;
+        let is_it = begun.is_some_and(|begun| begun.is_of(facts).is_ok());
+        if !is_it || (into.name.is_some() && !exhibit.is_called(name)) {
+            continue;
+        }
+        let Some(store) = into.store.begun_in(&exhibit.folder)? else { continue };
+        session.ui.say(&format!("exhibit {} is sealed: its evidence store gets what it lacks", exhibit.id));
+        let mirror = store.mirror();
+        let report = store.open(&exhibit.folder, true)?.end_sealed(&writer.clone().mirrored_by(&mirror))?;
+        let seals =
+            case.log().read()?.entries.into_iter().filter(|entry| entry.kind == EntryType::BUNDLE_SEALED);
+        if !seals.into_iter().any(|entry| entry.about.exhibit.as_deref() == Some(exhibit.id.as_str())) {
+            seal_in_case(case, &exhibit, &report, writer)?;
+        }
+        return Ok(Some(report));
+    }
+    Ok(None)
+}
+
+/// The case's log vouches for the seal, so that an anchor of the case covers the bundle too.
+fn seal_in_case(case: &Case, exhibit: &Exhibit, report: &Report, writer: &Writer<'_>) -> Result<(), Failure> {
+    let manifest = std::fs::metadata(report.bundle.join("manifest.json"))?.len();
+    let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id).subject(
+        "manifest.json",
+        manifest,
+        report.manifest_sha256,
+    );
+    case.append(sealed, writer)?;
+    Ok(())
 }
 
 /// Where an acquisition goes, and by whose hand.
@@ -300,14 +360,7 @@ fn run_in(
         let failure = Failure::new(error).hint(kept);
         if can_resume { failure.hint("the same command with --resume goes on from there") } else { failure }
     })?;
-    // The case's log vouches for the seal, so that an anchor of the case covers the bundle too.
-    let manifest = std::fs::metadata(report.bundle.join("manifest.json"))?.len();
-    let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id).subject(
-        "manifest.json",
-        manifest,
-        report.manifest_sha256,
-    );
-    case.append(sealed, writer)?;
+    seal_in_case(case, exhibit, &report, writer)?;
     if into.verify_after {
         verify_after(place, &report)?;
     }
