@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use custody::bundle::{Manifest, fetch_all_but_data, fetch_data};
 use custody::verify::{self, Level, Options, Verification};
-use custody::{Case, EntryType, Exhibit, NewEntry};
+use custody::{Case, EntryType, Exhibit, MirrorState, NewEntry};
 use serde_json::json;
 
 use super::verify::{print, verdict_words};
@@ -70,6 +70,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let got = fetch_all_but_data(&*remote.reader, &folder)?;
     let data = if args.no_data {
         remote.place.write(&folder)?;
+        // Later entries of the exhibit's log are put there too, behind those that are.
+        MirrorState::is_whole(&folder)?;
         custody::bundle::Fetched::default()
     } else {
         match fetch_data(&*remote.reader, &manifest, &folder, &|_| ()) {
