@@ -15,9 +15,10 @@ use crate::failure::{Failure, Outcome};
 use crate::session::Session;
 use crate::{target, ui};
 
-/// Bring a bundle back from an evidence store, each file compared with the signed manifest while it is written
+/// Bring a bundle back from an evidence store, verified while it is written
 ///
-/// The log is joined from its objects, the first version of each key counts, and at the end the bundle is verified
+/// Each file is compared with the signed manifest before it gets its name. The log is joined from its objects, the
+/// first version of each key counts, and at the end the bundle is verified
 /// from its bytes up. A file that is not the one that was sealed never gets its name; the exit code is 3 then. With
 /// --case the bundle becomes the exhibit of the case that its manifest says it is.
 ///
