@@ -103,8 +103,8 @@ impl RemoteBundle {
     pub(crate) fn open(words: &str, cloud: &CloudArgs, ui: Ui) -> Result<RemoteBundle, Failure> {
         let place = RemotePlace::parse(words).map_err(|error| Failure::usage(error.to_string()))?;
         let stores = Stores::new(cloud, ui).counting();
-        let region = stores.connect(&place)?.region().to_owned();
-        let place = place.on(&region, cloud.endpoint_url.as_deref())?;
+        let connection = stores.connect(&place)?;
+        let place = place.on(connection.region(), connection.endpoint())?;
         let reader = Arc::new(stores.reader(&place)?);
         let files = &reader.listing().files;
         if reader.listing().is_complete && !files.keys().any(|path| path.starts_with("custody/")) {

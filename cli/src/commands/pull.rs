@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use custody::bundle::{Manifest, fetch_all_but_data, fetch_data};
 use custody::verify::{self, Level, Options, Verification};
-use custody::{Case, EntryType, Exhibit, NewEntry};
+use custody::{Case, EntryType, Exhibit, MirrorState, NewEntry};
 use serde_json::json;
 
 use super::verify::{print, verdict_words};
@@ -15,9 +15,10 @@ use crate::session::Session;
 use crate::store_reading::{Opened, RemoteBundle};
 use crate::{target, ui};
 
-/// Bring a bundle back from an evidence store, each file compared with the signed manifest while it is written
+/// Bring a bundle back from an evidence store, verified while it is written
 ///
-/// The log is joined from its objects, the first version of each key counts, and at the end the bundle is verified
+/// Each file is compared with the signed manifest before it gets its name. The log is joined from its objects, the
+/// first version of each key counts, and at the end the bundle is verified
 /// from its bytes up. A file that is not the one that was sealed never gets its name; the exit code is 3 then. With
 /// --case the bundle becomes the exhibit of the case that its manifest says it is.
 ///
@@ -73,6 +74,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let got = fetch_all_but_data(&*remote.reader, &folder)?;
     let data = if args.no_data {
         remote.place.write(&folder)?;
+        // Later entries of the exhibit's log are put there too, behind those that are.
+        MirrorState::is_whole(&folder)?;
         custody::bundle::Fetched::default()
     } else {
         match fetch_data(&*remote.reader, &manifest, &folder, &|_| ()) {
