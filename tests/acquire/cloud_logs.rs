@@ -15,7 +15,7 @@ use crate::moto::moto;
 use crate::s3_front::{Front, Request, Response};
 use crate::support::{assert_log_holds, destination, options, with_writer};
 
-const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/20261121/eu-central-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/20261121/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
 
 /// A bucket of its own at a server.
 pub(crate) struct Shelf {
@@ -55,6 +55,7 @@ impl Shelf {
                 ),
                 headers: headers
                     .iter()
+                    .chain(&[("Authorization", SIGNED)])
                     .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                     .collect(),
                 body: body.to_vec(),
