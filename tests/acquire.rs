@@ -37,6 +37,9 @@ mod faulty_disk;
 #[path = "acquire/files.rs"]
 mod files;
 #[cfg(feature = "cloud")]
+#[path = "acquire/grants.rs"]
+mod grants;
+#[cfg(feature = "cloud")]
 #[path = "acquire/image_objects.rs"]
 mod image_objects;
 #[path = "acquire/imaging.rs"]

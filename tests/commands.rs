@@ -24,12 +24,18 @@ mod exhibit;
 mod export_import;
 #[path = "frozen_case.rs"]
 mod frozen_case;
+#[cfg(feature = "cloud")]
+#[path = "grant_commands.rs"]
+mod grant_commands;
 #[path = "handover_commands.rs"]
 mod handover_commands;
 #[path = "imaging_commands.rs"]
 mod imaging_commands;
 #[path = "support/loopback.rs"]
 mod loopback;
+#[cfg(feature = "cloud")]
+#[path = "support/moto.rs"]
+mod moto;
 #[path = "other_side.rs"]
 mod other_side;
 #[path = "proof_commands.rs"]
