@@ -49,6 +49,9 @@ mod faulty_disk;
 #[path = "acquire/files.rs"]
 mod files;
 #[cfg(feature = "cloud")]
+#[path = "acquire/grants.rs"]
+mod grants;
+#[cfg(feature = "cloud")]
 #[path = "acquire/image_objects.rs"]
 mod image_objects;
 #[path = "acquire/imaging.rs"]

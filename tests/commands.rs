@@ -40,6 +40,9 @@ mod export_import;
 mod fault_server;
 #[path = "frozen_case.rs"]
 mod frozen_case;
+#[cfg(feature = "cloud")]
+#[path = "grant_commands.rs"]
+mod grant_commands;
 #[path = "handover_commands.rs"]
 mod handover_commands;
 #[path = "imaging_commands.rs"]

@@ -17,6 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use custody::bundle::{Source as SourceFacts, State};
 use custody::strict_json::escape_text;
+use custody::{Clock, SystemClock};
 use md5::{Digest as _, Md5};
 use serde_json::{Map, Value};
 use ureq::Body;
@@ -132,6 +133,15 @@ impl PageBlob {
 
     /// The same failure with what it means for who holds the signature.
     fn explained(&self, mut failure: Failure) -> Failure {
+        // Not every server says that this is why.
+        let now = SystemClock.now().rfc3339();
+        let has_ended = |end: String| {
+            let seconds = end.len().min(19);
+            end.is_ascii() && seconds >= 10 && end.get(..seconds) < now.get(..seconds)
+        };
+        if failure.kind == FailureKind::Denied && self.url.parameter("se").is_some_and(has_ended) {
+            failure.kind = FailureKind::Credentials;
+        }
         let words = match failure.kind {
             FailureKind::Credentials => match self.url.parameter("se") {
                 Some(end) => format!(

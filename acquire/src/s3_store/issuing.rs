@@ -8,8 +8,7 @@ use custody::{Clock, Moment, SystemClock};
 use tokio::task::JoinSet;
 
 use super::grant::{
-    ENTRIES, Grant, GrantFile, Granted, GrantedUpload, LARGEST_GRANT, PARTS, address, once_of, uploads_of,
-    warning,
+    Grant, GrantFile, Granted, GrantedUpload, LARGEST_GRANT, PARTS, address, once_of, uploads_of, warning,
 };
 use super::presigning::{Presigner, base_of, encoded};
 use super::requests::{Pace, Requests};
@@ -237,6 +236,3 @@ pub fn close(connection: &Connection, grant: &Grant) -> Closed {
     let begun = grant.file.uploads.iter().map(|(path, upload)| (path.clone(), upload.id.clone())).collect();
     requests.wait(abort_all(&requests, &begun))
 }
-
-/// Entries that the log of a granted acquisition may have.
-pub const GRANTED_ENTRIES: u64 = ENTRIES;

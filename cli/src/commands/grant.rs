@@ -144,7 +144,14 @@ fn make(
         encrypt_to: args.encrypt_to.clone(),
     };
     let made = issue(&store.connection, &place, &granted, lasts(args)).map_err(Failure::new);
-    let made = made.and_then(|grant| write(&grant, output).map(|()| grant));
+    let made = made.and_then(|grant| match write(&grant, output) {
+        Ok(()) => Ok(grant),
+        Err(failure) => {
+            // Without its file nobody could ever give them up.
+            let left = close(&store.connection, &grant).left;
+            Err(left.into_iter().fold(failure, Failure::hint))
+        }
+    });
     let grant = made.inspect_err(|_| {
         // Empty, so the number is free again.
         let _ = std::fs::remove_dir(&exhibit.folder);

@@ -73,6 +73,7 @@ struct Into {
         feature = "cloud",
         arg(
             long,
+            required = false,
             required_unless_present = "grant",
             default_value_if("grant", clap::builder::ArgPredicate::IsPresent, "")
         )
