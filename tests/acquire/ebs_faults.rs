@@ -78,7 +78,7 @@ fn acquire_from(server: &FaultServer, limits: Limits, base: Option<&str>) -> Ran
     let connection = connect(server);
     let opened = match base {
         None => EbsSnapshot::open(&connection, ID),
-        Some(base) => EbsSnapshot::open_on_base(&connection, ID, base),
+        Some(base) => EbsSnapshot::open_since(&connection, ID, base, None),
     };
     let result = opened.and_then(|snapshot| {
         let plan = Acquisition::new(snapshot.limits(limits), destination(folder.path()));
