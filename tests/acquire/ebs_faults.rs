@@ -30,9 +30,13 @@ fn is_present(index: u32) -> bool {
 const PRESENT: u64 = 48;
 
 fn snapshot() -> Snapshot {
-    let mut image = content(BLOCKS as usize * BLOCK);
-    image[BLOCK * 10..BLOCK * 12].fill(0);
-    Snapshot::of_image(ID, image, is_present)
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    let image = IMAGE.get_or_init(|| {
+        let mut image = content(BLOCKS as usize * BLOCK);
+        image[BLOCK * 10..BLOCK * 12].fill(0);
+        image
+    });
+    Snapshot::of_image(ID, image.clone(), is_present)
 }
 
 /// The hash of the disk, which is the same in all tests.
@@ -78,7 +82,7 @@ fn acquire_from(server: &FaultServer, limits: Limits, base: Option<&str>) -> Ran
     let connection = connect(server);
     let opened = match base {
         None => EbsSnapshot::open(&connection, ID),
-        Some(base) => EbsSnapshot::open_on_base(&connection, ID, base),
+        Some(base) => EbsSnapshot::open_since(&connection, ID, base, None),
     };
     let result = opened.and_then(|snapshot| {
         let plan = Acquisition::new(snapshot.limits(limits), destination(folder.path()));
@@ -153,7 +157,7 @@ fn nothing_holds(folder: &Path, secret: &[u8]) {
         let path = entry.path();
         if path.is_dir() {
             nothing_holds(&path, secret);
-        } else {
+        } else if path.extension().is_none_or(|end| end != "zst") {
             let bytes = fs::read(&path).unwrap();
             assert!(!bytes.windows(secret.len()).any(|part| part == secret), "{path:?}");
         }
@@ -251,6 +255,10 @@ fn a_hung_connection_and_a_body_that_trickles_are_given_up_in_time_and_asked_for
 
 #[test]
 fn a_block_that_never_comes_right_is_unreadable_and_named_and_the_rest_is_there() {
+    let mut disk = snapshot().disk();
+    disk[7 * BLOCK..8 * BLOCK].fill(0);
+    let without = sha256(&disk);
+    drop(disk);
     for fault in [
         Fault::WrongChecksum,
         Fault::NoChecksum,
@@ -272,9 +280,7 @@ fn a_block_that_never_comes_right_is_unreadable_and_named_and_the_rest_is_there(
         assert!(issue.what.contains("unreadable"), "{issue:?}");
         let stream = ran.stream();
         assert_eq!(stream.states.of(State::Unreadable), BLOCK as u64, "{fault:?}");
-        let mut disk = snapshot().disk();
-        disk[7 * BLOCK..8 * BLOCK].fill(0);
-        assert_eq!(stream.sha256, sha256(&disk), "{fault:?}");
+        assert_eq!(stream.sha256, without, "{fault:?}");
         let tries = if matches!(fault, Fault::Error(400, ..)) { 1 } else { 3 };
         assert_eq!(ran.counts.of_blocks[&7], tries, "{fault:?}");
         ran.keeps_secrets();
@@ -457,7 +463,8 @@ fn a_snapshot_that_vanishes_leaves_what_was_read_and_the_rest_unreadable_by_name
     let reader = bundle.stream(&stream.name).unwrap();
     let mut first = vec![0; 20 * BLOCK];
     reader.read_exact_at(0, &mut first).unwrap();
-    assert!(first == disk[..20 * BLOCK]);
+    let differs = (0..20).filter(|n| first[n * BLOCK..][..BLOCK] != disk[n * BLOCK..][..BLOCK]);
+    assert_eq!(differs.collect::<Vec<_>>(), Vec::<usize>::new(), "{:?}", report.issues);
 }
 
 #[test]

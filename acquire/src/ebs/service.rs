@@ -110,7 +110,8 @@ impl SnapshotBlocks {
         let size = volume_size(page.volume_size, page.block_size)?;
         let mut listed = Vec::with_capacity(page.blocks().len());
         for block in page.blocks.unwrap_or_default() {
-            let (Some(index), Some(token)) = (number(block.block_index), block.block_token) else {
+            let token = block.block_token.filter(|token| !token.is_empty());
+            let (Some(index), Some(token)) = (number(block.block_index), token) else {
                 return Err(cannot_be("it lists a block without its number or its token"));
             };
             listed.push((index, Listed::Present(token)));

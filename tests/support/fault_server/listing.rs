@@ -11,7 +11,7 @@ use super::snapshot::{BLOCK, Snapshot};
 use super::{Fault, Settings};
 
 /// Makes tokens differ.
-static COUNTER: AtomicU64 = AtomicU64::new(0);
+static COUNTER: AtomicU64 = AtomicU64::new(1 << 40);
 
 /// What a token says: as long as those of AWS, and with every letter that must be escaped in an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
