@@ -1,5 +1,7 @@
 //! `exhibit acquire ebs vol-…|i-…`: snapshots are made, read, verified where they were written, and deleted again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use acquire::aws::Connection;
 use acquire::aws::ec2::{Ec2, Instance, Lock, LockMode};
 use acquire::blocks::Limits;
@@ -217,25 +219,48 @@ impl Live<'_> {
                 own.lock(one, lock)?;
             }
         }
-        for one in made.iter_mut() {
-            let bars = Bars::new(self.session.ui, Unit::Time);
-            let stop = interrupt::pause_flag()?;
-            own.wait(one, &bars, &stop)?;
-            drop(bars);
-            let report = self.read(one, case)?;
-            let state = self.dispose(own, one)?;
-            left.retain(|id| *id != one.snapshot.id);
-            let more = json!({
-                "snapshot": {
-                    "device": one.device, "id": one.snapshot.id, "state": state, "volume": one.snapshot.volume,
-                },
-            });
-            let more = more.as_object().cloned().unwrap_or_else(Map::new);
-            if let Some(report) = report {
-                *outcome = worse(*outcome, show_with(&report, more, self.session.ui)?);
+        let stop = interrupt::pause_flag()?;
+        let (mut first, count) = (None, made.len());
+        for (number, one) in made.iter_mut().enumerate() {
+            match self.one(own, case, one, &stop) {
+                Ok((report, state)) => {
+                    left.retain(|id| *id != one.snapshot.id);
+                    let more = json!({
+                        "snapshot": {
+                            "device": one.device, "id": one.snapshot.id, "state": state, "volume": one.snapshot.volume,
+                        },
+                    });
+                    let more = more.as_object().cloned().unwrap_or_else(Map::new);
+                    if let Some(report) = report {
+                        *outcome = worse(*outcome, show_with(&report, more, self.session.ui)?);
+                    }
+                }
+                Err(failure) if stop.load(Ordering::Relaxed) => return Err(failure),
+                // One volume that cannot be had must not cost the others.
+                Err(failure) => {
+                    if number + 1 < count {
+                        self.session.ui.warn(&format!("{}: {}", one.snapshot.id, failure.words()));
+                    }
+                    first.get_or_insert(failure);
+                }
             }
         }
-        Ok(())
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Waits for, reads, verifies and deletes one.
+    fn one(
+        &self,
+        own: &OwnSnapshots<'_>,
+        case: &Case,
+        one: &mut OwnSnapshot,
+        stop: &AtomicBool,
+    ) -> Result<(Option<Report>, &'static str), Failure> {
+        let bars = Bars::new(self.session.ui, Unit::Time);
+        own.wait(one, &bars, stop)?;
+        drop(bars);
+        let report = self.read(one, case)?;
+        Ok((report, self.dispose(own, one)?))
     }
 
     /// Reads one snapshot into its exhibit, and reads that back; `None` if an earlier run has done so.
@@ -247,7 +272,7 @@ impl Live<'_> {
             self.verified(&exhibit)?;
             return Ok(None);
         }
-        let capture = EbsSnapshot::open(&self.connection, &one.snapshot.id)?.limits(self.limits);
+        let capture = EbsSnapshot::open(&self.connection, &one.snapshot.id)?.limits(self.limits).described();
         let facts = capture.facts();
         let name = match (&self.into.name, &self.target) {
             (None, target) => one.exhibit_name(target),
