@@ -341,7 +341,7 @@ fn a_request_that_makes_something_is_never_sent_twice_when_nobody_knows_what_bec
     let told = told(|body| match body {
         body if body.contains("GetCallerIdentity") => (200, WHO.to_owned()),
         body if body.contains("DescribeSnapshots") => (200, "<R><snapshotSet/></R>".to_owned()),
-        _ => (500, String::new()),
+        _ => (503, String::new()),
     });
     with_writer(|writer| {
         let case = case(&place.path().join("case"), writer);

@@ -181,7 +181,10 @@ impl Caller {
                     // A whole answer that makes no sense will hardly make more the next time.
                     Repeat::Freely if failure.kind == FailureKind::Corrupt => tries == 1,
                     Repeat::Freely => failure.kind.is_worth_another_try(),
-                    Repeat::OnlyIfRefused => failure.kind == FailureKind::Throttled,
+                    // A bare 503 counts as throttling too, but does not say that nothing was done.
+                    Repeat::OnlyIfRefused => {
+                        FailureKind::of(&failure.code, &failure.reason, 0) == FailureKind::Throttled
+                    }
                 };
                 if !again || tries >= MOST_TRIES {
                     return Err(failure);

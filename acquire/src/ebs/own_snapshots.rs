@@ -485,7 +485,10 @@ fn of_tags(tags: &[Tag]) -> Value {
 
 /// Whether a request may have been carried out though no good answer came.
 fn is_unknown(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::Connection | FailureKind::Server | FailureKind::Corrupt)
+    matches!(
+        kind,
+        FailureKind::Connection | FailureKind::Server | FailureKind::Corrupt | FailureKind::Throttled
+    )
 }
 
 fn missing(act: &str, volume: &str) -> Error {
