@@ -23,11 +23,19 @@ enum Way {
 impl TwinHasher {
     /// A hash of nothing yet.
     pub fn new() -> Self {
+        // Not optimised, each of the instructions is a call, and a GiB takes most of a minute: tests hash many.
+        let by_instructions = if cfg!(debug_assertions) { None } else { Self::by_instructions() };
+        by_instructions.unwrap_or_else(|| Self(Way::Single(Hasher::new())))
+    }
+
+    /// The same by the processor's own instructions; `None` where it has none.
+    #[must_use]
+    pub fn by_instructions() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
         if sha_extensions::are_there() {
-            return Self(Way::Twin(Twin::default()));
+            return Some(Self(Way::Twin(Twin::default())));
         }
-        Self(Way::Single(Hasher::new()))
+        None
     }
 
     /// Whether the next chunk's hash comes with the stream's.
@@ -320,6 +328,11 @@ mod tests {
     use super::*;
     use crate::digest::{sha256, sha256_portable};
 
+    /// By the instructions where there are any.
+    fn twin() -> TwinHasher {
+        TwinHasher::by_instructions().unwrap_or_default()
+    }
+
     fn bytes(length: usize) -> Vec<u8> {
         (0..length).map(|at| (at * 7 % 251) as u8).collect()
     }
@@ -336,7 +349,7 @@ mod tests {
             (65_536, 300_001),
         ] {
             let data = bytes(length);
-            let mut twin = TwinHasher::new();
+            let mut twin = twin();
             for part in data.chunks(chunk) {
                 if twin.gives_chunk_hashes() {
                     assert_eq!(twin.update_chunk(part), Some(sha256_portable(part)), "{chunk} of {length}");
@@ -353,7 +366,7 @@ mod tests {
         for length in (0..300).chain([4095, 70_000]) {
             let data = bytes(length);
             for piece in [1, 3, 55, 63, 64, 65, 127, 1000] {
-                let mut twin = TwinHasher::new();
+                let mut twin = twin();
                 data.chunks(piece).for_each(|part| twin.update(part));
                 assert_eq!(twin.finish(), sha256_portable(&data), "{length} by {piece}");
             }
@@ -363,7 +376,7 @@ mod tests {
     #[test]
     fn two_streams_take_the_same_bytes_as_each_would_alone() {
         for (first, second, length) in [(0, 0, 4096), (64, 128, 1000), (1, 64, 300), (64, 7, 65_537)] {
-            let (mut one, mut two) = (TwinHasher::new(), TwinHasher::new());
+            let (mut one, mut two) = (twin(), twin());
             one.update(&bytes(first));
             two.update(&bytes(second));
             one.update_with(&mut two, &bytes(length));
@@ -377,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_off_its_blocks_gives_no_chunk_hashes() {
-        let mut twin = TwinHasher::new();
+        let mut twin = twin();
         twin.update(b"abc");
         assert!(!twin.gives_chunk_hashes());
         assert_eq!(twin.update_chunk(&bytes(128)), None);

@@ -3,22 +3,26 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use custody::Digest;
 use custody::bundle::is_zero;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::counts::Counters;
 use super::limits::Limits;
 use super::listing::{Batch, Entry};
 use super::pacing::{Allowance, Tasks, pause};
-use super::service::{BlockService, Fetched, Listed};
+use super::service::{BlockService, Fetched, ListFrom, Listed};
 use super::tokens::Tokens;
 use super::window::Window;
 use crate::aws::{Failure, FailureKind};
 use crate::buffers::Buffer;
+
+/// A service that listed so lately is there.
+const SEEN_LATELY: Duration = Duration::from_secs(2);
 
 /// Times that one block's token may be refused.
 const MOST_REFUSED_TOKENS: u32 = 16;
@@ -40,6 +44,8 @@ pub(super) struct Reader<S: BlockService> {
     window: Arc<Window>,
     /// The first block that is not stored yet.
     floor: AtomicU64,
+    /// When the list was last had for a block that could not be.
+    seen: Mutex<Option<Instant>>,
     /// Why the acquisition cannot go on.
     stopped: OnceLock<Failure>,
     /// Why the source is there no more.
@@ -98,6 +104,7 @@ impl<S: BlockService> Reader<S> {
             tasks: Tasks::new(limits.tasks, limits.most_tasks),
             window: Window::new(block_size as usize, limits.window_bytes),
             floor: AtomicU64::new(0),
+            seen: Mutex::new(None),
             stopped: OnceLock::new(),
             lost: OnceLock::new(),
         }
@@ -290,11 +297,11 @@ impl<S: BlockService> Reader<S> {
             }
             self.requests.take(1).await;
         };
-        self.give_up(index, generation, failure, &tries).await
+        self.give_up(index, failure, &tries).await
     }
 
     /// What follows from a failure that no further try helps against.
-    async fn give_up(&self, index: u64, generation: u64, failure: Failure, tries: &Tries) -> Option<Outcome> {
+    async fn give_up(&self, index: u64, failure: Failure, tries: &Tries) -> Option<Outcome> {
         if self.stopped().is_some() {
             return None;
         }
@@ -309,16 +316,28 @@ impl<S: BlockService> Reader<S> {
             | FailureKind::Connection
             | FailureKind::Server
             | FailureKind::Conflict
-            | FailureKind::Exists => {
-                match self.fresh_token(index, generation.max(self.tokens.generation())).await {
-                    Ok(_) => Some(Outcome::unreadable(failure, tries)),
-                    Err(of_list) => self.because_of_list(failure, of_list, tries),
-                }
-            }
+            | FailureKind::Exists => match self.is_there(index).await {
+                Ok(()) => Some(Outcome::unreadable(failure, tries)),
+                Err(of_list) => self.because_of_list(failure, of_list, tries),
+            },
             FailureKind::Token | FailureKind::Invalid | FailureKind::Corrupt => {
                 Some(Outcome::unreadable(failure, tries))
             }
         }
+    }
+
+    /// Whether the source can still be listed, which one task asks for all.
+    async fn is_there(&self, index: u64) -> Result<(), Failure> {
+        let mut seen = self.seen.lock().await;
+        if seen.is_some_and(|seen| seen.elapsed() < SEEN_LATELY) {
+            return Ok(());
+        }
+        if let Some(failure) = self.stopped().or(self.lost()) {
+            return Err(failure.clone());
+        }
+        self.page(&ListFrom::Block(index), None).await?;
+        *seen = Some(Instant::now());
+        Ok(())
     }
 
     fn because_of_list(&self, failure: Failure, of_list: Failure, tries: &Tries) -> Option<Outcome> {
