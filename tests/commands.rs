@@ -19,6 +19,9 @@ mod cloud_commands;
 #[cfg(feature = "cloud")]
 #[path = "cloud_read_commands.rs"]
 mod cloud_read_commands;
+#[cfg(feature = "cloud")]
+#[path = "cloud_store_commands.rs"]
+mod cloud_store_commands;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]
@@ -61,6 +64,10 @@ mod proofs;
 #[cfg(feature = "cloud")]
 #[path = "support/radosgw.rs"]
 mod radosgw;
+#[cfg(feature = "cloud")]
+#[allow(dead_code, reason = "the tests of the library use more of it")]
+#[path = "support/s3.rs"]
+mod s3;
 #[path = "syscalls.rs"]
 mod syscalls;
 #[path = "support/test_authority.rs"]

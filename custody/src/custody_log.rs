@@ -110,8 +110,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Who puts entries into an evidence store, and whether an entry counts only when it is there.
-    pub(crate) fn mirror(&self) -> Option<(&'a dyn LogMirror, bool)> {
-        self.mirror.map(|mirror| (mirror, self.needs_mirror))
+    pub(crate) fn mirror(&self) -> (Option<&'a dyn LogMirror>, bool) {
+        (self.mirror, self.needs_mirror)
     }
 
     /// Whether it may append where locks cannot be relied on.

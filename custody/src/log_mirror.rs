@@ -170,7 +170,13 @@ pub(crate) fn put_missing(
     told: usize,
 ) -> Result<()> {
     let Some(place) = RemotePlace::read(folder)? else { return Ok(()) };
-    let Some((mirror, must)) = writer.mirror() else { return Ok(()) };
+    let (mirror, must) = match writer.mirror() {
+        (Some(mirror), must) => (mirror, must),
+        (None, false) => return Ok(()),
+        (None, true) => {
+            return Err(Error::Mirror { place: place.to_string(), why: "nobody puts it there".to_owned() });
+        }
+    };
     let mut state = Mirrored::read(folder)?;
     state.assumed.drain(..told.min(state.assumed.len()));
     let done = match &state.taken {
@@ -369,4 +375,165 @@ fn files_beside(folder: &Path) -> Result<Vec<String>> {
 #[must_use]
 pub fn entry_path(seq: u64) -> String {
     format!("custody/{seq:08}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::clock::FixedClock;
+    use crate::entry::{EntryType, Identity, NewEntry};
+    use crate::keys::SigningKey;
+
+    /// A store in memory that can be out of reach, or lose its answers.
+    #[derive(Default)]
+    struct Memory {
+        objects: Mutex<BTreeMap<String, Vec<u8>>>,
+        away: Mutex<bool>,
+        mute: Mutex<bool>,
+        told: Mutex<Vec<String>>,
+    }
+
+    impl LogMirror for Memory {
+        fn put_once(&self, _: &RemotePlace, path: &str, bytes: &[u8]) -> PutOnce {
+            if *self.away.lock().unwrap() {
+                return PutOnce::Failed("there is no network".to_owned());
+            }
+            let mut objects = self.objects.lock().unwrap();
+            if objects.contains_key(path) {
+                return PutOnce::There { perhaps_ours: false };
+            }
+            objects.insert(path.to_owned(), bytes.to_vec());
+            if *self.mute.lock().unwrap() {
+                PutOnce::Failed("no answer came".to_owned())
+            } else {
+                PutOnce::Done
+            }
+        }
+
+        fn not_yet(&self, place: &RemotePlace, why: &str) {
+            self.told.lock().unwrap().push(format!("{place}: {why}"));
+        }
+    }
+
+    fn with_log(act: impl FnOnce(&Path, &Memory, &Writer<'_>)) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = RemotePlace::parse("s3://evidence/E001").unwrap();
+        place.write(folder.path()).unwrap();
+        let (key, clock) =
+            (SigningKey::from_seed(&[7; 32]), FixedClock::stepping(1_795_224_600_000_000_000, 1_000));
+        let memory = Memory::default();
+        let writer = Writer::new(&key, &clock, Identity::default()).mirrored_by(&memory);
+        act(folder.path(), &memory, &writer);
+    }
+
+    fn note() -> NewEntry {
+        NewEntry::new(EntryType::NOTE)
+    }
+
+    #[test]
+    fn every_entry_and_its_checkpoint_become_objects_with_the_exact_line() {
+        with_log(|folder, memory, writer| {
+            let log = CustodyLog::create(folder, note(), writer).unwrap();
+            log.append(&note(), writer).unwrap();
+            log.append_anchor("a.tsr", b"token", note(), writer).unwrap();
+            let objects = memory.objects.lock().unwrap();
+            let names: Vec<_> = objects.keys().map(String::as_str).collect();
+            let entries = ["custody/00000000.json", "custody/00000001.json", "custody/00000002.json"];
+            let others =
+                ["checkpoints/00000001", "checkpoints/00000002", "checkpoints/00000003", "keys/log.vkey"];
+            let mut all = [&entries[..], &others, &["anchors/a.tsr"]].concat();
+            all.sort_unstable();
+            assert_eq!(names, all);
+            let joined: Vec<u8> =
+                entries.iter().flat_map(|name| [&objects[*name][..], b"\n"].concat()).collect();
+            assert_eq!(joined, std::fs::read(folder.join("custody.jsonl")).unwrap());
+            assert_eq!(objects["checkpoints/00000003"], std::fs::read(folder.join("checkpoint")).unwrap());
+            let mut listed = Vec::new();
+            each_log_object::<Error>(folder, &mut |path, _| {
+                listed.push(path.to_owned());
+                Ok(())
+            })
+            .unwrap();
+            assert!(listed.iter().all(|path| objects.contains_key(path)), "{listed:?}");
+        });
+    }
+
+    #[test]
+    fn an_entry_waits_for_the_store_unless_the_writer_needs_it() {
+        with_log(|folder, memory, writer| {
+            let log = CustodyLog::create(folder, note(), writer).unwrap();
+            *memory.away.lock().unwrap() = true;
+            log.append(&note(), writer).unwrap();
+            assert_eq!(*memory.told.lock().unwrap(), ["s3://evidence/E001: there is no network"]);
+            let needing = writer.clone().needing_mirror();
+            let error = log.append(&note(), &needing).unwrap_err();
+            assert!(matches!(&error, Error::Mirror { .. }), "{error}");
+            assert_eq!(MirrorState::read(folder).unwrap().unwrap().entries, 1);
+            *memory.away.lock().unwrap() = false;
+            // The next append puts what is missing; what was never begun is no cause for doubt.
+            log.append(&note(), &needing).unwrap();
+            assert_eq!(MirrorState::read(folder).unwrap().unwrap().entries, 4);
+            assert!(assumed(folder).unwrap().is_empty());
+        });
+    }
+
+    #[test]
+    fn what_was_put_without_an_answer_is_taken_for_ours_and_the_next_entry_says_so() {
+        with_log(|folder, memory, writer| {
+            let log = CustodyLog::create(folder, note(), writer).unwrap();
+            *memory.mute.lock().unwrap() = true;
+            log.append(&note(), writer).unwrap();
+            *memory.mute.lock().unwrap() = false;
+            log.append(&note(), writer).unwrap();
+            log.append(&note(), writer).unwrap();
+            log.append(&note(), writer).unwrap();
+            let told: Vec<_> = log
+                .read()
+                .unwrap()
+                .entries
+                .iter()
+                .map(|entry| entry.about.how.get(HOW_STORE_ASSUMED).cloned().unwrap_or_default())
+                .collect();
+            let once = serde_json::json!(["custody/00000001.json"]);
+            assert_eq!(
+                told,
+                [Default::default(), Default::default(), Default::default(), once, Default::default()]
+            );
+        });
+    }
+
+    #[test]
+    fn an_object_of_somebody_else_ends_the_writing_to_the_store_for_good() {
+        with_log(|folder, memory, writer| {
+            let log = CustodyLog::create(folder, note(), writer).unwrap();
+            memory.objects.lock().unwrap().insert("custody/00000001.json".to_owned(), b"another".to_vec());
+            let needing = writer.clone().needing_mirror();
+            for _ in 0..2 {
+                let error = log.append(&note(), &needing).unwrap_err().to_string();
+                assert!(
+                    error.contains("custody/00000001.json") && error.contains("somebody else"),
+                    "{error}"
+                );
+            }
+            // A handover at a shell is written all the same, and told of it.
+            log.append(&note(), writer).unwrap();
+            assert_eq!(memory.told.lock().unwrap().len(), 1);
+            assert!(!memory.objects.lock().unwrap().contains_key("custody/00000002.json"));
+        });
+    }
+
+    #[test]
+    fn a_log_that_was_had_from_the_store_goes_on_behind_it() {
+        with_log(|folder, memory, writer| {
+            let log = CustodyLog::create(folder, note(), writer).unwrap();
+            log.append(&note(), writer).unwrap();
+            std::fs::remove_file(folder.join("custody.mirror")).unwrap();
+            MirrorState::is_whole(folder).unwrap();
+            log.append(&note(), &writer.clone().needing_mirror()).unwrap();
+            assert_eq!(memory.objects.lock().unwrap().len(), 7);
+        });
+    }
 }

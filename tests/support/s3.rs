@@ -30,6 +30,7 @@ impl Asked {
         let is_bucket = path.trim_matches('/').split('/').count() < 2;
         match self.method.as_str() {
             "PUT" if has("partNumber") => "part",
+            "PUT" if has("retention") => "retain",
             "PUT" => "put",
             "POST" if has("uploads") => "create",
             "POST" if has("uploadId") => "complete",

@@ -22,6 +22,7 @@ pub(super) fn permission(failure: &Failure, place: &RemotePlace, key: &str) -> S
         "S3 ListMultipartUploads" => {
             format!("it would need s3:ListBucketMultipartUploads on arn:aws:s3:::{bucket}")
         }
+        "S3 PutObjectRetention" => format!("the writer needs s3:PutObjectRetention on {objects}"),
         "S3 HeadObject" => format!("it would need s3:GetObject on {objects}"),
         "S3 GetObjectLockConfiguration" => {
             format!("it would need s3:GetBucketObjectLockConfiguration on arn:aws:s3:::{bucket}")

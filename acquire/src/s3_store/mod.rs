@@ -35,7 +35,7 @@ use custody::{CustodyLog, Digest, EntryType, Hasher, Writer};
 use tokio::sync::Semaphore;
 
 use crate::acquisition::Report;
-use crate::aws::{Connection, Failure};
+use crate::aws::Connection;
 use crate::error::{Error, Result};
 use crate::progress::NoProgress;
 use files::{Files, OF_THE_LOG, SUMS, clear_up, left_behind};
@@ -68,8 +68,6 @@ impl fmt::Debug for S3Store {
 
 impl S3Store {
     /// Begins a bundle at a place of its own; its folder is there and from now on says where the data lies.
-    ///
-    /// `leaves_no_cache` as [`LocalFolder::leaving_no_cache`].
     ///
     /// # Errors
     ///
@@ -161,18 +159,13 @@ impl S3Store {
         let uploads = Uploads::open(read, append).map_err(fault)?;
         let room = Arc::new(Semaphore::new(pace.in_flight.max(1)));
         let line = Arc::new(Dispatch { requests, uploads, room });
-        Ok(Self { line, local: LocalFolder::new(folder), folder: folder.to_owned() })
+        // What lies there is small, and may be of a machine whose memory is read.
+        let local = LocalFolder::new(folder).leaving_no_cache();
+        Ok(Self { line, local, folder: folder.to_owned() })
     }
 
     fn files(&self) -> Files<'_> {
         Files { line: &self.line, local: &self.local }
-    }
-
-    /// Leaves as little as can be in the memory of this machine: see [`LocalFolder::leaving_no_cache`].
-    #[must_use]
-    pub fn leaving_no_cache(mut self) -> Self {
-        self.local = LocalFolder::new(&self.folder).leaving_no_cache();
-        self
     }
 
     /// Where the bundle lies.
@@ -333,10 +326,4 @@ impl WriteOnly for S3Store {
 struct Unsettled {
     path: String,
     source: io::Error,
-}
-
-/// The failure of a service inside the error of a store.
-#[must_use]
-pub fn failure_in(error: &io::Error) -> Option<&Failure> {
-    multipart::failure_of(error)
 }

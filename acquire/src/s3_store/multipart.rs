@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::requests::{Begun, Failed, PartSums, Requests};
 use super::uploads::{Line, Object, Part, Upload, Uploads};
-use crate::aws::{Failure, FailureKind};
+use crate::aws::FailureKind;
 
 /// S3 takes no more parts of one object.
 const MOST_PARTS: i32 = 10_000;
@@ -319,6 +319,13 @@ pub(super) fn complete(line: &Dispatch, path: &str) -> io::Result<()> {
     uploads.note(&[Line::Putting { path: path.to_owned() }])?;
     let begun = Begun { id: upload.id, checksummed: upload.checksummed };
     let sent = requests.wait(requests.complete(&key, &begun, &parts));
+    let is_ours = match &sent {
+        Ok(()) => true,
+        Err(Failed { failure, unsure }) => failure.kind == FailureKind::Exists && (*unsure || object.putting),
+    };
+    if is_ours {
+        requests.wait(requests.retain(&key)).map_err(io::Error::other)?;
+    }
     settle_put(line, path, &key, (size, sha256), object.putting, sent)
 }
 
@@ -361,9 +368,4 @@ pub(super) fn settle_put(
 
 pub(super) fn into_io(failed: Failed) -> io::Error {
     io::Error::other(failed.failure)
-}
-
-/// The failure inside an error of a store, if it is one of a service.
-pub(super) fn failure_of(error: &io::Error) -> Option<&Failure> {
-    error.get_ref()?.downcast_ref()
 }

@@ -13,7 +13,8 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ObjectLockMode, ObjectLockRetentionMode,
+    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ObjectLockMode, ObjectLockRetention,
+    ObjectLockRetentionMode,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use base64::Engine as _;
@@ -353,6 +354,30 @@ impl Requests {
             }
         })
         .await
+    }
+
+    /// Retains an object that was put in parts: there are servers (Ceph 16) that leave the retention out which its upload was
+    /// begun with. AWS does not, so it is not asked.
+    pub(super) async fn retain(&self, key: &str) -> Result<(), Failure> {
+        let Some(Retention { mode, .. }) = self.place.retention else { return Ok(()) };
+        if self.granted.is_some() || !self.connection.has_own_endpoint() {
+            return Ok(());
+        }
+        let mode = match mode {
+            RetentionMode::Compliance => ObjectLockRetentionMode::Compliance,
+            RetentionMode::Governance => ObjectLockRetentionMode::Governance,
+        };
+        let sent = self
+            .tried(|| async {
+                let (_, until) = retained(self.place.retention);
+                let retention =
+                    ObjectLockRetention::builder().mode(mode.clone()).set_retain_until_date(until);
+                let request = self.client.put_object_retention().bucket(&self.place.bucket).key(key);
+                let sent = request.retention(retention.build()).send().await;
+                sent.map_err(|error| self.failure("S3 PutObjectRetention", key, &error)).map(|_| ())
+            })
+            .await;
+        sent.map_err(|failed| failed.failure)
     }
 
     /// Gives an upload up, so that its parts are freed. One that is no more there is as good.
