@@ -295,7 +295,8 @@ fn a_listing_that_goes_round_in_a_circle_or_never_ends_is_given_up() {
     let key = format!("p/{PATH}");
     let same = key.clone();
     let circle = move |request: &Request| {
-        listing(if request.before == 0 { &[(&same, "v1")] } else { &[] }, Some(&same))
+        let versions = [(same.as_str(), "v1")];
+        listing(if request.before == 0 { &versions } else { &[] }, Some(&same))
     };
     let endless = |request: &Request| listing(&[], Some(&format!("p/{}", request.before)));
     let twice = move |_: &Request| listing(&[(&key, "v1"), (&key, "v1")], None);
