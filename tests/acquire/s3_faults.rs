@@ -72,7 +72,7 @@ fn listing(versions: &[(&str, &str)], next: Option<&str>) -> Answer {
     }
     match next {
         Some(key) => {
-            body.push_str(&format!("<IsTruncated>true</IsTruncated><NextKeyMarker>{key}</NextKeyMarker>"))
+            body.push_str(&format!("<IsTruncated>true</IsTruncated><NextKeyMarker>{key}</NextKeyMarker>"));
         }
         None => body.push_str("<IsTruncated>false</IsTruncated>"),
     }
@@ -302,7 +302,8 @@ fn a_listing_that_goes_round_in_a_circle_or_never_ends_is_given_up() {
     let twice = move |_: &Request| listing(&[(&key, "v1"), (&key, "v1")], None);
     let outside = |_: &Request| listing(&[("q/x", "v1")], None);
     let no_marker = |_: &Request| listing(&[], Some(""));
-    let wrong: [(&str, Box<dyn Fn(&Request) -> Answer + Send + Sync>); 5] = [
+    type Served = Box<dyn Fn(&Request) -> Answer + Send + Sync>;
+    let wrong: [(&str, Served); 5] = [
         ("does not go on", Box::new(circle)),
         ("does not go on", Box::new(endless)),
         ("listed twice", Box::new(twice)),
