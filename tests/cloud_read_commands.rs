@@ -264,6 +264,28 @@ fn a_file_that_is_not_the_one_that_was_sealed_is_not_brought_back() {
     assert!(!cloud.desk.path("none").exists());
 }
 
+#[test]
+fn what_was_acquired_straight_into_the_store_is_verified_brought_back_and_exported_out_of_it() {
+    for cloud in Cloud::everywhere() {
+        cloud.desk.write("disk.raw", noise(9_000_000));
+        cloud.ok(&["init", "case", "--name", "n", "--examiner", "e"]);
+        let to = format!("s3://{}/ir-17", cloud.bucket);
+        cloud.ok_here(&["acquire", "disk", "disk.raw", "--case", "case", "--name", "disk", "--to", &to]);
+        let place = format!("{to}/E001-disk");
+        for target in ["case", &place] {
+            let remote: &[&str] = if target == "case" { &["--remote"] } else { &[] };
+            let verified = cloud.ok_here(&[&["verify", target], remote].concat());
+            assert!(verified.stdout.starts_with("CONSISTENT  "), "{}", verified.stdout);
+            assert!(verified.stderr.contains("18 chunks"), "{}", verified.stderr);
+        }
+        cloud.ok_here(&["pull", &place, "-o", "back"]);
+        assert!(cloud.ok(&["verify", "back"]).stdout.starts_with("CONSISTENT  "));
+        cloud.ok_here(&["export", "case:E001", "--format", "raw", "-o", "again.raw"]);
+        let [one, two] = ["disk.raw", "again.raw"].map(|name| fs::read(cloud.desk.path(name)).unwrap());
+        assert!(one == two, "the export out of the store differs");
+    }
+}
+
 /// SHA-256 of every file below a folder, by its path.
 fn files_below(folder: &Path) -> Vec<String> {
     let sums = Command::new("sh")

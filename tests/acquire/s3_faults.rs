@@ -72,7 +72,7 @@ fn listing(versions: &[(&str, &str)], next: Option<&str>) -> Answer {
     }
     match next {
         Some(key) => {
-            body.push_str(&format!("<IsTruncated>true</IsTruncated><NextKeyMarker>{key}</NextKeyMarker>"))
+            body.push_str(&format!("<IsTruncated>true</IsTruncated><NextKeyMarker>{key}</NextKeyMarker>"));
         }
         None => body.push_str("<IsTruncated>false</IsTruncated>"),
     }
@@ -295,13 +295,15 @@ fn a_listing_that_goes_round_in_a_circle_or_never_ends_is_given_up() {
     let key = format!("p/{PATH}");
     let same = key.clone();
     let circle = move |request: &Request| {
-        listing(if request.before == 0 { &[(&same, "v1")] } else { &[] }, Some(&same))
+        let versions = [(same.as_str(), "v1")];
+        listing(if request.before == 0 { &versions } else { &[] }, Some(&same))
     };
     let endless = |request: &Request| listing(&[], Some(&format!("p/{}", request.before)));
     let twice = move |_: &Request| listing(&[(&key, "v1"), (&key, "v1")], None);
     let outside = |_: &Request| listing(&[("q/x", "v1")], None);
     let no_marker = |_: &Request| listing(&[], Some(""));
-    let wrong: [(&str, Box<dyn Fn(&Request) -> Answer + Send + Sync>); 5] = [
+    type Served = Box<dyn Fn(&Request) -> Answer + Send + Sync>;
+    let wrong: [(&str, Served); 5] = [
         ("does not go on", Box::new(circle)),
         ("does not go on", Box::new(endless)),
         ("listed twice", Box::new(twice)),
