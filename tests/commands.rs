@@ -19,6 +19,9 @@ mod cloud_commands;
 #[cfg(feature = "cloud")]
 #[path = "cloud_read_commands.rs"]
 mod cloud_read_commands;
+#[cfg(feature = "cloud")]
+#[path = "cloud_secrets.rs"]
+mod cloud_secrets;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]
@@ -61,6 +64,9 @@ mod proofs;
 #[cfg(feature = "cloud")]
 #[path = "support/radosgw.rs"]
 mod radosgw;
+#[cfg(feature = "cloud")]
+#[path = "support/s3_front.rs"]
+mod s3_front;
 #[path = "syscalls.rs"]
 mod syscalls;
 #[path = "support/test_authority.rs"]

@@ -12,7 +12,6 @@ use serde_json::json;
 use super::ebs_live::{Live, LiveArgs};
 use super::{Into, acquire_into, permissions, resume_into};
 use crate::amounts;
-use crate::cloud_args::CloudArgs;
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
 use crate::target;
@@ -52,8 +51,6 @@ pub(super) struct Args {
     #[command(flatten)]
     live: LiveArgs,
     #[command(flatten)]
-    cloud: CloudArgs,
-    #[command(flatten)]
     into: Into,
 }
 
@@ -70,7 +67,7 @@ pub(super) fn run_live(args: &Args, session: &Session) -> Result<Outcome, Failur
     let mut limits = Limits::default();
     limits.requests_per_second = args.max_req;
     limits.bytes_per_second = args.max_read.unwrap_or(0);
-    let connection = args.cloud.connect()?;
+    let connection = args.into.store.cloud.connect()?;
     if args.base.is_some() {
         return Err(Failure::usage("--base goes with a snapshot, which a volume or an instance is not")
             .hint("make a snapshot of the volume, and name that: snap-…"));
@@ -93,7 +90,7 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Option<Report>, Fail
     }
     // What is wrong here must show before anything is asked of the account.
     let case = target::open_case(&args.into.case)?;
-    let connection = args.cloud.connect()?;
+    let connection = args.into.store.cloud.connect()?;
     let capture = opened(args, &connection, &case, session)?;
     if args.dry_run {
         let target = Target::Snapshot(args.source.clone());
