@@ -20,7 +20,7 @@ use crate::ui::{self, Ui};
 /// Example: exhibit acquire cloud-logs s3://trail-bucket/AWSLogs/ --since 2026-11-20 --case ir-2026-017
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("case", |case| {
-    case.required_unless_present("dry_run").default_value_if("dry_run", clap::builder::ArgPredicate::IsPresent, ".")
+    case.required(false).required_unless_present("dry_run").default_value_if("dry_run", clap::builder::ArgPredicate::IsPresent, ".")
 }))]
 pub(super) struct Args {
     /// Bucket and prefix, as s3://BUCKET/PREFIX
