@@ -22,6 +22,9 @@ mod cloud_read_commands;
 #[cfg(feature = "cloud")]
 #[path = "cloud_store_commands.rs"]
 mod cloud_store_commands;
+#[cfg(feature = "cloud")]
+#[path = "cloud_secrets.rs"]
+mod cloud_secrets;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]
@@ -68,6 +71,9 @@ mod radosgw;
 #[allow(dead_code, reason = "the tests of the library use more of it")]
 #[path = "support/s3.rs"]
 mod s3;
+#[cfg(feature = "cloud")]
+#[path = "support/s3_front.rs"]
+mod s3_front;
 #[path = "syscalls.rs"]
 mod syscalls;
 #[path = "support/test_authority.rs"]

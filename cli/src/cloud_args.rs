@@ -11,7 +11,8 @@ pub(crate) struct CloudArgs {
     #[arg(long, value_name = "REGION", help_heading = "Cloud account")]
     pub(crate) region: Option<String>,
     /// The profile of the AWS configuration files [default: AWS_PROFILE]
-    #[arg(long, value_name = "NAME", help_heading = "Cloud account")]
+    // A triage has a --profile of its own.
+    #[arg(id = "aws_profile", long = "aws-profile", value_name = "NAME", help_heading = "Cloud account")]
     pub(crate) profile: Option<String>,
     /// Send every request to this server instead of AWS's own
     #[arg(long, value_name = "URL", help_heading = "Cloud account")]

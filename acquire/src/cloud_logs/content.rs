@@ -7,7 +7,7 @@ use custody::bundle::State;
 use custody::{Digest, Hasher};
 use tokio::task::JoinHandle;
 
-use super::fetch::{Bucket, First, PART};
+use super::fetch::{Bucket, First, PART, Part};
 use super::inflated::{Inflated, Unpacked};
 use super::integrity::{Comparison, Headers};
 use super::listing::Listed;
@@ -167,9 +167,10 @@ impl ObjectContent {
         while self.parts.len() < MOST_PARTS && self.next < self.size {
             let (from, length) = (self.next, PART.min(self.size.saturating_sub(self.next)));
             let (bucket, key) = (self.bucket.clone(), Arc::clone(&self.key));
-            let (etag, version) = (self.etag.clone(), self.version.clone());
+            let (etag, version, size) = (self.etag.clone(), self.version.clone(), self.size);
             self.parts.push_back(Task::start(&self.connection, async move {
-                bucket.part(&key, etag.as_deref(), version.as_deref(), from, length).await
+                let (etag, version, range) = (etag.as_deref(), version.as_deref(), Some((from, length)));
+                bucket.part(&Part { key: &key, etag, version, range, length, size }).await
             }));
             self.next = from.saturating_add(length);
         }

@@ -84,14 +84,16 @@ impl Intercept for Notes {
 
 /// One part of one state of an object.
 #[derive(Debug, Clone)]
-struct Part<'k> {
-    key: &'k str,
-    etag: Option<&'k str>,
-    version: Option<&'k str>,
+pub(super) struct Part<'k> {
+    pub(super) key: &'k str,
+    pub(super) etag: Option<&'k str>,
+    pub(super) version: Option<&'k str>,
     /// First byte and length; `None` for the whole.
-    range: Option<(u64, u64)>,
+    pub(super) range: Option<(u64, u64)>,
     /// Bytes that it must have.
-    length: u64,
+    pub(super) length: u64,
+    /// Bytes of the whole object.
+    pub(super) size: u64,
 }
 
 impl Bucket {
@@ -133,8 +135,9 @@ impl Bucket {
         for _ in 0..MOST_CHANGES {
             let key = listed.key.as_str();
             let range = (size > PART).then_some((0, PART));
-            let part = Part { key, etag: etag.as_deref(), version: None, range, length: size.min(PART) };
-            match patiently(|| self.whole_or_first(&part, size)).await {
+            let (length, etag_now) = (size.min(PART), etag.as_deref());
+            let part = Part { key, etag: etag_now, version: None, range, length, size };
+            match patiently(|| self.whole_or_first(&part)).await {
                 Ok(mut first) => {
                     if range.is_some() {
                         first.headers.add(self.head(key).await.unwrap_or_default().checksums());
@@ -163,19 +166,11 @@ impl Bucket {
     }
 
     /// Reads a further part of an object whose first one was read.
-    pub(super) async fn part(
-        &self,
-        key: &str,
-        etag: Option<&str>,
-        version: Option<&str>,
-        from: u64,
-        length: u64,
-    ) -> Result<Vec<u8>, Failure> {
-        let part = Part { key, etag, version, range: Some((from, length)), length };
-        Ok(patiently(|| self.get(&part)).await?.0)
+    pub(super) async fn part(&self, part: &Part<'_>) -> Result<Vec<u8>, Failure> {
+        Ok(patiently(|| self.get(part)).await?.0)
     }
 
-    async fn whole_or_first(&self, part: &Part<'_>, size: u64) -> Result<First, Failure> {
+    async fn whole_or_first(&self, part: &Part<'_>) -> Result<First, Failure> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -186,7 +181,7 @@ impl Bucket {
             };
             // It may have been damaged on the line; if it comes so again, it is so.
             if notes.is_empty() || tries >= MOST_DIFFERENT {
-                return Ok(First { bytes, size, headers, notes });
+                return Ok(First { bytes, size: part.size, headers, notes });
             }
         }
     }
@@ -220,9 +215,10 @@ impl Bucket {
             ));
         }
         if let Some((from, length)) = part.range {
-            let expected = format!("bytes {from}-{}/", from.saturating_add(length).saturating_sub(1));
+            let expected =
+                format!("bytes {from}-{}/{}", from.saturating_add(length).saturating_sub(1), part.size);
             let given = answer.content_range().unwrap_or("the whole");
-            if !given.starts_with(&expected) {
+            if given != expected {
                 return Err(corrupt(format!("{expected} was asked for, and {given} came")));
             }
         }

@@ -125,14 +125,16 @@ pub(super) struct Walk {
     open: Vec<Open>,
     explored: u32,
     requests: u64,
-    /// Whether any list was answered.
+    /// Whether a list that fails is a trouble among others.
     has_begun: bool,
     found: VecDeque<Found>,
 }
 
 impl Walk {
     pub(super) fn new(client: Client, bucket: &str, prefixes: &[(String, Window)]) -> Self {
-        let prefixes = prefixes.iter().cloned().collect();
+        let prefixes: VecDeque<_> = prefixes.iter().cloned().collect();
+        // Of several, one that may not be listed does not keep from the others.
+        let has_begun = prefixes.len() > 1;
         Self {
             client,
             bucket: bucket.to_owned(),
@@ -141,7 +143,7 @@ impl Walk {
             open: Vec::new(),
             explored: 0,
             requests: 0,
-            has_begun: false,
+            has_begun,
             found: VecDeque::new(),
         }
     }
@@ -160,7 +162,7 @@ impl Walk {
     ///
     /// # Errors
     ///
-    /// What the very first list says. Later, a list that fails is [`Found::Trouble`].
+    /// What the first list of an only prefix says. Else a list that fails is [`Found::Trouble`].
     pub(super) async fn next(&mut self) -> Result<Option<Found>, Failure> {
         loop {
             if let Some(found) = self.found.pop_front() {

@@ -132,7 +132,11 @@ impl Run {
                     }
                     Some(Step::Failed(failure)) => return Err(Error::Cloud(failure)),
                     Some(Step::End { lists }) => (is_listed, self.counts.lists) = (true, lists),
-                    None => is_listed = true,
+                    None => {
+                        is_listed = true;
+                        self.cut();
+                        self.note(packer, "", "the list of objects broke off: what follows is not acquired");
+                    }
                 }
             }
             let Some((listed, first)) = ahead.next() else { break };

@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 
 use super::{Into, acquire_into, show};
 use crate::amounts;
-use crate::cloud_args::CloudArgs;
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
 use crate::ui::{self, Ui};
@@ -20,11 +19,13 @@ use crate::ui::{self, Ui};
 ///
 /// Example: exhibit acquire cloud-logs s3://trail-bucket/AWSLogs/ --since 2026-11-20 --case ir-2026-017
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("case", |case| case.required(false).required_unless_present("dry_run")))]
+#[command(mut_arg("case", |case| {
+    case.required(false).required_unless_present("dry_run").default_value_if("dry_run", clap::builder::ArgPredicate::IsPresent, ".")
+}))]
 pub(super) struct Args {
     /// Bucket and prefix, as s3://BUCKET/PREFIX
-    #[arg(value_parser = Place::parse)]
-    place: Place,
+    #[arg(value_parser = Place::parse, required_unless_present = "lookup")]
+    place: Option<Place>,
     /// From this time on: 2026-11-21, "2026-11-21 01:30" (UTC) or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = amounts::moment)]
     since: Option<i64>,
@@ -34,18 +35,20 @@ pub(super) struct Args {
     /// Verify CloudTrail's digest files by the keys in this file, as `aws cloudtrail list-public-keys` writes it
     #[arg(long, value_name = "FILE")]
     trail_keys: Option<PathBuf>,
+    /// Where there is no trail: the management events that CloudTrail keeps of the last 90 days, at 100 events a second at most
+    #[arg(long)]
+    lookup: bool,
     /// Say how many objects and bytes there are and what reading them costs, and read nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    cloud: CloudArgs,
-    #[command(flatten)]
-    into: Option<Into>,
+    into: Into,
 }
 
 pub(super) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let mut options = CloudLogsOptions::default();
-    options.place = Some(args.place.clone());
+    options.place.clone_from(&args.place);
+    options.lookup = args.lookup;
     options.window = Window { since: args.since, until: args.until };
     if let Some(path) = &args.trail_keys {
         let keys = std::fs::read(path);
@@ -53,14 +56,20 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
             keys.map_err(|error| Failure::new(error).hint(format!("the file of keys is {}", path.display())));
         options.trail_keys = Some(keys?);
     }
-    let connection = args.cloud.connect()?;
+    let connection = args.into.store.cloud.connect()?;
     let mut logs = CloudLogs::new(&connection, options).map_err(|error| Failure::usage(error.to_string()))?;
     logs.check().map_err(Failure::new)?;
     if args.dry_run {
         return forecast(&logs.estimate()?, session.ui);
     }
-    let into = args.into.as_ref().ok_or_else(|| Failure::usage("an acquisition needs --case CASE"))?;
-    let name = into.name.clone().unwrap_or_else(|| format!("{}-logs", args.place.bucket));
+    let into = &args.into;
+    let from = args.place.as_ref().map_or("cloudtrail-lookup", |place| place.bucket.as_str());
+    let name = into.name.clone().unwrap_or_else(|| format!("{from}-logs"));
+    if args.lookup {
+        session.ui.say(
+            "LookupEvents gives 50 events twice a second, of this region and 90 days, management events only",
+        );
+    }
     let report = acquire_into(into, &name, session, |to| Acquisition::new(logs, to))?;
     say(&report.facts, session.ui);
     show(&report, session.ui)
@@ -122,6 +131,15 @@ fn dollars(nano: u64) -> String {
 fn say(facts: &Map<String, Value>, ui: Ui) {
     let number = |of: &Map<String, Value>, name: &str| of.get(name).and_then(Value::as_u64).unwrap_or(0);
     let objects = |count| ui::count(count, "object", "objects");
+    for (region, found) in facts.get("lookup").and_then(Value::as_object).into_iter().flatten() {
+        let Some(found) = found.as_object() else { continue };
+        let text = |name: &str| found.get(name).and_then(Value::as_str).unwrap_or("?");
+        let events = ui::count(number(found, "events"), "event", "events");
+        ui.say(&format!("CloudTrail keeps {events} of {region}, from {} to {}", text("first"), text("last")));
+    }
+    if !facts.contains_key("objects") {
+        return;
+    }
     ui.say(&format!(
         "{} of {} taken; {} listed outside the time asked for; {} not listed",
         objects(number(facts, "objects")),
