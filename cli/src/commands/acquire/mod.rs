@@ -61,7 +61,7 @@ enum What {
 #[derive(Debug, clap::Args)]
 struct Into {
     /// The case it becomes an exhibit of
-    #[cfg_attr(feature = "cloud", arg(long, required = false, required_unless_present = "grant", default_value_if("grant", clap::builder::ArgPredicate::IsPresent, "")))]
+    #[cfg_attr(feature = "cloud", arg(long, required = false, required_unless_present = "grant", default_value_if("grant", clap::builder::ArgPredicate::IsPresent, ".")))]
     #[cfg_attr(not(feature = "cloud"), arg(long))]
     case: PathBuf,
     /// Write it where this grant allows it, with no credential and no case on this host; see `exhibit grant`
