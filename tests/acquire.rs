@@ -16,6 +16,12 @@ mod bad_sectors;
 #[cfg(feature = "cloud")]
 #[path = "acquire/blocks.rs"]
 mod blocks;
+#[cfg(feature = "cloud")]
+#[path = "acquire/cloud_logs.rs"]
+mod cloud_logs;
+#[cfg(feature = "cloud")]
+#[path = "acquire/cloudtrail_digests.rs"]
+mod cloudtrail_digests;
 #[path = "acquire/custody_of_it.rs"]
 mod custody_of_it;
 #[path = "acquire/cut_short.rs"]
@@ -26,12 +32,18 @@ mod disk;
 #[path = "acquire/ebs.rs"]
 mod ebs;
 #[cfg(feature = "cloud")]
+#[path = "acquire/ebs_faults.rs"]
+mod ebs_faults;
+#[cfg(feature = "cloud")]
 #[path = "acquire/ebs_instance.rs"]
 mod ebs_instance;
 #[path = "acquire/encryption.rs"]
 mod encryption;
 #[path = "acquire/export.rs"]
 mod export;
+#[cfg(feature = "cloud")]
+#[path = "support/fault_server/mod.rs"]
+mod fault_server;
 #[path = "acquire/faulty_disk.rs"]
 mod faulty_disk;
 #[path = "acquire/files.rs"]
@@ -68,11 +80,23 @@ mod range_server;
 #[path = "acquire/resume.rs"]
 mod resume;
 #[cfg(feature = "cloud")]
+#[path = "support/s3.rs"]
+mod s3;
+#[cfg(feature = "cloud")]
+#[path = "acquire/s3_faults.rs"]
+mod s3_faults;
+#[cfg(feature = "cloud")]
+#[path = "support/s3_front.rs"]
+mod s3_front;
+#[cfg(feature = "cloud")]
 #[path = "acquire/s3_reader.rs"]
 mod s3_reader;
 #[cfg(feature = "cloud")]
 #[path = "acquire/s3_servers.rs"]
 mod s3_servers;
+#[cfg(feature = "cloud")]
+#[path = "acquire/s3_store.rs"]
+mod s3_store;
 #[path = "acquire/silent_folder.rs"]
 mod silent_folder;
 #[path = "acquire/support.rs"]

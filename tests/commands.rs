@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a test stops at the first surprise, and says what it skipped"
 )]
 
@@ -12,16 +13,31 @@
 mod aftercare_commands;
 #[path = "anchors.rs"]
 mod anchors;
+#[cfg(feature = "cloud")]
+#[path = "cloud_commands.rs"]
+mod cloud_commands;
+#[cfg(feature = "cloud")]
+#[path = "cloud_read_commands.rs"]
+mod cloud_read_commands;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]
 mod debian_incident;
+#[cfg(feature = "cloud")]
+#[path = "ebs_commands.rs"]
+mod ebs_commands;
+#[cfg(feature = "cloud")]
+#[path = "ebs_kills.rs"]
+mod ebs_kills;
 #[path = "encrypted_case.rs"]
 mod encrypted_case;
 #[path = "support/exhibit.rs"]
 mod exhibit;
 #[path = "export_import.rs"]
 mod export_import;
+#[cfg(feature = "cloud")]
+#[path = "support/fault_server/mod.rs"]
+mod fault_server;
 #[path = "frozen_case.rs"]
 mod frozen_case;
 #[cfg(feature = "cloud")]
@@ -42,6 +58,9 @@ mod other_side;
 mod proof_commands;
 #[path = "proofs.rs"]
 mod proofs;
+#[cfg(feature = "cloud")]
+#[path = "support/radosgw.rs"]
+mod radosgw;
 #[path = "syscalls.rs"]
 mod syscalls;
 #[path = "support/test_authority.rs"]

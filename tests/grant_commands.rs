@@ -17,7 +17,9 @@ fn asked(moto: &Moto, method: &str, target: &str, body: &str) -> String {
     let host = moto.endpoint.trim_start_matches("http://");
     let mut stream = TcpStream::connect(host).unwrap();
     let length = body.len();
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -26,7 +28,9 @@ fn asked(moto: &Moto, method: &str, target: &str, body: &str) -> String {
 
 fn bucket(moto: &Moto, name: &str) {
     let versioned = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-    let place = format!("<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>");
+    let place = format!(
+        "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
+    );
     assert!(asked(moto, "PUT", &format!("/{name}"), &place).contains(" 200 "));
     assert!(asked(moto, "PUT", &format!("/{name}?versioning"), versioned).contains(" 200 "));
 }
@@ -60,7 +64,8 @@ fn ok(ran: &Ran) {
 /// A case with a grant for a disk in it.
 fn granted(desk: &Desk, moto: &Moto, to: &str, more: &[&str]) {
     desk.ok(&["init", "case", "--name", "ir-17", "--examiner", "J. Doe"]);
-    let args = ["grant", "--case", "case", "--to", to, "--hours", "1", "--name", "web01", "-o", "web01.grant"];
+    let args =
+        ["grant", "--case", "case", "--to", to, "--hours", "1", "--name", "web01", "-o", "web01.grant"];
     ok(&issuer(desk, moto, &[args.as_slice(), more].concat()));
 }
 
@@ -174,11 +179,13 @@ fn a_grant_that_does_not_fit_is_told_before_anything_is_sent() {
     desk.write("other.grant", grant.replacen(&moto.endpoint, "http://127.0.0.1:1", 1));
     host(&desk, &["acquire", "disk", "disk.raw", "--grant", "other.grant"]).fails(4, &["another server"]);
     desk.write("cut.grant", &grant[..grant.len() / 2]);
-    host(&desk, &["acquire", "disk", "disk.raw", "--grant", "cut.grant"]).fails(4, &["no grant, or was cut short"]);
+    host(&desk, &["acquire", "disk", "disk.raw", "--grant", "cut.grant"])
+        .fails(4, &["no grant, or was cut short"]);
     assert!(!desk.path("E001-web01").exists());
 
     // Nothing came: the number stays taken, and the case verifies.
-    issuer(&desk, moto, &["grant", "--case", "case", "--close", "web01.grant"]).fails(4, &["not sealed", "--give-up"]);
+    issuer(&desk, moto, &["grant", "--case", "case", "--close", "web01.grant"])
+        .fails(4, &["not sealed", "--give-up"]);
     let closed = issuer(&desk, moto, &["grant", "--case", "case", "--close", "web01.grant", "--give-up"]);
     closed.fails(1, &["nothing was acquired"]);
     ok(&desk.run(&["verify", "case"]));

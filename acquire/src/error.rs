@@ -102,6 +102,14 @@ pub enum Error {
         /// Why, and what can be.
         reason: String,
     },
+    /// A bundle cannot be put into an evidence store.
+    #[error("cannot push {path:?}: {reason}")]
+    NotPushable {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Something is there already under that name.
     #[error("refusing to overwrite {path:?}")]
     WouldOverwrite {
@@ -135,6 +143,12 @@ pub enum Error {
     /// No region was named, and no configuration says one.
     #[error("no region is known for the cloud account")]
     NoRegion,
+    /// Logs in a cloud account cannot be acquired so.
+    #[error("cannot acquire cloud logs: {what}")]
+    CloudLogs {
+        /// Why.
+        what: String,
+    },
     /// A grant cannot be used, or not be made so.
     #[error("the grant cannot be used: {reason}")]
     Grant {

@@ -12,6 +12,8 @@ pub mod aws;
 pub mod blocks;
 mod buffers;
 mod capture;
+#[cfg(feature = "cloud")]
+pub mod cloud_logs;
 mod context;
 #[cfg(feature = "cloud")]
 pub mod ebs;

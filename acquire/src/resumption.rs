@@ -32,21 +32,37 @@ impl OpenAcquisition {
     ///
     /// [`Error::Custody`] if its log cannot be read.
     pub fn in_folder(folder: &Path) -> Result<Option<Self>> {
+        Ok(Self::begun_in(folder)?.filter(|(_, sealed)| !sealed).map(|(begun, _)| begun))
+    }
+
+    /// Finds out what was sealed in a bundle's folder and may not be whole in its evidence store; `None` if nothing was.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Custody`] if its log cannot be read.
+    pub fn sealed_in_part(folder: &Path) -> Result<Option<Self>> {
+        if !custody::bundle::has_uploads(folder) || custody::bundle::RemotePlace::read(folder)?.is_none() {
+            return Ok(None);
+        }
+        Ok(Self::begun_in(folder)?.filter(|(_, sealed)| *sealed).map(|(begun, _)| begun))
+    }
+
+    /// What was begun in a bundle's folder, and whether it is sealed.
+    fn begun_in(folder: &Path) -> Result<Option<(Self, bool)>> {
         if !custody::case_layout::log(folder).is_file() {
             return Ok(None);
         }
         let entries = CustodyLog::open(folder)?.read()?.entries;
-        if entries.iter().any(|entry| entry.kind == EntryType::BUNDLE_SEALED) {
-            return Ok(None);
-        }
+        let sealed = entries.iter().any(|entry| entry.kind == EntryType::BUNDLE_SEALED);
         let start = entries.iter().find(|entry| entry.kind == EntryType::ACQUIRE_START);
         let map = |value: Option<&Value>| value.and_then(Value::as_object).cloned().unwrap_or_default();
-        Ok(start.map(|start| Self {
+        let begun = start.map(|start| Self {
             created: start.time.wall.clone(),
             source: map(start.about.how.get("source")),
             options: map(start.about.how.get("options")),
             start: start.seq,
-        }))
+        });
+        Ok(begun.map(|begun| (begun, sealed)))
     }
 
     /// Whether this is the source that it was reading; if not, in what they differ.

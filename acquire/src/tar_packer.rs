@@ -14,6 +14,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "cloud")]
+use base64::Engine as _;
+#[cfg(feature = "cloud")]
+use base64::prelude::BASE64_STANDARD;
+#[cfg(feature = "cloud")]
+use custody::bundle::Xattr;
 use custody::bundle::{CatalogEntry, CatalogWriter, MemberKind, file_time};
 use custody::clock::Clock;
 use custody::sha256;
@@ -88,6 +94,20 @@ impl std::fmt::Debug for TarPacker<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TarPacker").field("counts", &self.counts).finish_non_exhaustive()
     }
+}
+
+/// A file of which no file system tells.
+#[cfg(feature = "cloud")]
+#[derive(Debug)]
+pub(crate) struct Object<'a> {
+    /// Absolute.
+    pub(crate) path: &'a [u8],
+    pub(crate) mtime: Option<(i64, u32)>,
+    pub(crate) size: u64,
+    /// What is known of it: extended attributes of the catalogue, and records of the tar.
+    pub(crate) attributes: Vec<(String, String)>,
+    /// What went wrong with it.
+    pub(crate) errors: Vec<String>,
 }
 
 /// A folder that is being walked through.
@@ -170,6 +190,51 @@ impl<'a> TarPacker<'a> {
     pub(crate) fn made_from(&mut self, name_in_tar: &str, spool: &File, size: u64) -> Result<()> {
         let mut entry = self.made_header(name_in_tar, size)?;
         self.pour(&mut entry, &mut FileContent::new(spool, size))?;
+        self.enter(&entry)
+    }
+
+    /// Packs a file of which no file system tells, such as an object of a store; without content, it could not be read.
+    #[cfg(feature = "cloud")]
+    pub(crate) fn object(&mut self, object: &Object<'_>, content: Option<&mut dyn Content>) -> Result<()> {
+        let size = if content.is_some() { object.size } else { 0 };
+        let member = Member {
+            path: object.path.strip_prefix(b"/").unwrap_or(object.path),
+            typeflag: b'0',
+            mode: 0o100_600,
+            uid: 0,
+            gid: 0,
+            size,
+            mtime: object.mtime.unwrap_or_default(),
+            link: b"",
+            device: (0, 0),
+            records: (object.attributes.iter())
+                .map(|(name, value)| (format!("EXHIBIT.{name}").into_bytes(), value.clone().into_bytes()))
+                .collect(),
+        };
+        let blocks = member.blocks();
+        let header = self.feed.size();
+        self.feed.append(&blocks)?;
+        let attributes = object.attributes.iter();
+        let mut entry = CatalogEntry {
+            errors: object.errors.clone(),
+            header,
+            header_size: blocks.len() as u64,
+            kind: MemberKind::File,
+            mtime: object.mtime.and_then(|(seconds, nanoseconds)| file_time(seconds, nanoseconds)),
+            offset: self.feed.size(),
+            path: escape_text(object.path),
+            size,
+            xattrs: attributes
+                .map(|(name, value)| Xattr {
+                    name: escape_text(name.as_bytes()),
+                    value: BASE64_STANDARD.encode(value),
+                })
+                .collect(),
+            ..CatalogEntry::default()
+        };
+        if let Some(content) = content {
+            self.pour(&mut entry, content)?;
+        }
         self.enter(&entry)
     }
 

@@ -41,6 +41,18 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs).ok_or_else(|| "write it like 90s, 20min or 2h".to_owned())
 }
 
+/// A moment in seconds since 1970: RFC 3339, or a date with or without a time, in UTC.
+#[cfg(feature = "cloud")]
+pub(crate) fn moment(text: &str) -> Result<i64, String> {
+    let text = text.trim();
+    let utc = text.trim_end_matches('Z').replacen(' ', "T", 1);
+    let forms = [text.to_owned(), format!("{utc}Z"), format!("{utc}:00Z"), format!("{utc}T00:00:00Z")];
+    let second = forms.iter().find_map(|form| custody::clock::parse_rfc3339(form).ok());
+    second.map(|nanoseconds| nanoseconds.div_euclid(1_000_000_000)).ok_or_else(|| {
+        "write it like 2026-11-21, \"2026-11-21 01:30\" (UTC) or 2026-11-21T01:30:00+01:00".to_owned()
+    })
+}
+
 /// A number with a unit of bytes; without one, bytes.
 fn bytes_of(text: &str) -> Option<u64> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -100,6 +112,23 @@ mod tests {
         );
         for bad in ["s", "1x", "18446744073709551615s", "1h"] {
             assert!(place(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[cfg(feature = "cloud")]
+    #[test]
+    fn moments_are_dates_or_times_and_utc_unless_they_say_otherwise() {
+        for (text, second) in [
+            ("2026-11-21", 1_795_219_200),
+            ("2026-11-21 01:30", 1_795_224_600),
+            ("2026-11-21T01:30:00", 1_795_224_600),
+            ("2026-11-21T01:30:00Z", 1_795_224_600),
+            ("2026-11-21T02:30:00.9+01:00", 1_795_224_600),
+        ] {
+            assert_eq!(moment(text), Ok(second), "{text}");
+        }
+        for bad in ["", "yesterday", "2026-13-01", "01:30", "2026-11-21 25:00", "20261121"] {
+            assert!(moment(bad).is_err(), "{bad}");
         }
     }
 

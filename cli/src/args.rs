@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Pull(commands::pull::Args),
     #[cfg(feature = "cloud")]
     Grant(commands::grant::Args),
+    #[cfg(feature = "cloud")]
+    Push(commands::push::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
     #[cfg(feature = "timeline")]
@@ -112,6 +114,8 @@ impl Command {
             Command::Pull(args) => commands::pull::run(args, session),
             #[cfg(feature = "cloud")]
             Command::Grant(args) => commands::grant::run(args, session),
+            #[cfg(feature = "cloud")]
+            Command::Push(args) => commands::push::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "timeline")]

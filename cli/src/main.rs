@@ -8,8 +8,6 @@ mod cloud_args;
 mod commands;
 #[cfg(feature = "cloud")]
 mod evidence_store;
-#[cfg(feature = "cloud")]
-mod evidence_stores;
 mod failure;
 mod identity;
 mod interrupt;
@@ -18,6 +16,8 @@ mod progress_bar;
 mod secret_text;
 mod session;
 mod signing_key;
+#[cfg(feature = "cloud")]
+mod store_reading;
 mod target;
 mod ui;
 

@@ -27,9 +27,11 @@ fn read_up_to(place: &Path, what: &str, longest: u64) -> Result<String, Failure>
     let read = if place == Path::new("-") {
         std::io::stdin().lock().take(longest).read_to_string(&mut text)
     } else if place.to_string_lossy().contains("://") {
-        return Err(Failure::usage(format!("{what} itself must not be an argument, which every process list shows"))
-            .hint("write it into a file and name that, or give - and write it to standard input")
-            .hint("what was given must be taken for known by others now: get a new one"));
+        return Err(Failure::usage(format!(
+            "{what} itself must not be an argument, which every process list shows"
+        ))
+        .hint("write it into a file and name that, or give - and write it to standard input")
+        .hint("what was given must be taken for known by others now: get a new one"));
     } else {
         File::open(place).and_then(|file| file.take(longest).read_to_string(&mut text))
     };

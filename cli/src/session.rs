@@ -125,7 +125,7 @@ impl Session {
     fn store_of(&self, folder: &Path) -> Result<Arc<dyn BundleStore>, Failure> {
         let local: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(folder));
         let cloud = self.cloud.get().cloned().unwrap_or_default();
-        Ok(match crate::evidence_stores::data_of(folder, &cloud, self.ui)? {
+        Ok(match crate::store_reading::data_of(folder, &cloud, self.ui)? {
             Some(data) => Arc::new(custody::bundle::LayeredStore::new(local, data)),
             None => local,
         })

@@ -55,7 +55,7 @@ pub use entry::{
 pub use error::{Error, Result};
 pub use keys::{Signer, SigningKey, VerifyingKey};
 pub use log_keys::{HOW_FINGERPRINT, HOW_NAME, HOW_ORIGIN, HOW_REASON, HOW_TO_KEY, HOW_VKEY, KeyWindow};
-pub use log_mirror::{HOW_STORE_ASSUMED, LogMirror, MirrorState, PutOnce, entry_path};
+pub use log_mirror::{HOW_STORE_ASSUMED, LogMirror, MirrorState, PutOnce, each_log_object, entry_path};
 pub use sign_command::CommandSigner;
 pub use timeline_check::TimelineState;
 pub use twin_hash::TwinHasher;

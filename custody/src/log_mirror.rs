@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::RemotePlace;
 use crate::case_layout;
 use crate::checkpoint::{MAX_NOTE, SignedCheckpoint};
-use crate::custody_log::{MOST_ANCHOR, Writer};
+use crate::custody_log::{CustodyLog, MOST_ANCHOR, Writer, lock_shared};
 use crate::durable_file::{read_small, replace, sync_folder};
 use crate::entry::{Entry, MAX_ENTRY};
 use crate::error::{Error, Result};
 use crate::held_log::kept_checkpoints;
+use crate::log_head::read_head;
 use crate::strict_json;
 
 /// In `how` of an entry: objects of the log that were found in the store after an attempt whose answer never came, and
@@ -28,6 +29,9 @@ pub const HOW_STORE_ASSUMED: &str = "store_assumed";
 
 /// No `custody.mirror` is longer.
 const LONGEST: u64 = 64 << 10;
+
+/// Nothing beside a log is larger.
+const MOST_BESIDE: u64 = if MOST_ANCHOR > 64 << 20 { MOST_ANCHOR } else { 64 << 20 };
 
 /// Objects that are named as assumed; more only count.
 const MOST_ASSUMED: usize = 50;
@@ -271,7 +275,7 @@ impl Putting<'_> {
                 continue;
             }
             // The entry holds its hash, so whoever reads it can tell another's file from ours.
-            if let Some(bytes) = read_small(&self.folder.join(name), MOST_ANCHOR)?
+            if let Some(bytes) = read_small(&self.folder.join(name), MOST_BESIDE)?
                 && let Err(stop) = self.put(name, &bytes, true)
             {
                 return Ok(Err(stop));
@@ -294,6 +298,71 @@ impl Putting<'_> {
             PutOnce::Failed(why) => Err(Stop::NotYet(why)),
         }
     }
+}
+
+/// Gives every object of a log as an evidence store holds it: its key's file, what its entries name beside it, the entries, and
+/// every checkpoint, the newest last. Nobody appends meanwhile.
+///
+/// # Errors
+///
+/// What `take` gives; [`Error::Read`], or [`Error::LogBroken`] when the log does not fit its checkpoint.
+pub fn each_log_object<E: From<Error>>(
+    folder: &Path,
+    take: &mut dyn FnMut(&str, &[u8]) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let log = CustodyLog::open(folder)?;
+    let path = case_layout::log(folder);
+    let mut file = lock_shared(&path)?;
+    let head = read_head(folder, log.origin(), &mut file)?;
+    let small = |name: &str, most| -> Result<Vec<u8>> {
+        let path = folder.join(name);
+        let missing = || Error::Read { path: path.clone(), source: std::io::ErrorKind::NotFound.into() };
+        read_small(&path, most)?.ok_or_else(missing)
+    };
+    take(case_layout::LOG_VKEY, &small(case_layout::LOG_VKEY, MAX_NOTE as u64)?)?;
+    for name in files_beside(folder)? {
+        take(&name, &small(&name, MOST_BESIDE)?)?;
+    }
+    let fault = |source| Error::Read { path: path.clone(), source };
+    file.rewind().map_err(fault)?;
+    let mut lines = BufReader::new(&file);
+    let mut line = Vec::new();
+    for seq in 0..head.checkpoint.checkpoint.size {
+        line.clear();
+        (&mut lines).take(MAX_ENTRY as u64 + 1).read_until(b'\n', &mut line).map_err(fault)?;
+        if line.pop() != Some(b'\n') {
+            let why = format!("it ends before entry {seq}, which its checkpoint covers");
+            return Err(Error::LogBroken { path: path.clone(), why }.into());
+        }
+        take(&entry_path(seq), &line)?;
+    }
+    let mut kept = kept_checkpoints(folder)?;
+    kept.retain(|kept| kept.checkpoint.size < head.checkpoint.checkpoint.size);
+    kept.sort_by_key(|kept| kept.checkpoint.size);
+    kept.push(head.checkpoint);
+    for signed in kept {
+        let name = case_layout::kept_checkpoint_name(signed.checkpoint.size);
+        take(&format!("{}/{name}", case_layout::CHECKPOINTS), signed.note.to_text().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Anchors, and torn bytes that were kept aside, by their paths in order.
+fn files_beside(folder: &Path) -> Result<Vec<String>> {
+    let names = |folder: &Path| -> Result<Vec<String>> {
+        let fault = |source| Error::Read { path: folder.to_owned(), source };
+        let mut names = Vec::new();
+        for item in std::fs::read_dir(folder).map_err(fault)? {
+            names.extend(item.map_err(fault)?.file_name().into_string().ok());
+        }
+        names.sort();
+        Ok(names)
+    };
+    let mut found: Vec<_> =
+        names(folder)?.into_iter().filter(|name| name.starts_with(case_layout::TORN_PREFIX)).collect();
+    let anchors = names(&folder.join(case_layout::ANCHORS))?;
+    found.extend(anchors.into_iter().map(|name| format!("{}/{name}", case_layout::ANCHORS)));
+    Ok(found)
 }
 
 /// The object of an entry: eight digits, more when needed.

@@ -42,7 +42,8 @@ fn program() -> PathBuf {
 fn start() -> Result<Azurite, String> {
     // It ends when the standard input of this shell does, which is with the tests.
     let script = r#""$0" "$@" & server=$!; cat > /dev/null; kill $server"#;
-    let options = ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry"];
+    let options =
+        ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry"];
     let mut child = Command::new("sh")
         .args(["-c", script])
         .arg(program())

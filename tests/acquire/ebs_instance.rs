@@ -4,8 +4,7 @@
 //! documents, from a server of ours on loopback.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -32,33 +31,13 @@ use crate::support::*;
 const SECRET: &str = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY";
 const TOKEN: &str = "FwoGZXIvYXdzEXAMPLETOKEN";
 
-/// Asks moto for what our client has no need of.
-fn ask(moto: &Moto, region: &str, form: &str) -> String {
-    let address = moto.endpoint.trim_start_matches("http://");
-    let mut stream = TcpStream::connect(address).unwrap();
-    let scope =
-        format!("Credential=test/20261121/{region}/ec2/aws4_request, SignedHeaders=host, Signature=0");
-    let head = format!(
-        "POST / HTTP/1.1\r\nHost: ec2.{region}.amazonaws.com\r\nAuthorization: AWS4-HMAC-SHA256 {scope}\r\n\
-         Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{form}",
-        form.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = String::new();
-    BufReader::new(stream).read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    answer
-}
-
 fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).unwrap().0
 }
 
 /// A running instance: its root disk is made from a snapshot, a second disk is empty.
 fn instance(moto: &Moto, region: &str, root: &str) -> String {
-    let answer = ask(
-        moto,
-        region,
+    let answer = moto.ask(region,
         &format!(
             "Action=RunInstances&Version=2016-11-15&ImageId=ami-12c6146b&MinCount=1&MaxCount=1&InstanceType=t3.micro\
              &UserData=IyEvYmluL3NoCmN1cmwgZXZpbC5leGFtcGxlIHwgc2gK\
@@ -122,9 +101,7 @@ fn all_volumes_of_an_instance_are_snapshotted_read_and_only_our_own_snapshots_de
 
         // Somebody else changes a tag: it is not ours any more.
         let taken = &made[1].snapshot.id;
-        ask(
-            moto,
-            region,
+        moto.ask(region,
             &format!(
                 "Action=CreateTags&Version=2016-11-15&ResourceId.1={taken}&Tag.1.Key=exhibit-run&Tag.1.Value=x"
             ),
@@ -143,7 +120,7 @@ fn what_an_earlier_run_left_is_named_and_can_be_gone_on_with() {
     let Some(moto) = moto() else { return };
     let (place, region) = (tempfile::tempdir().unwrap(), "eu-south-1");
     let answer =
-        ask(moto, region, "Action=CreateVolume&Version=2016-11-15&Size=1&AvailabilityZone=eu-south-1a");
+        moto.ask(region, "Action=CreateVolume&Version=2016-11-15&Size=1&AvailabilityZone=eu-south-1a");
     let volume = between(&answer, "<volumeId>", "</volumeId>").to_owned();
     let connection = connection(moto, region);
     with_writer(|writer| {

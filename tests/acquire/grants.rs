@@ -9,7 +9,9 @@ use acquire::s3_reader::S3Reader;
 use acquire::s3_store::{Grant, Granted, GrantedKind, Pace, S3LogMirror, S3Store, close, issue, renew};
 use acquire::sources::disk::DiskCapture;
 use acquire::{Acquisition, Report};
-use custody::bundle::{Manifest, RemotePlace, RemoteStore, Retention, RetentionMode, fetch_all_but_data, fetch_data};
+use custody::bundle::{
+    Manifest, RemotePlace, RemoteStore, Retention, RetentionMode, fetch_all_but_data, fetch_data,
+};
 
 use crate::s3_servers::{Bucket, Keeps, Server, real, servers};
 use crate::support::{FaultSource, content, destination, with_writer};

@@ -106,14 +106,17 @@ fn an_archive_without_a_disk_and_a_server_without_ranges_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     if has_tool("tar") {
         fs::write(folder.path().join("notes.txt"), "x").unwrap();
-        let tar = Command::new("tar").args(["-czf", "a.tar.gz", "notes.txt"]).current_dir(folder.path()).status();
+        let tar =
+            Command::new("tar").args(["-czf", "a.tar.gz", "notes.txt"]).current_dir(folder.path()).status();
         assert!(tar.unwrap().success());
         let archive = fs::read(folder.path().join("a.tar.gz")).unwrap();
         let server = RangeServer::start(archive, Vec::new(), |_| None);
         let Err(acquire::Error::Cloud(failure)) = object(&server) else { panic!("it was taken") };
         assert!(failure.message.contains("*.raw"), "{failure}");
     }
-    for (status, kind) in [(401, FailureKind::Credentials), (403, FailureKind::Denied), (302, FailureKind::Invalid)] {
+    for (status, kind) in
+        [(401, FailureKind::Credentials), (403, FailureKind::Denied), (302, FailureKind::Invalid)]
+    {
         let server = RangeServer::start(vec![0; 9], Vec::new(), move |_| Some(Fault::Status(status, "")));
         let Err(acquire::Error::Cloud(failure)) = object(&server) else { panic!("{status}") };
         assert_eq!((failure.kind, server.requests()), (kind, 1));

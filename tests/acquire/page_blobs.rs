@@ -197,7 +197,9 @@ fn a_signature_that_ends_midway_is_asked_with_once_and_a_new_one_goes_on_to_the_
     no_secret_in(folder.path());
     let second = blob(&server.signed().replace(SIGNATURE, "second"), None).unwrap();
     let report = with_writer(|writer| {
-        Acquisition::new(DiskCapture::new(second), destination(folder.path())).options(options()).resume(writer)
+        Acquisition::new(DiskCapture::new(second), destination(folder.path()))
+            .options(options())
+            .resume(writer)
     })
     .unwrap();
     assert_eq!((report.issues, report.streams[0].sha256), (vec![], sha256(&disk)));

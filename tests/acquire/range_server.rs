@@ -42,7 +42,11 @@ impl Asked {
 
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         let query = self.target.split_once('?')?.1;
-        query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+        query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
     }
 }
 
@@ -130,7 +134,9 @@ fn asked(stream: &TcpStream) -> Option<Asked> {
 fn answer(stream: TcpStream, asked: &Asked, fault: Option<Fault>, bytes: &[u8], pages: &[(u64, u64)]) {
     let size = bytes.len();
     let etag = if fault == Some(Fault::Changed) { "\"two\"" } else { "\"one\"" };
-    let mut head = format!("ETag: {etag}\r\nLast-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\nx-ms-blob-type: PageBlob\r\n");
+    let mut head = format!(
+        "ETag: {etag}\r\nLast-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\nx-ms-blob-type: PageBlob\r\n"
+    );
     if let Some(Fault::Status(status, code)) = fault {
         send(stream, status, &format!("x-ms-error-code: {code}\r\n"), b"", 0);
         return;

@@ -100,7 +100,11 @@ fn a_later_version_is_told_and_the_first_is_what_is_read() {
         for (path, version) in [(key, later), ("custody/00000000.json", entry)] {
             let fault = fault(&done, path);
             assert_eq!(fault.kind, FaultKind::Version);
-            assert!(fault.words.contains("LATER VERSION") && fault.words.contains(&version), "{}", fault.words);
+            assert!(
+                fault.words.contains("LATER VERSION") && fault.words.contains(&version),
+                "{}",
+                fault.words
+            );
             assert!(fault.words.contains("bytes") && fault.words.contains("20"), "{}", fault.words);
         }
         assert_eq!(done.fault_count, 2, "{:?}", done.faults);
@@ -132,14 +136,22 @@ fn objects_that_no_bundle_has_and_objects_that_are_missing_are_named() {
         let (folder, _) = bundle(here.path());
         let bucket = server.bucket(Keeps::Plain);
         bucket.take_over(PREFIX, &folder);
-        let strange =
-            ["data/disk/000099.zst", "evil.txt", "custody/7.json", "custody.jsonl", "a b/\u{e9}+%41", "data/"];
+        let strange = [
+            "data/disk/000099.zst",
+            "evil.txt",
+            "custody/7.json",
+            "custody.jsonl",
+            "a b/\u{e9}+%41",
+            "data/",
+        ];
         for path in strange {
             bucket.put(&format!("{PREFIX}/{path}"), b"x");
         }
         bucket.delete(&format!("{PREFIX}/data/disk/000002.zst"), None).unwrap();
         let done = verified(&folder, &bucket);
-        for path in ["data/disk/000099.zst", "evil.txt", "custody/7.json", "custody.jsonl", "a b/\u{e9}+%41", "data/"] {
+        for path in
+            ["data/disk/000099.zst", "evil.txt", "custody/7.json", "custody.jsonl", "a b/\u{e9}+%41", "data/"]
+        {
             assert_eq!(fault(&done, path).kind, FaultKind::Unlisted, "{}", server.name);
         }
         assert_eq!(fault(&done, "data/disk/000002.zst").kind, FaultKind::Missing);
@@ -190,7 +202,11 @@ fn a_log_in_the_store_that_is_not_the_one_here_is_a_fork() {
     bucket.put(&format!("{PREFIX}/manifest.json.sig"), &objects["manifest.json.sig"]);
     let done = verified(&folder, &bucket);
     assert_eq!(done.faults, []);
-    assert!(done.notes.iter().any(|note| note.contains("the next append puts them there")), "{:?}", done.notes);
+    assert!(
+        done.notes.iter().any(|note| note.contains("the next append puts them there")),
+        "{:?}",
+        done.notes
+    );
 }
 
 #[test]
@@ -210,7 +226,8 @@ fn a_bundle_that_is_brought_back_is_the_one_that_was_put_there() {
         assert_eq!(small.files as usize, objects.keys().filter(|path| !path.starts_with("data/")).count());
         let manifest = Manifest::from_bytes(&fs::read(back.join("manifest.json")).unwrap()).unwrap();
         let told = std::cell::Cell::new(0);
-        let got = bundle::fetch_data(&reader, &manifest, &back, &|bytes| told.set(told.get() + bytes)).unwrap();
+        let got =
+            bundle::fetch_data(&reader, &manifest, &back, &|bytes| told.set(told.get() + bytes)).unwrap();
         assert_eq!(got.bytes, told.get());
         assert_eq!(objects_of(&back), objects, "{}", server.name);
         assert_eq!(fs::read(back.join("custody.jsonl")).unwrap(), log);
@@ -260,7 +277,12 @@ fn more_keys_than_a_page_holds_are_all_seen() {
         bucket.put(&format!("{PREFIX}2/data/x"), b"x");
         bucket.put(&format!("{PREFIX}/data/files/001049.zst"), b"later");
         let reader = bucket.reader(PREFIX);
-        assert_eq!((reader.listing().files.len(), reader.listing().faults.len()), (1_050, 1), "{}", server.name);
+        assert_eq!(
+            (reader.listing().files.len(), reader.listing().faults.len()),
+            (1_050, 1),
+            "{}",
+            server.name
+        );
         let paths: Vec<String> = reader.listing().files.keys().cloned().collect();
         reader.will_read(&paths);
         for path in &paths {
@@ -275,11 +297,13 @@ fn more_keys_than_a_page_holds_are_all_seen() {
 /// Puts an object in parts of 5 MiB.
 fn put_in_parts(bucket: &Bucket, key: &str, bytes: &[u8]) {
     bucket.wait(async {
-        let begun = bucket.client.create_multipart_upload().bucket(&bucket.name).key(key).send().await.unwrap();
+        let begun =
+            bucket.client.create_multipart_upload().bucket(&bucket.name).key(key).send().await.unwrap();
         let id = begun.upload_id().unwrap();
         let mut parts = Vec::new();
         for (number, part) in (1..).zip(bytes.chunks(5 << 20)) {
-            let put = bucket.client.upload_part().bucket(&bucket.name).key(key).upload_id(id).part_number(number);
+            let put =
+                bucket.client.upload_part().bucket(&bucket.name).key(key).upload_id(id).part_number(number);
             let done = put.body(ByteStream::from(part.to_vec())).send().await.unwrap();
             parts.push(CompletedPart::builder().part_number(number).set_e_tag(done.e_tag).build());
         }
@@ -298,7 +322,9 @@ fn any_range_of_an_object_that_was_put_in_parts_is_read() {
         let reader = bucket.reader(PREFIX);
         let path = "data/disk/000000.zst";
         assert_eq!(reader.size_of(path).unwrap(), bytes.len() as u64);
-        for (at, length) in [(5 << 20, 77), ((5 << 20) - 3, 600_000), (bytes.len() - 5, 100), (bytes.len(), 9)] {
+        for (at, length) in
+            [(5 << 20, 77), ((5 << 20) - 3, 600_000), (bytes.len() - 5, 100), (bytes.len(), 9)]
+        {
             let mut read = vec![0; length];
             let count = reader.read_at(path, at as u64, &mut read).unwrap();
             assert_eq!(count, length.min(bytes.len() - at));
@@ -354,6 +380,11 @@ fn under_object_lock_the_first_version_cannot_be_deleted_nor_its_lock_shortened(
     bucket.delete(&versions[0].1, None).unwrap();
     bucket.put(&versions[1].1, b"on top");
     let done = verified(&folder, &bucket);
-    assert_eq!(done.faults.iter().filter(|fault| fault.kind == FaultKind::Version).count(), 2, "{:?}", done.faults);
+    assert_eq!(
+        done.faults.iter().filter(|fault| fault.kind == FaultKind::Version).count(),
+        2,
+        "{:?}",
+        done.faults
+    );
     assert!(read_all(&opened(&folder, &bucket), "disk") == data);
 }

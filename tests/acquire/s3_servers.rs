@@ -12,7 +12,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode, VersioningConfiguration,
+    BucketVersioningStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode,
+    VersioningConfiguration,
 };
 use custody::bundle::{OpenRemote, RemotePlace, RemoteStore};
 
@@ -76,7 +77,8 @@ impl Server {
         let name = format!("evidence-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let http = aws_smithy_http_client::Builder::new().build_http();
         let Credentials { access_key_id, secret_access_key, .. } = &self.credentials;
-        let keys = aws_credential_types::Credentials::new(access_key_id, secret_access_key, None, None, "test");
+        let keys =
+            aws_credential_types::Credentials::new(access_key_id, secret_access_key, None, None, "test");
         let config = aws_sdk_s3::config::Builder::new()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
@@ -92,7 +94,13 @@ impl Server {
             make.object_lock_enabled_for_bucket(keeps == Keeps::Locked).send().await.unwrap();
             if keeps == Keeps::Versions {
                 let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-                client.put_bucket_versioning().bucket(&name).versioning_configuration(on).send().await.unwrap();
+                client
+                    .put_bucket_versioning()
+                    .bucket(&name)
+                    .versioning_configuration(on)
+                    .send()
+                    .await
+                    .unwrap();
             }
         });
         Bucket { name, client, connection: self.connect(), endpoint: self.endpoint.clone(), runtime }

@@ -1,6 +1,7 @@
 //! moto (from PyPI) as the AWS services, on loopback.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -10,6 +11,25 @@ pub(crate) struct Moto {
     pub(crate) endpoint: String,
     _child: Child,
     _input: ChildStdin,
+}
+
+impl Moto {
+    /// Asks EC2 for what our client has no need of, such as making a volume.
+    pub(crate) fn ask(&self, region: &str, form: &str) -> String {
+        let mut stream = TcpStream::connect(self.endpoint.trim_start_matches("http://")).unwrap();
+        let scope =
+            format!("Credential=test/20261121/{region}/ec2/aws4_request, SignedHeaders=host, Signature=0");
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: ec2.{region}.amazonaws.com\r\nAuthorization: AWS4-HMAC-SHA256 {scope}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    }
 }
 
 /// The server that all tests of this binary share, each in a region, buckets and snapshots of its own; `None`, with the reason

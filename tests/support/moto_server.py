@@ -7,6 +7,7 @@ import os
 import sys
 
 import moto.ebs.models
+import moto.s3.models
 from moto.server import ThreadedMotoServer
 
 # AWS's blocks have 512 KiB; moto's have 512 bytes.
@@ -64,6 +65,8 @@ def _list_changed_blocks(self, first_snapshot_id, second_snapshot_id):
 
 
 moto.ebs.models.EBSBackend.list_changed_blocks = _list_changed_blocks
+# AWS takes parts of 5 MiB at least; tests make many parts of little.
+moto.s3.models.S3_UPLOAD_PART_MIN_SIZE = 1
 
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()

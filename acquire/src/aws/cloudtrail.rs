@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answered, Pages, Raw};
+use super::answer::{Answered, Pages, Raw, all_pages};
 use super::connection::Connection;
 use super::endpoint::{Protocol, Service};
 use super::failure::{Failure, FailureKind};
@@ -112,6 +112,24 @@ impl CloudTrail {
         Ok(Answered { value, raw: vec![raw] })
     }
 
+    /// The answers that hold the public keys of the digest files that were signed in this region between two seconds; without
+    /// an end, until now. The keys themselves are in `PublicKeyList`, as `aws cloudtrail list-public-keys` prints it.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `cloudtrail:ListPublicKeys`.
+    pub fn list_public_keys(&self, since: i64, until: Option<i64>) -> Result<Vec<Raw>, Failure> {
+        let call = Call::reads("ListPublicKeys", "");
+        let answered = all_pages("CloudTrail ListPublicKeys", |token| {
+            let mut body = Map::from_iter([("StartTime".to_owned(), since.into())]);
+            body.extend(until.map(|until| ("EndTime".to_owned(), until.into())));
+            body.extend(token.map(|token| ("NextToken".to_owned(), token.into())));
+            let (answer, raw) = self.caller.json(&call, &Value::Object(body))?;
+            Ok((Vec::<()>::new(), answer.get("NextToken").and_then(Value::as_str).map(str::to_owned), raw))
+        })?;
+        Ok(answered.raw)
+    }
+
     /// The events of the last 90 days, newest first, page by page: each page is given to `take` as it comes, with the answer.
     ///
     /// Only management events can be had so, and only of this region (events of global services: of us-east-1). Two pages
@@ -150,6 +168,7 @@ impl CloudTrail {
             let next = answer.get("NextToken").and_then(Value::as_str).map(str::to_owned);
             let Some(next) = pages.next(next)? else { return Ok(()) };
             body.insert("NextToken".to_owned(), next.into());
+            // A sleep is made within the runtime, which it needs.
             self.connection.wait(async { tokio::time::sleep(PAUSE).await });
         }
     }

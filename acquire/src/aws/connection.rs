@@ -164,6 +164,19 @@ impl Connection {
         self.config.endpoint_url()
     }
 
+    /// The server that every request goes to, if it is not AWS's own: without what may stand before or behind its name.
+    pub(crate) fn own_endpoint(&self) -> Option<String> {
+        let (scheme, rest) = self.config.endpoint_url()?.split_once("://")?;
+        let host = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
+        Some(format!("{scheme}://{host}"))
+    }
+
+    /// The same account in another region.
+    pub(crate) fn in_region(&self, region: &str) -> Self {
+        let config = self.config.to_builder().region(Region::new(region.to_owned())).build();
+        Self { config, ..self.clone() }
+    }
+
     /// Configuration and credentials, for a client of one service.
     pub(crate) fn config(&self) -> &SdkConfig {
         &self.config

@@ -240,7 +240,7 @@ impl<S: BlockService> Reader<S> {
         mut buffer: Buffer,
     ) -> Option<Outcome> {
         let length = usize::try_from(self.place(index).end - self.place(index).start).unwrap_or(usize::MAX);
-        let (mut tries, mut refused) = (Tries::default(), 0u32);
+        let (mut tries, mut refused, mut fetched_before) = (Tries::default(), 0u32, None);
         let failure = loop {
             if let Some((newer, of)) = self.newer_token(index, generation).await {
                 (token, generation) = (newer, of);
@@ -260,7 +260,14 @@ impl<S: BlockService> Reader<S> {
             match failure.kind {
                 FailureKind::Token => {
                     refused += 1;
+                    let fetched = self.counters.fetched.get();
+                    let fetched_before = *fetched_before.get_or_insert(fetched);
                     if refused > MOST_REFUSED_TOKENS {
+                        if fetched == fetched_before {
+                            // Not this block is at fault: no other came in all that time.
+                            self.stop(self.no_token_lasts());
+                            return None;
+                        }
                         break failure;
                     }
                     match self.fresh_token(index, generation).await {

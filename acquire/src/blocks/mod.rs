@@ -12,6 +12,8 @@
 //! `unreadable`, which is always an issue too. Where it is not the block that fails but the service or the permission,
 //! the acquisition stops and can be taken up again.
 
+#[cfg(test)]
+mod at_scale;
 mod checking;
 mod counting;
 mod counts;

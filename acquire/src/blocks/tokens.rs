@@ -70,6 +70,16 @@ impl<S: BlockService> Reader<S> {
         if fresh.covers(index, generation) { fresh.token(index) } else { None }
     }
 
+    /// What is to be said when listing anew does not help.
+    pub(super) fn no_token_lasts(&self) -> Failure {
+        let relists = self.counters.relists.get();
+        let what = format!(
+            "the list was begun anew {relists} times, and still its tokens are refused: somebody else lists the same source \
+             all the time; stop them, then go on"
+        );
+        Failure::found(S::LIST, FailureKind::Token, what)
+    }
+
     /// A newer token than that of a listing, which is listed anew for it; `None` if the list has the block no more.
     pub(super) async fn fresh_token(
         &self,
@@ -82,14 +92,7 @@ impl<S: BlockService> Reader<S> {
         }
         let relists = self.counters.relists.get();
         if relists >= FREE_RELISTS.saturating_add(self.counters.fetched.get() / BLOCKS_PER_RELIST) {
-            return Err(Failure::found(
-                S::LIST,
-                FailureKind::Token,
-                format!(
-                    "the list was begun anew {relists} times, and still its tokens are refused: somebody else lists the \
-                     same source all the time; stop them, then go on"
-                ),
-            ));
+            return Err(self.no_token_lasts());
         }
         self.counters.relists.add(1);
         let from = self.floor().min(index);

@@ -13,7 +13,8 @@ use aws_sdk_ebs::types::ChecksumAlgorithm;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use custody::{Digest, sha256};
+use custody::Digest;
+use custody::digest::Hasher;
 
 use crate::aws::{Connection, Failure, FailureKind};
 use crate::blocks::{BlockService, Fetched, ListFrom, Listed, Page};
@@ -109,7 +110,8 @@ impl SnapshotBlocks {
         let size = volume_size(page.volume_size, page.block_size)?;
         let mut listed = Vec::with_capacity(page.blocks().len());
         for block in page.blocks.unwrap_or_default() {
-            let (Some(index), Some(token)) = (number(block.block_index), block.block_token) else {
+            let token = block.block_token.filter(|token| !token.is_empty());
+            let (Some(index), Some(token)) = (number(block.block_index), token) else {
                 return Err(cannot_be("it lists a block without its number or its token"));
             };
             listed.push((index, Listed::Present(token)));
@@ -224,7 +226,8 @@ impl BlockService for SnapshotBlocks {
         let Some(expected) = expected.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).map(Digest) else {
             return Err(corrupt("what came as its SHA-256 is none".to_owned()));
         };
-        let (mut body, mut got) = (answer.block_data, 0usize);
+        // Hashed as it comes, while it is in the processor's cache.
+        let (mut body, mut got, mut hasher) = (answer.block_data, 0usize, Hasher::new());
         while let Some(part) = body.next().await {
             let part = part.map_err(|error| {
                 let what = format!("the answer broke off after {got} bytes: {error}");
@@ -235,12 +238,13 @@ impl BlockService for SnapshotBlocks {
                 return Err(corrupt(format!("more than {} bytes came", room.len())));
             };
             to.copy_from_slice(&part);
+            hasher.update(&part);
             got = end;
         }
         if got != room.len() {
             return Err(corrupt(format!("{got} bytes came instead of {}", room.len())));
         }
-        let found = sha256(room);
+        let found = hasher.finish();
         if found != expected {
             return Err(corrupt(format!("its SHA-256 is {found}, but {expected} was announced")));
         }

@@ -39,7 +39,9 @@ impl SecretUrl {
             return Err(NotAnAddress("the address is longer than any service makes them"));
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(NotAnAddress("the address holds a space, a line break or a letter that none can have"));
+            return Err(NotAnAddress(
+                "the address holds a space, a line break or a letter that none can have",
+            ));
         }
         let (base, query) = text.split_once('?').unwrap_or((text, ""));
         let (scheme, rest) = base.split_once("://").ok_or(NotAnAddress("it is no address (https://…)"))?;
@@ -56,7 +58,11 @@ impl SecretUrl {
         match scheme {
             "https" => {}
             "http" if is_this_machine(authority) => {}
-            _ => return Err(NotAnAddress("the address must be https://, so that nobody on the way can read it")),
+            _ => {
+                return Err(NotAnAddress(
+                    "the address must be https://, so that nobody on the way can read it",
+                ));
+            }
         }
         Ok(Self { base: base.to_owned(), query: query.to_owned() })
     }
@@ -128,8 +134,7 @@ fn decoded(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const SAS: &str =
-        "https://md-x.blob.core.windows.net/c/disk.vhd?sv=2022-11-02&se=2026-11-22T00%3A00%3A00Z&sig=QUJD%2BREVG";
+    const SAS: &str = "https://md-x.blob.core.windows.net/c/disk.vhd?sv=2022-11-02&se=2026-11-22T00%3A00%3A00Z&sig=QUJD%2BREVG";
 
     #[test]
     fn the_signature_is_not_shown_and_stands_in_what_is_sent() {

@@ -74,8 +74,9 @@ impl DiskInTar {
             Err(error) => {
                 let stopped = input.get_mut().input.disk.stopped_by();
                 let words = format!("no disk could be found in the archive: {error}");
-                return Err(stopped
-                    .unwrap_or_else(|| Failure::found("HTTP GET", FailureKind::Invalid, words).into()));
+                return Err(
+                    stopped.unwrap_or_else(|| Failure::found("HTTP GET", FailureKind::Invalid, words).into())
+                );
             }
         };
         facts.more.insert("form".to_owned(), "image object, tar.gz".into());
@@ -106,7 +107,9 @@ fn find(input: &mut impl Read) -> io::Result<Member> {
             kind @ (b'x' | b'g' | b'L' | b'K') => {
                 let text = contents(input, size)?;
                 match kind {
-                    b'x' => pax = Pax::parse(&text).ok_or_else(|| bad("an extended header in it is broken"))?,
+                    b'x' => {
+                        pax = Pax::parse(&text).ok_or_else(|| bad("an extended header in it is broken"))?
+                    }
                     b'L' => long_name = Some(text_of(&text)),
                     _ => {}
                 }
@@ -197,7 +200,8 @@ fn map_of(
     let pairs = match pax.one("GNU.sparse.map") {
         Some(text) => listed_pairs(text),
         None => {
-            let numbers = |name| pax.all(name).iter().map(|text| text.parse().ok()).collect::<Option<Vec<u64>>>();
+            let numbers =
+                |name| pax.all(name).iter().map(|text| text.parse().ok()).collect::<Option<Vec<u64>>>();
             let both = numbers("GNU.sparse.offset").zip(numbers("GNU.sparse.numbytes"));
             both.filter(|(offsets, lengths)| offsets.len() == lengths.len())
                 .map(|(offsets, lengths)| offsets.into_iter().zip(lengths).collect())
@@ -267,9 +271,10 @@ impl Pax {
 /// The sum over a header is right: signed or unsigned, as the oldest archives have it too.
 fn is_header(header: &[u8; BLOCK]) -> bool {
     let told = header.get(148..156).and_then(number);
-    let sum = header.iter().enumerate().fold(0u64, |sum, (at, byte)| {
-        sum + if (148..156).contains(&at) { 32 } else { u64::from(*byte) }
-    });
+    let sum = header
+        .iter()
+        .enumerate()
+        .fold(0u64, |sum, (at, byte)| sum + if (148..156).contains(&at) { 32 } else { u64::from(*byte) });
     told == Some(sum)
 }
 
@@ -360,7 +365,8 @@ impl Source for DiskInTar {
     /// Reads what stands behind the disk, so that the object as a whole can be compared with what its store says of it.
     fn end(&mut self, issues: &mut Issues) {
         let path = self.facts.path.clone().unwrap_or_default();
-        let mut issue = |what: String| issues.add(Issue { path: path.clone(), offset: None, length: None, what });
+        let mut issue =
+            |what: String| issues.add(Issue { path: path.clone(), offset: None, length: None, what });
         if let Err(error) = io::copy(&mut self.input, &mut io::sink()) {
             issue(format!("the archive is broken behind the disk: {error}"));
             return;

@@ -89,9 +89,8 @@ impl Exchange {
 /// Codes that Azure gives and AWS does not.
 fn kind_of(code: &str, status: u16, kind: FailureKind) -> FailureKind {
     match (code, status) {
-        ("AuthenticationFailed" | "InvalidAuthenticationInfo" | "NoAuthenticationInformation", _) | (_, 401) => {
-            FailureKind::Credentials
-        }
+        ("AuthenticationFailed" | "InvalidAuthenticationInfo" | "NoAuthenticationInformation", _)
+        | (_, 401) => FailureKind::Credentials,
         ("ConditionNotMet" | "TargetConditionNotMet", _) | (_, 412) => FailureKind::Exists,
         ("ServerBusy" | "OperationTimedOut", _) => FailureKind::Throttled,
         (_, 300..=399) => FailureKind::Invalid,
@@ -100,10 +99,7 @@ fn kind_of(code: &str, status: u16, kind: FailureKind) -> FailureKind {
 }
 
 /// Does something until it succeeds, or fails for good, or was tried often enough.
-pub(super) fn patiently<T>(
-    seed: u64,
-    mut act: impl FnMut() -> Result<T, Failure>,
-) -> Result<T, Failure> {
+pub(super) fn patiently<T>(seed: u64, mut act: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
     let mut pause = FIRST_PAUSE;
     let mut tried = 1u32;
     loop {
@@ -136,9 +132,11 @@ pub(super) fn body_of(
     let limit = u64::try_from(length).unwrap_or(u64::MAX).saturating_add(1);
     let read = answer.body_mut().as_reader().take(limit).read_to_end(&mut body);
     match read {
-        Err(error) if timed_out(&error) => {
-            Err(Failure::found(operation, FailureKind::Connection, "the answer did not come to its end in time"))
-        }
+        Err(error) if timed_out(&error) => Err(Failure::found(
+            operation,
+            FailureKind::Connection,
+            "the answer did not come to its end in time",
+        )),
         Err(_) => Err(corrupt(format!("the answer broke off after {} of {length} bytes", body.len()))),
         Ok(_) if body.len() != length => {
             Err(corrupt(format!("{} bytes came where {length} were asked for", body.len())))
@@ -149,9 +147,10 @@ pub(super) fn body_of(
 
 fn timed_out(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut
-        || error.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(|inner: &Error| {
-            matches!(inner, Error::Timeout(_))
-        })
+        || error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref())
+            .is_some_and(|inner: &Error| matches!(inner, Error::Timeout(_)))
 }
 
 /// What happened on the way. The words of the client are not used: some repeat the address.
@@ -177,7 +176,9 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_asked_once_and_what_may_pass_is_asked_again_but_not_for_ever() {
-        for (kind, expected) in [(FailureKind::Credentials, 1), (FailureKind::Exists, 1), (FailureKind::Corrupt, TRIES)] {
+        for (kind, expected) in
+            [(FailureKind::Credentials, 1), (FailureKind::Exists, 1), (FailureKind::Corrupt, TRIES)]
+        {
             let mut asked = 0;
             let failed: Result<(), _> = patiently(1, || {
                 asked += 1;

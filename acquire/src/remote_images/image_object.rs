@@ -145,7 +145,9 @@ impl ImageObject {
 
 fn explained(mut failure: Failure) -> Failure {
     let words = match failure.kind {
-        FailureKind::Credentials => "the token or signature is missing or not accepted any more; get a new one",
+        FailureKind::Credentials => {
+            "the token or signature is missing or not accepted any more; get a new one"
+        }
         FailureKind::Denied => {
             "reading is not allowed: it takes storage.objects.get on the object, or a signature that still holds"
         }

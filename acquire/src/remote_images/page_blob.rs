@@ -20,8 +20,8 @@ use custody::strict_json::escape_text;
 use custody::{Clock, SystemClock};
 use md5::{Digest as _, Md5};
 use serde_json::{Map, Value};
-use ureq::http::{Method, Response};
 use ureq::Body;
+use ureq::http::{Method, Response};
 
 use super::address::SecretUrl;
 use super::exchange::{Exchange, body_of, header, patiently};
@@ -74,8 +74,9 @@ impl PageBlob {
         let exchange = Exchange::new(|answer| header(answer, "x-ms-error-code").unwrap_or_default());
         let (etag, since) = (String::new(), since.map(str::to_owned));
         let mut blob = Self { url, exchange, etag, size: 0, since, requests: AtomicU64::default() };
-        let facts = patiently(0, || blob.ask("GetBlobProperties", &Method::HEAD, &[], &[])
-            .and_then(|answer| found(&answer)))?;
+        let facts = patiently(0, || {
+            blob.ask("GetBlobProperties", &Method::HEAD, &[], &[]).and_then(|answer| found(&answer))
+        })?;
         (blob.etag, blob.size) = (facts.etag.clone(), facts.size);
         let mut told = blob.facts(facts.told);
         if blob.has_vhd_footer() {
@@ -170,7 +171,8 @@ impl PageBlob {
         let about = format!("bytes={}-{}", window.0, window.1.saturating_sub(1));
         let most = (window.1 - window.0) / PAGE;
         let refused = |why: &str| Failure::found("Azure GetPageRanges", FailureKind::Invalid, why);
-        let (mut ranges, mut marker, mut empty): (Vec<PageRange>, Option<String>, u32) = (Vec::new(), None, 0);
+        let (mut ranges, mut marker, mut empty): (Vec<PageRange>, Option<String>, u32) =
+            (Vec::new(), None, 0);
         loop {
             let mut query = vec![("comp", "pagelist"), ("maxresults", LISTED_AT_ONCE)];
             query.extend(self.since.as_deref().map(|since| ("prevsnapshot", since)));
@@ -207,7 +209,11 @@ fn found(answer: &Response<Body>) -> Result<Found, Failure> {
     let refused = |why: &str| Failure::found("Azure GetBlobProperties", FailureKind::Invalid, why);
     match header(answer, "x-ms-blob-type").as_deref() {
         Some("PageBlob") => {}
-        Some(_) => return Err(refused("this is no page blob, so it has no list of pages; download it as an object")),
+        Some(_) => {
+            return Err(refused(
+                "this is no page blob, so it has no list of pages; download it as an object",
+            ));
+        }
         None => return Err(refused("the server does not answer as Azure's blob storage does")),
     }
     let size = header(answer, "content-length").and_then(|size| size.parse::<u64>().ok());

@@ -80,8 +80,11 @@ pub(super) fn read(input: impl BufRead, most: u64) -> Result<PageList, &'static 
                     b"PageList" => is_whole = true,
                     name @ (b"PageRange" | b"ClearRange") => {
                         let (first, last) = start.take().zip(end.take()).ok_or(BROKEN)?;
-                        let range =
-                            PageRange { start: first, end: last.saturating_add(1), cleared: name == b"ClearRange" };
+                        let range = PageRange {
+                            start: first,
+                            end: last.saturating_add(1),
+                            cleared: name == b"ClearRange",
+                        };
                         list.ranges.push(range);
                         if list.ranges.len() as u64 > most {
                             return Err("the list of pages has more ranges than there are pages");
@@ -115,7 +118,9 @@ pub(super) fn in_order(
     for range in &ranges {
         let whole = range.start.is_multiple_of(PAGE) && range.end.is_multiple_of(PAGE);
         if !whole || range.end <= range.start || range.start < behind || range.end > window.1 {
-            return Err("the list of pages names a range that overlaps another, has no whole pages or lies outside");
+            return Err(
+                "the list of pages names a range that overlaps another, has no whole pages or lies outside",
+            );
         }
         behind = range.end;
     }
@@ -139,7 +144,11 @@ mod tests {
 
     #[test]
     fn ranges_are_read_in_order_with_what_was_cleared_and_where_the_list_goes_on() {
-        let text = [range("PageRange", 1024, 1535), range("ClearRange", 0, 511), "<NextMarker>a&amp;b</NextMarker>".into()];
+        let text = [
+            range("PageRange", 1024, 1535),
+            range("ClearRange", 0, 511),
+            "<NextMarker>a&amp;b</NextMarker>".into(),
+        ];
         let read = list(&text.concat()).unwrap();
         let of = |start, end, cleared| PageRange { start, end, cleared };
         assert_eq!(read.ranges, [of(0, 512, true), of(1024, 1536, false)]);

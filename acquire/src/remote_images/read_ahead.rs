@@ -390,7 +390,8 @@ mod tests {
     fn made() -> RemoteDisk {
         let mut runs = Vec::new();
         for (number, page) in (0..200u64).map(|page| (page, page * 512)) {
-            let state = if number % 3 == 1 || (50..90).contains(&number) { State::Absent } else { State::Data };
+            let state =
+                if number % 3 == 1 || (50..90).contains(&number) { State::Absent } else { State::Data };
             runs.push(Run { start: page, end: page + 512, state });
         }
         let bytes = (0..200 * 512).map(|at| (at % 251) as u8).collect();

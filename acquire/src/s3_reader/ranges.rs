@@ -36,7 +36,7 @@ enum Block {
         used: u64,
     },
     Coming,
-    /// Told to one reader, then forgotten, so that the next asks again.
+    /// Told to a reader that waits for it, then forgotten, so that the next asks again.
     Failed(io::Error),
 }
 
@@ -119,6 +119,8 @@ impl Ranges {
         let mut done = 0;
         for number in first..=last {
             let key = (object.id, number);
+            // A failure of long ago, of bytes that were asked for ahead, is no failure of this read.
+            let mut asked = false;
             loop {
                 state.clock += 1;
                 let now = state.clock;
@@ -138,14 +140,17 @@ impl Ranges {
                         break;
                     }
                     Some(Block::Coming) => {
+                        asked = true;
                         state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
                     }
                     Some(Block::Failed(_)) => {
-                        if let Some(Block::Failed(error)) = state.blocks.remove(&key) {
+                        if let Some(Block::Failed(error)) = state.blocks.remove(&key)
+                            && asked
+                        {
                             return Err(error);
                         }
                     }
-                    // It gave way to others before it was taken.
+                    // It failed before, or gave way to others before it was taken.
                     None => self.ask(runtime, &mut state, path, object, Piece { first: number, count: 1 }),
                 }
             }

@@ -167,7 +167,11 @@ pub struct Grant {
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let GrantFile { exhibit, expires, .. } = &self.file;
-        f.debug_struct("Grant").field("place", &self.place).field("exhibit", exhibit).field("expires", expires).finish()
+        f.debug_struct("Grant")
+            .field("place", &self.place)
+            .field("exhibit", exhibit)
+            .field("expires", expires)
+            .finish()
     }
 }
 
@@ -268,7 +272,9 @@ impl Grant {
         let upload = || file.uploads.get(path);
         let (query, headers, signature) = match act {
             Act::Once => (String::new(), once, file.once.get(path)?),
-            Act::Complete => (format!("uploadId={}&", encoded(&upload()?.id, false)), complete, &upload()?.complete),
+            Act::Complete => {
+                (format!("uploadId={}&", encoded(&upload()?.id, false)), complete, &upload()?.complete)
+            }
             Act::Part(number) => {
                 let upload = upload()?;
                 let signature = upload.parts.get(usize::try_from(number.checked_sub(1)?).ok()?)?;
@@ -307,10 +313,16 @@ pub(super) fn uploads_of(granted: &Granted) -> Vec<String> {
 /// The objects that are put once, in one piece.
 pub(super) fn once_of(granted: &Granted) -> Vec<String> {
     let ending = if granted.encrypt_to.is_empty() { "" } else { ".age" };
-    let mut paths: Vec<String> =
-        ["SHA256SUMS", "VERIFY.md", "keys/log.vkey", "keys/signer.pub.pem", "manifest.json", "manifest.json.sig"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut paths: Vec<String> = [
+        "SHA256SUMS",
+        "VERIFY.md",
+        "keys/log.vkey",
+        "keys/signer.pub.pem",
+        "manifest.json",
+        "manifest.json.sig",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     for stream in granted.kind.streams() {
         paths.extend(tables_of(stream).map(|table| format!("data/{stream}.{table}{ending}")));
         paths.push(format!("data/{stream}.ranges.tsv{ending}"));

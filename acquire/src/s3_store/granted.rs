@@ -48,8 +48,10 @@ impl GrantedWay {
             .connect_timeout(Duration::from_secs(5))
             .read_timeout(pace.part_time)
             .build();
-        let connector =
-            Connector::builder().connector_settings(settings).tls_provider(Provider::Rustls(CryptoMode::Ring)).build();
+        let connector = Connector::builder()
+            .connector_settings(settings)
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build();
         Self { grant, connector: SharedHttpConnector::new(connector), pace }
     }
 
@@ -77,7 +79,8 @@ impl GrantedWay {
         let time = self.pace.part_time;
         let answer = self.send(operation, "PUT", key, Act::Part(number), headers, body, time).await?;
         let corrupt = |words| Failure::found(operation, FailureKind::Corrupt, words);
-        let etag = answer.etag.filter(|etag| is_text(etag)).ok_or_else(|| corrupt("the answer has no ETag"))?;
+        let etag =
+            answer.etag.filter(|etag| is_text(etag)).ok_or_else(|| corrupt("the answer has no ETag"))?;
         let ours: String = md5.iter().map(|byte| format!("{byte:02x}")).collect();
         let found = etag.trim_matches('"');
         if answer.is_hash && found.len() == 32 && !found.eq_ignore_ascii_case(&ours) {
@@ -155,7 +158,9 @@ impl GrantedWay {
                 failed(FailureKind::Connection, "the store could not be reached, or did not answer")
             })?;
             let status = answer.status().as_u16();
-            let header = |name: &str| answer.headers().get(name).map(|value| value.chars().take(1024).collect::<String>());
+            let header = |name: &str| {
+                answer.headers().get(name).map(|value| value.chars().take(1024).collect::<String>())
+            };
             let (etag, request_id) = (header("etag"), header("x-amz-request-id"));
             let is_hash = header("x-amz-server-side-encryption").is_none();
             let mut stream = ByteStream::new(answer.into_body());

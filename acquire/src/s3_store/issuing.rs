@@ -31,7 +31,12 @@ type Headers = Vec<(String, String)>;
 /// # Errors
 ///
 /// [`Error::Grant`] for limits that cannot be, [`Error::Cloud`].
-pub fn issue(connection: &Connection, place: &RemotePlace, granted: &Granted, lasts: Duration) -> Result<Grant> {
+pub fn issue(
+    connection: &Connection,
+    place: &RemotePlace,
+    granted: &Granted,
+    lasts: Duration,
+) -> Result<Grant> {
     check(granted, lasts)?;
     let wanted = uploads_of(granted);
     let requests = Requests::new(connection, place.clone(), Pace::default());
@@ -108,7 +113,9 @@ async fn abort_all(requests: &Requests, begun: &BTreeMap<String, String>) -> Clo
         match requests.abort_known(&key, id).await {
             Ok(true) => closed.aborted += 1,
             Ok(false) => closed.used += 1,
-            Err(failure) => closed.left.push(format!("the upload {id} to s3://{}/{key} is left: {failure}", requests.place.bucket)),
+            Err(failure) => closed
+                .left
+                .push(format!("the upload {id} to s3://{}/{key} is left: {failure}", requests.place.bucket)),
         }
     }
     closed
@@ -125,7 +132,8 @@ fn sign_all(
     let credentials = connection.wait(connection.wire().credentials(connection.config(), "presigning"))?;
     // A signature dies with the session that made it.
     let end = credentials.expiry().and_then(|end| end.duration_since(std::time::UNIX_EPOCH).ok());
-    let left = end.map(|end| end.saturating_sub(Duration::from_nanos(u64::try_from(now.wall_ns).unwrap_or(0))));
+    let left =
+        end.map(|end| end.saturating_sub(Duration::from_nanos(u64::try_from(now.wall_ns).unwrap_or(0))));
     let lasts = Duration::from_secs(left.map_or(lasts, |left| left.min(lasts)).as_secs());
     if lasts.is_zero() {
         let words = "the credentials have ended, and signatures end with them";
@@ -203,7 +211,10 @@ fn lock_headers(place: &RemotePlace, now: &Moment) -> Headers {
     vec![
         ("x-amz-object-lock-mode".to_owned(), mode.to_owned()),
         // To the second: so every server takes it.
-        ("x-amz-object-lock-retain-until-date".to_owned(), until.rfc3339().chars().take(19).collect::<String>() + "Z"),
+        (
+            "x-amz-object-lock-retain-until-date".to_owned(),
+            until.rfc3339().chars().take(19).collect::<String>() + "Z",
+        ),
     ]
 }
 

@@ -9,12 +9,14 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html>.
 
 mod denied;
+mod files;
 mod grant;
 mod granted;
 mod issuing;
 mod log_objects;
 mod multipart;
 mod presigning;
+mod push;
 mod requests;
 mod rights;
 mod uploads;
@@ -26,35 +28,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use custody::bundle::{
-    BundleStore, LocalFolder, NewFile, RemotePlace, Unfinished, WriteOnly, open_uploads, remove_local_data,
-    remove_uploads,
+    Bundle, BundleStore, LocalFolder, NewFile, RemotePlace, Unfinished, WriteOnly, open_uploads,
+    remove_journal, remove_local_data, remove_uploads,
 };
-use custody::{Digest, Hasher};
+use custody::{CustodyLog, Digest, EntryType, Hasher, Writer};
 use tokio::sync::Semaphore;
 
+use crate::acquisition::Report;
 use crate::aws::{Connection, Failure};
 use crate::error::{Error, Result};
-use multipart::{Dispatch, Sending, complete, settle_put};
+use crate::progress::NoProgress;
+use files::{Files, OF_THE_LOG, SUMS, clear_up, left_behind};
+use multipart::{Dispatch, Sending, complete};
 use requests::Requests;
 use uploads::{Line, Uploads};
 
 pub use grant::{Grant, Granted, GrantedKind, LARGEST_GRANT};
 pub use issuing::{Closed, LONGEST_GRANT, close, issue, renew};
 pub use log_objects::S3LogMirror;
+pub use push::{Push, Pushed};
 pub use requests::Pace;
 pub use rights::{Rights, rights};
-
-/// The list of a bundle's files, which is put last.
-const SUMS: &str = "SHA256SUMS";
-
-/// No list is longer: it names a segment for each GiB.
-const LONGEST_SUMS: u64 = 256 << 20;
-
-/// What the log puts by itself.
-const OF_THE_LOG: &str = "keys/log.vkey";
-
-/// Words about uploads name so many; more only count.
-const MOST_NAMED: usize = 20;
 
 /// A bundle that is written to an S3 bucket.
 pub struct S3Store {
@@ -82,7 +76,11 @@ impl S3Store {
     /// [`Error::Custody`] if the folder cannot be written, or names a place already.
     pub fn begin(connection: &Connection, place: RemotePlace, folder: &Path, pace: Pace) -> Result<Self> {
         place.write(folder)?;
-        Self::open(connection, place, folder, pace)
+        let store = Self::open(connection, place, folder, pace)?;
+        let note = Line::Place { place: store.place().to_string() };
+        let fault = |source| Error::Write { path: folder.to_owned(), source };
+        store.line.uploads.note(&[note]).map_err(fault)?;
+        Ok(store)
     }
 
     /// Goes on with a bundle that was begun, at the place that its folder names.
@@ -98,7 +96,7 @@ impl S3Store {
             });
         };
         let store = Self::open(connection, place, folder, pace)?;
-        store.clear_up();
+        clear_up(&store.line);
         Ok(store)
     }
 
@@ -124,6 +122,34 @@ impl S3Store {
         Self::open_with(Requests::of_grant(&Connection::without_account(grant.place())?, grant, pace), folder)
     }
 
+    /// Ends what an interruption left of a bundle that is sealed here: entries that the store lacks are put, and what was kept
+    /// only until the seal is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Custody`] if the store lacks entries still, [`Error::Bundle`].
+    pub fn end_sealed(&self, writer: &Writer<'_>) -> Result<Report> {
+        let log = CustodyLog::open(&self.folder)?;
+        log.put_missing(writer)?;
+        let bundle = Bundle::open(&self.folder)?;
+        let store: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(&self.folder));
+        remove_journal(&*store)?;
+        self.sealed().map_err(|source| custody::bundle::Error::Write { path: "data".to_owned(), source })?;
+        let entries = log.read()?.entries;
+        let end = entries.iter().rfind(|entry| entry.kind == EntryType::ACQUIRE_END);
+        Ok(Report {
+            bundle: self.folder.clone(),
+            streams: bundle.manifest().streams.clone(),
+            manifest_sha256: bundle.manifest_sha256(),
+            files: None,
+            facts: serde_json::Map::new(),
+            issues: Vec::new(),
+            issue_count: end.and_then(|end| end.about.result.get("issues")?.as_u64()).unwrap_or_default(),
+            left_behind: self.left_behind(),
+            seconds: 0.0,
+        })
+    }
+
     fn open(connection: &Connection, place: RemotePlace, folder: &Path, pace: Pace) -> Result<Self> {
         Self::open_with(Requests::new(connection, place, pace), folder)
     }
@@ -138,6 +164,10 @@ impl S3Store {
         Ok(Self { line, local: LocalFolder::new(folder), folder: folder.to_owned() })
     }
 
+    fn files(&self) -> Files<'_> {
+        Files { line: &self.line, local: &self.local }
+    }
+
     /// Leaves as little as can be in the memory of this machine: see [`LocalFolder::leaving_no_cache`].
     #[must_use]
     pub fn leaving_no_cache(mut self) -> Self {
@@ -149,106 +179,6 @@ impl S3Store {
     #[must_use]
     pub fn place(&self) -> &RemotePlace {
         &self.line.requests.place
-    }
-
-    /// Looks for uploads that were begun by an answer that never came, or were left for another, and gives them up.
-    ///
-    /// What cannot be found or given up stays in the journal, and is told by [`WriteOnly::left_behind`].
-    fn clear_up(&self) {
-        let Dispatch { requests, uploads, .. } = &*self.line;
-        for (path, object) in uploads.all() {
-            let Ok(key) = requests.place.key(&path) else { continue };
-            for id in &object.left {
-                if requests.wait(requests.abort(&key, id)).is_ok() {
-                    // The journal only forgets what is gone: a line that is lost is found again.
-                    let _ = uploads.note(&[Line::Aborted { id: id.clone(), path: path.clone() }]);
-                }
-            }
-            if object.unknown == 0 {
-                continue;
-            }
-            let Ok(found) = requests.wait(requests.uploads_of(&key)) else { continue };
-            let own = object.upload.as_ref().map(|upload| upload.id.as_str());
-            let all_gone = found
-                .iter()
-                .filter(|id| Some(id.as_str()) != own)
-                .all(|id| requests.wait(requests.abort(&key, id)).is_ok());
-            if all_gone {
-                let _ = uploads.note(&[Line::Cleared { path }]);
-            }
-        }
-    }
-
-    /// Puts a file that lies in the folder, whose hash is known.
-    fn put_local(&self, path: &str, expected: Digest) -> io::Result<()> {
-        let Dispatch { requests, uploads, .. } = &*self.line;
-        let object = uploads.of(path);
-        if object.done.is_some() {
-            return Ok(());
-        }
-        let changed = || io::Error::new(io::ErrorKind::InvalidData, "it was changed since it was written");
-        if object.upload.as_ref().is_some_and(|upload| upload.ready.is_some()) {
-            return complete(&self.line, path);
-        }
-        let part_size = requests.pace.part_size as u64;
-        let size = self.local.size_of(path)?;
-        if size > part_size {
-            let mut sending = Sending::begin(&self.line, path)?;
-            self.each_block(path, |block| io::Write::write_all(&mut sending, block))?;
-            let (_, sha256) = sending.finish_sending()?;
-            return if sha256 == expected { complete(&self.line, path) } else { Err(changed()) };
-        }
-        let mut bytes = Vec::new();
-        self.each_block(path, |block| {
-            bytes.extend_from_slice(block);
-            Ok(())
-        })?;
-        if custody::sha256(&bytes) != expected {
-            return Err(changed());
-        }
-        let key = requests.place.key(path).map_err(io::Error::other)?;
-        uploads.note(&[Line::Putting { path: path.to_owned() }])?;
-        let size = bytes.len() as u64;
-        let sent = requests.wait(requests.put(&key, bytes));
-        settle_put(&self.line, path, &key, (size, expected), object.putting, sent)
-    }
-
-    fn each_block(&self, path: &str, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let mut block = vec![0; 1 << 20];
-        let mut at = 0u64;
-        loop {
-            let read = self.local.read_at(path, at, &mut block)?;
-            if read == 0 {
-                return Ok(());
-            }
-            take(block.get(..read).unwrap_or_default())?;
-            at = at.saturating_add(read as u64);
-        }
-    }
-
-    /// The files of the bundle with their hashes, as its list in the folder has them.
-    fn listed(&self) -> io::Result<Vec<(Digest, String)>> {
-        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "it is no list of files");
-        let text = self.small_file(SUMS)?;
-        let text = String::from_utf8(text).map_err(|_| wrong())?;
-        text.lines()
-            .map(|line| {
-                let (hash, path) = line.split_once("  ").ok_or_else(wrong)?;
-                Ok((hash.parse().map_err(|_| wrong())?, path.to_owned()))
-            })
-            .collect()
-    }
-
-    fn small_file(&self, path: &str) -> io::Result<Vec<u8>> {
-        if self.local.size_of(path)? > LONGEST_SUMS {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than can be"));
-        }
-        let mut bytes = Vec::new();
-        self.each_block(path, |block| {
-            bytes.extend_from_slice(block);
-            Ok(())
-        })?;
-        Ok(bytes)
     }
 }
 
@@ -350,7 +280,8 @@ impl WriteOnly for S3Store {
             let kind = error.kind();
             io::Error::new(kind, Unsettled { path: path.to_owned(), source: error })
         };
-        let listed = self.listed()?;
+        let files = self.files();
+        let listed = files.listed()?;
         if !self.line.uploads.is_settling() {
             self.line.uploads.note(&[Line::Settling])?;
         }
@@ -368,13 +299,13 @@ impl WriteOnly for S3Store {
                 }
                 self.publish(path)
             } else {
-                self.put_local(path, *sha256)
+                files.put(path, *sha256, &NoProgress)
             }
             .map_err(|error| named(path, error))?;
         }
-        let sums = custody::sha256(&self.small_file(SUMS)?);
-        self.put_local(SUMS, sums).map_err(|error| named(SUMS, error))?;
-        self.clear_up();
+        let sums = custody::sha256(&files.small(SUMS)?);
+        files.put(SUMS, sums, &NoProgress).map_err(|error| named(SUMS, error))?;
+        clear_up(&self.line);
         Ok(())
     }
 
@@ -383,41 +314,16 @@ impl WriteOnly for S3Store {
     }
 
     fn sealed(&self) -> io::Result<()> {
-        let put: Vec<String> = self.listed()?.into_iter().map(|(_, path)| path).collect();
+        let put: Vec<String> = self.files().listed()?.into_iter().map(|(_, path)| path).collect();
         remove_local_data(&self.folder, &put).map_err(io::Error::other)?;
-        if self.left_behind().is_empty() {
+        if !self.line.uploads.has_open() {
             remove_uploads(&self.folder).map_err(io::Error::other)?;
         }
         Ok(())
     }
 
     fn left_behind(&self) -> Vec<String> {
-        let mut words = Vec::new();
-        let bucket = &self.place().bucket;
-        for (path, object) in self.line.uploads.all() {
-            let Ok(key) = self.place().key(&path) else { continue };
-            if object.unknown > 0 {
-                words.push(format!(
-                    "an upload to s3://{bucket}/{key} may have been begun whose id is not known here: \
-                     `aws s3api list-multipart-uploads --bucket {bucket} --prefix {key}` tells"
-                ));
-            }
-            let open = object.upload.iter().map(|upload| &upload.id).chain(&object.left);
-            words.extend(
-                open.map(|id| format!("the upload {id} to s3://{bucket}/{key} was begun and not ended")),
-            );
-            if object.assumed {
-                words.push(format!(
-                    "s3://{bucket}/{key} was there after an attempt whose answer never came; it was taken for that one"
-                ));
-            }
-        }
-        if words.len() > MOST_NAMED {
-            let more = words.len() - MOST_NAMED;
-            words.truncate(MOST_NAMED);
-            words.push(format!("and {more} more, in uploads.journal"));
-        }
-        words
+        left_behind(&self.line)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_s3::primitives::SdkBody;
 use custody::bundle::NewFile;
@@ -15,6 +16,9 @@ use crate::aws::{Failure, FailureKind};
 
 /// S3 takes no more parts of one object.
 const MOST_PARTS: i32 = 10_000;
+
+/// Parts of a file that is given up are waited for so long.
+const LAST_PARTS: Duration = Duration::from_secs(5);
 
 /// What the files of one store share.
 #[derive(Debug)]
@@ -156,7 +160,7 @@ impl Sending {
     }
 
     /// Sends the rest, and notes that all of it is there.
-    fn end(mut self) -> io::Result<(u64, Digest)> {
+    fn end(&mut self) -> io::Result<(u64, Digest)> {
         if self.failed {
             return Err(io::Error::other("a part of it could not be sent"));
         }
@@ -169,6 +173,26 @@ impl Sending {
         let parts = self.next - 1;
         self.line.uploads.note(&[Line::Ready { parts, path: self.path.clone(), sha256, size }])?;
         Ok((size, sha256))
+    }
+}
+
+impl Drop for Sending {
+    /// What is on its way when a file is given up may still get into the journal; it is not waited for long.
+    fn drop(&mut self) {
+        let tasks = std::mem::take(&mut self.tasks);
+        if tasks.is_empty() {
+            return;
+        }
+        let stop: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+        self.line.requests.wait(async {
+            let all = async {
+                for task in tasks {
+                    let _ = task.await;
+                }
+            };
+            let _ = tokio::time::timeout(LAST_PARTS, all).await;
+        });
+        stop.iter().for_each(tokio::task::AbortHandle::abort);
     }
 }
 
@@ -198,14 +222,14 @@ impl Write for Sending {
 }
 
 impl NewFile for Sending {
-    fn finish(self: Box<Self>) -> io::Result<()> {
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
         self.end().map(|_| ())
     }
 }
 
 impl Sending {
     /// As [`NewFile::finish`], with what was sent.
-    pub(super) fn finish_sending(self) -> io::Result<(u64, Digest)> {
+    pub(super) fn finish_sending(mut self) -> io::Result<(u64, Digest)> {
         self.end()
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation, SigningSettings,
-    UriPathNormalizationMode, sign,
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation,
+    SigningSettings, UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
 use custody::bundle::RemotePlace;
@@ -83,7 +83,8 @@ impl Presigner {
 /// The address of a place, to which `/` and a path are added: as the SDK's own clients would find it.
 pub(super) fn base_of(place: &RemotePlace) -> String {
     let bucket = &place.bucket;
-    let prefix = if place.prefix.is_empty() { String::new() } else { format!("/{}", encoded(&place.prefix, true)) };
+    let prefix =
+        if place.prefix.is_empty() { String::new() } else { format!("/{}", encoded(&place.prefix, true)) };
     let suffix = if place.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
     match &place.endpoint {
         Some(endpoint) => format!("{endpoint}/{bucket}{prefix}"),
@@ -133,8 +134,14 @@ mod tests {
         let place = |text: &str, region: &str, endpoint| {
             base_of(&RemotePlace::parse(text).unwrap().on(region, endpoint).unwrap())
         };
-        assert_eq!(place("s3://evidence/a=b/c", "eu-1", None), "https://evidence.s3.eu-1.amazonaws.com/a%3Db/c");
-        assert_eq!(place("s3://evi.dence", "cn-north-1", None), "https://s3.cn-north-1.amazonaws.com.cn/evi.dence");
+        assert_eq!(
+            place("s3://evidence/a=b/c", "eu-1", None),
+            "https://evidence.s3.eu-1.amazonaws.com/a%3Db/c"
+        );
+        assert_eq!(
+            place("s3://evi.dence", "cn-north-1", None),
+            "https://s3.cn-north-1.amazonaws.com.cn/evi.dence"
+        );
         let own = place("s3://evidence/x", "eu-1", Some("http://127.0.0.1:9000"));
         assert_eq!(own, "http://127.0.0.1:9000/evidence/x");
     }

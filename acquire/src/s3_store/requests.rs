@@ -93,10 +93,12 @@ pub(super) struct Begun {
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub(super) size: u64,
-    /// Of an object that was put whole.
+    /// In base64, where the store keeps it; of an object that was put in parts, of the hashes of its parts.
     pub(super) sha256: Option<String>,
-    /// Of one that was put in parts: how many.
-    pub(super) parts: bool,
+    /// In hexadecimal digits, where the ETag is one; likewise.
+    pub(super) md5: Option<String>,
+    /// Into how many parts it was cut, if it was.
+    pub(super) parts: Option<u64>,
 }
 
 /// The requests of a writer at one place.
@@ -163,6 +165,7 @@ impl Requests {
                 .bucket(&self.place.bucket)
                 .key(key)
                 .if_none_match("*")
+                .checksum_algorithm(ChecksumAlgorithm::Sha256)
                 .checksum_sha256(&sha256)
                 .set_content_md5(own_server.then(|| md5.clone()))
                 .set_object_lock_mode(mode)
@@ -244,7 +247,11 @@ impl Requests {
     /// What a host with a grant may not do at all.
     fn not_granted(&self, operation: &str) -> Result<(), Failure> {
         match &self.granted {
-            Some(_) => Err(Failure::found(operation, FailureKind::Denied, "the grant does not allow it; its issuer can")),
+            Some(_) => Err(Failure::found(
+                operation,
+                FailureKind::Denied,
+                "the grant does not allow it; its issuer can",
+            )),
             None => Ok(()),
         }
     }
@@ -289,10 +296,10 @@ impl Requests {
             let etag =
                 answer.e_tag.filter(|etag| is_text(etag)).ok_or_else(|| corrupt("the answer has no ETag"))?;
             // With keys of a KMS an ETag is no hash of anything.
-            let is_hash = answer.server_side_encryption.is_none() && etag.trim_matches('"').len() == 32;
+            let by_kms = answer.server_side_encryption.as_ref().is_some_and(|kind| kind.as_str() != "AES256");
+            let is_hash = !by_kms && etag.trim_matches('"').len() == 32;
             if let Some(md5) = sums.md5.filter(|_| is_hash) {
-                let ours: String = md5.iter().map(|byte| format!("{byte:02x}")).collect();
-                if !etag.trim_matches('"').eq_ignore_ascii_case(&ours) {
+                if !etag.trim_matches('"').eq_ignore_ascii_case(&hex(&md5)) {
                     return Err(corrupt("the ETag is not the MD5 of the part that was sent"));
                 }
             }
@@ -411,12 +418,18 @@ impl Requests {
             })
             .await
             .map_err(|failed| failed.failure)?;
-        let sha256 = sent.checksum_sha256().filter(|sum| is_text(sum)).map(str::to_owned);
-        Ok(Known {
-            size: sent.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX),
-            parts: sha256.as_ref().is_some_and(|sum| sum.contains('-')),
-            sha256,
-        })
+        let cut_off = |sum: &str| {
+            sum.split_once('-')
+                .map_or((sum.to_owned(), None), |(sum, count)| (sum.to_owned(), count.parse::<u64>().ok()))
+        };
+        let sha256 = sent.checksum_sha256().filter(|sum| is_text(sum)).map(cut_off);
+        let etag = sent.e_tag().map(|etag| cut_off(etag.trim_matches('"')));
+        let parts = etag.as_ref().and_then(|etag| etag.1).or(sha256.as_ref().and_then(|sum| sum.1));
+        // With keys of a KMS an ETag is no hash of anything.
+        let by_kms = sent.server_side_encryption().is_some_and(|kind| kind.as_str() != "AES256");
+        let md5 = etag.map(|etag| etag.0).filter(|md5| !by_kms && md5.len() == 32);
+        let size = sent.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX);
+        Ok(Known { size, sha256: sha256.map(|sum| sum.0), md5, parts })
     }
 
     /// Sends a part of an upload that does not exist: a writer who may put objects is told so, and nothing is changed.
@@ -536,7 +549,7 @@ const NO_UPLOAD: &str = "exhibit-asks-whether-it-may-write-here";
 pub(super) struct PartSums {
     pub(super) sha256: Digest,
     sha256_base64: String,
-    md5: Option<[u8; 16]>,
+    pub(super) md5: Option<[u8; 16]>,
 }
 
 impl PartSums {
@@ -545,6 +558,10 @@ impl PartSums {
         let md5 = with_md5.then(|| Md5::digest(bytes).into());
         Self { sha256, sha256_base64: BASE64.encode(sha256.as_bytes()), md5 }
     }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A body that can be sent again without copying it.

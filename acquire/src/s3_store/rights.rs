@@ -33,7 +33,9 @@ pub fn rights(connection: &Connection, place: &RemotePlace) -> Result<Rights> {
     }
     match requests.wait(requests.try_to_abort(&key)) {
         Err(failure) if failure.kind == FailureKind::Denied => {
-            rights.remarks.push(format!("what an interruption leaves cannot be cleared up from here: {failure}"));
+            rights
+                .remarks
+                .push(format!("what an interruption leaves cannot be cleared up from here: {failure}"));
         }
         Err(failure) if failure.kind == FailureKind::Server => {}
         asked => asked?,

@@ -26,6 +26,8 @@ pub(super) struct Part {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum Line {
+    /// Where all of it goes.
+    Place { place: String },
     /// An upload is about to be begun.
     Begin { path: String },
     /// The store refused to begin one.
@@ -88,13 +90,14 @@ struct State {
     file: File,
     objects: BTreeMap<String, Object>,
     settling: bool,
+    place: Option<String>,
 }
 
 impl Uploads {
     /// Reads a journal through and goes on with it. `read` and `append` are the same file; a torn last line is left out.
     pub(super) fn open(read: File, mut append: File) -> io::Result<Self> {
         let mut objects = BTreeMap::new();
-        let mut settling = false;
+        let (mut settling, mut place) = (false, None);
         let mut input = BufReader::new(read);
         let mut line = Vec::new();
         loop {
@@ -109,10 +112,10 @@ impl Uploads {
                 break;
             }
             if let Some(line) = parse(&line) {
-                take(&mut objects, &mut settling, line);
+                take(&mut objects, &mut settling, &mut place, line);
             }
         }
-        Ok(Self { state: Mutex::new(State { file: append, objects, settling }) })
+        Ok(Self { state: Mutex::new(State { file: append, objects, settling, place }) })
     }
 
     /// Writes lines and brings them to the disk.
@@ -126,9 +129,9 @@ impl Uploads {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.file.write_all(text.as_bytes())?;
         state.file.sync_data()?;
-        let State { objects, settling, .. } = &mut *state;
+        let State { objects, settling, place, .. } = &mut *state;
         for line in lines {
-            take(objects, settling, line.clone());
+            take(objects, settling, place, line.clone());
         }
         Ok(())
     }
@@ -150,6 +153,20 @@ impl Uploads {
         state.objects.iter().map(|(path, object)| (path.clone(), object.clone())).collect()
     }
 
+    /// Where all of it goes, as the journal says.
+    pub(super) fn place(&self) -> Option<String> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).place.clone()
+    }
+
+    /// Whether an upload is known, or may be there, that belongs to nothing.
+    pub(super) fn has_open(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state
+            .objects
+            .values()
+            .any(|object| object.unknown > 0 || object.upload.is_some() || !object.left.is_empty())
+    }
+
     pub(super) fn is_settling(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).settling
     }
@@ -160,7 +177,7 @@ fn parse(line: &[u8]) -> Option<Line> {
     serde_json::from_value(value).ok()
 }
 
-fn take(objects: &mut BTreeMap<String, Object>, settling: &mut bool, line: Line) {
+fn take(objects: &mut BTreeMap<String, Object>, settling: &mut bool, place: &mut Option<String>, line: Line) {
     match line {
         Line::Begin { path } => {
             let object = of(objects, &path);
@@ -207,6 +224,7 @@ fn take(objects: &mut BTreeMap<String, Object>, settling: &mut bool, line: Line)
         }
         Line::Cleared { path } => of(objects, &path).unknown = 0,
         Line::Settling => *settling = true,
+        Line::Place { place: named } => *place = Some(named),
     }
 }
 

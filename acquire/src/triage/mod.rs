@@ -32,7 +32,7 @@ mod sessions;
 mod sock_diag;
 mod socket_tables;
 mod sockets;
-mod spool;
+pub(crate) mod spool;
 mod survey;
 mod unix_http;
 

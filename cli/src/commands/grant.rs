@@ -97,11 +97,13 @@ pub(crate) fn read(file: &Path) -> Result<Grant, Failure> {
 /// Writes a grant, for its owner only. Nothing that is there is overwritten.
 fn write(grant: &Grant, file: &Path) -> Result<(), Failure> {
     let bytes = grant.to_bytes()?;
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).and_then(|mut file| {
-        file.write_all(&bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|error| Failure::new(format!("the grant cannot be written to {}: {error}", file.display())))
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_all()
+        });
+    written
+        .map_err(|error| Failure::new(format!("the grant cannot be written to {}: {error}", file.display())))
 }
 
 fn lasts(args: &Args) -> Duration {
@@ -109,14 +111,21 @@ fn lasts(args: &Args) -> Duration {
 }
 
 fn output(args: &Args) -> Result<&Path, Failure> {
-    let output = args.output.as_deref().ok_or_else(|| Failure::usage("say with -o where the grant is written to"))?;
+    let output =
+        args.output.as_deref().ok_or_else(|| Failure::usage("say with -o where the grant is written to"))?;
     if output.exists() {
         return Err(Failure::usage(format!("{} is there already", output.display())));
     }
     Ok(output)
 }
 
-fn make(args: &Args, to: &str, case: &Case, writer: &Writer<'_>, session: &Session) -> Result<Outcome, Failure> {
+fn make(
+    args: &Args,
+    to: &str,
+    case: &Case,
+    writer: &Writer<'_>,
+    session: &Session,
+) -> Result<Outcome, Failure> {
     let output = output(args)?;
     super::acquire::recipients(&args.encrypt_to)?;
     let store = choose(to, &args.lock, &args.cloud, session.ui)?;
@@ -194,7 +203,9 @@ fn told(grant: &Grant, output: &Path, args: &Args, session: &Session) -> Result<
         return Ok(Outcome::Done);
     }
     session.ui.say(&format!("{} is granted in {}: {}", granted.exhibit, grant.place(), grant.limits()));
-    session.ui.say("the file is a secret: whoever has it can write to that place; remove it from the host after use");
+    session.ui.say(
+        "the file is a secret: whoever has it can write to that place; remove it from the host after use",
+    );
     let what = match granted.kind {
         GrantedKind::Disk => "disk /dev/sda",
         GrantedKind::Logs => "logs /var/log",
@@ -219,16 +230,29 @@ fn exhibit_of(case: &Case, grant: &Grant) -> Result<Exhibit, Failure> {
     Ok(case.exhibit(&granted.exhibit)?)
 }
 
-fn end(args: &Args, file: &Path, case: &Case, writer: &Writer<'_>, session: &Session) -> Result<Outcome, Failure> {
+fn end(
+    args: &Args,
+    file: &Path,
+    case: &Case,
+    writer: &Writer<'_>,
+    session: &Session,
+) -> Result<Outcome, Failure> {
     let grant = read(file)?;
     let exhibit = exhibit_of(case, &grant)?;
     let connection = connect_to(&args.cloud, grant.place())?;
     let reader = S3Reader::open(&connection, &grant.place().bucket, &grant.place().prefix)?;
     let files = reader.listing().files.clone();
-    let is_whole = ["manifest.json", "manifest.json.sig", "SHA256SUMS"].iter().all(|name| files.contains_key(*name));
+    let is_whole =
+        ["manifest.json", "manifest.json.sig", "SHA256SUMS"].iter().all(|name| files.contains_key(*name));
     if !is_whole && !grant.has_ended() && !args.give_up {
-        return Err(Failure::new(format!("{} is not sealed yet: its acquisition may be under way", granted_in(&grant)))
-            .hint(format!("the grant holds until {}; wait for the end of it, or say --give-up", grant.expires())));
+        return Err(Failure::new(format!(
+            "{} is not sealed yet: its acquisition may be under way",
+            granted_in(&grant)
+        ))
+        .hint(format!(
+            "the grant holds until {}; wait for the end of it, or say --give-up",
+            grant.expires()
+        )));
     }
     let has_log = files.keys().any(|path| path.starts_with("custody/"));
     if has_log {
@@ -245,7 +269,8 @@ fn end(args: &Args, file: &Path, case: &Case, writer: &Writer<'_>, session: &Ses
         .result("objects", files.len())
         .result("bytes", bytes)
         .result("uploads_given_up", closed.aborted);
-    let entry = if closed.left.is_empty() { entry } else { entry.error("left_in_store", closed.left.clone()) };
+    let entry =
+        if closed.left.is_empty() { entry } else { entry.error("left_in_store", closed.left.clone()) };
     case.append(entry, writer)?;
     for left in &closed.left {
         session.ui.warn(left);
@@ -295,8 +320,9 @@ fn take_in(
 ) -> Result<(), Failure> {
     let folder = &exhibit.folder;
     if std::fs::read_dir(folder)?.next().is_some() {
-        return Err(Failure::new(format!("{} holds something already", folder.display()))
-            .hint("the grant was closed before, or closing it was interrupted: what lies there came from the store"));
+        return Err(Failure::new(format!("{} holds something already", folder.display())).hint(
+            "the grant was closed before, or closing it was interrupted: what lies there came from the store",
+        ));
     }
     fetch_all_but_data(reader, folder)?;
     grant.place().write(folder)?;

@@ -80,7 +80,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         session.ui.table(&["id", "name", "kind", "size", "sha-256", "log"], rows)?;
         for exhibit in case.exhibits()? {
             if let Ok(Some(place)) = RemotePlace::read(&exhibit.folder) {
-                session.ui.data(&ui::printable(&format!("{}  its data lies at {place}", exhibit.id), false))?;
+                session
+                    .ui
+                    .data(&ui::printable(&format!("{}  its data lies at {place}", exhibit.id), false))?;
             }
             for words in life.words(&exhibit.id) {
                 session.ui.data(&ui::printable(&format!("{}  {words}", exhibit.id), false))?;

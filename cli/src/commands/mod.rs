@@ -16,6 +16,8 @@ pub(crate) mod man;
 pub(crate) mod parsers;
 #[cfg(feature = "cloud")]
 pub(crate) mod pull;
+#[cfg(feature = "cloud")]
+pub(crate) mod push;
 #[cfg(feature = "timeline")]
 pub(crate) mod query;
 pub(crate) mod report;

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use custody::bundle::{Manifest, fetch_all_but_data, fetch_data};
 use custody::verify::{self, Level, Options, Verification};
-use custody::{Case, EntryType, Exhibit, NewEntry};
+use custody::{Case, EntryType, Exhibit, MirrorState, NewEntry};
 use serde_json::json;
 
 use super::verify::{print, verdict_words};
 use crate::cloud_args::CloudArgs;
-use crate::evidence_stores::{Opened, RemoteBundle};
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
+use crate::store_reading::{Opened, RemoteBundle};
 use crate::{target, ui};
 
-/// Bring a bundle back from an evidence store, each file compared with the signed manifest while it is written
+/// Bring a bundle back from an evidence store, verified while it is written
 ///
-/// The log is joined from its objects, the first version of each key counts, and at the end the bundle is verified
+/// Each file is compared with the signed manifest before it gets its name. The log is joined from its objects, the
+/// first version of each key counts, and at the end the bundle is verified
 /// from its bytes up. A file that is not the one that was sealed never gets its name; the exit code is 3 then. With
 /// --case the bundle becomes the exhibit of the case that its manifest says it is.
 ///
@@ -44,7 +45,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     // Before anything is asked for, what would stop it at the end.
     let case = args.case.as_deref().map(target::open_case).transpose()?;
     if let Some(output) = args.output.as_deref().filter(|output| std::fs::symlink_metadata(output).is_ok()) {
-        return Err(Failure::usage(format!("refusing to overwrite {output:?}")).hint("name a new folder with -o DIR"));
+        return Err(
+            Failure::usage(format!("refusing to overwrite {output:?}")).hint("name a new folder with -o DIR")
+        );
     }
     let remote = RemoteBundle::open(&args.place, &args.cloud, session.ui)?;
     let manifest = Manifest::from_bytes(&read(remote.folder.path(), "manifest.json")?);
@@ -62,7 +65,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let folder = match (&args.output, &exhibit) {
         (_, Some(exhibit)) => exhibit.folder.clone(),
         (Some(output), None) => {
-            std::fs::create_dir(output).map_err(|error| Failure::new(error).hint(format!("{output:?} could not be made")))?;
+            std::fs::create_dir(output)
+                .map_err(|error| Failure::new(error).hint(format!("{output:?} could not be made")))?;
             output.clone()
         }
         (None, None) => return Err(Failure::usage("name a folder with -o DIR, or a case with --case CASE")),
@@ -70,6 +74,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let got = fetch_all_but_data(&*remote.reader, &folder)?;
     let data = if args.no_data {
         remote.place.write(&folder)?;
+        // Later entries of the exhibit's log are put there too, behind those that are.
+        MirrorState::is_whole(&folder)?;
         custody::bundle::Fetched::default()
     } else {
         match fetch_data(&*remote.reader, &manifest, &folder, &|_| ()) {
@@ -81,7 +87,11 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
                 )));
                 return Ok(Outcome::NotVerified);
             }
-            Err(error) => return Err(Failure::new(error).hint(format!("what was brought back so far lies in {folder:?}"))),
+            Err(error) => {
+                return Err(
+                    Failure::new(error).hint(format!("what was brought back so far lies in {folder:?}"))
+                );
+            }
         }
     };
     let remote_data = args.no_data.then(|| Arc::new(Opened(Arc::clone(&remote.reader))) as _);
@@ -98,7 +108,9 @@ fn read(folder: &Path, name: &str) -> Result<Vec<u8>, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Failure::new(format!(
             "the bundle is OPEN: the store holds no {name}, so it was never sealed"
         ))
-        .hint("`exhibit verify` shows its log; finish it with `exhibit acquire … --resume` where it was begun")),
+        .hint(
+            "`exhibit verify` shows its log; finish it with `exhibit acquire … --resume` where it was begun",
+        )),
         Err(error) => Err(error.into()),
     }
 }
@@ -109,14 +121,22 @@ fn refused(sealed: &Verification, args: &Args, session: &Session) -> Result<Outc
         print(sealed, session.ui)?;
     }
     session.ui.failure(
-        &Failure::new(format!("nothing was written: the manifest or the log at {} does not verify", args.place))
-            .hint("`exhibit verify` reads everything that is there and names each fault"),
+        &Failure::new(format!(
+            "nothing was written: the manifest or the log at {} does not verify",
+            args.place
+        ))
+        .hint("`exhibit verify` reads everything that is there and names each fault"),
     );
     Ok(Outcome::NotVerified)
 }
 
 /// Makes room for the bundle in the case that its manifest names.
-fn taken_in(case: &Case, manifest: &Manifest, remote: &RemoteBundle, session: &Session) -> Result<Exhibit, Failure> {
+fn taken_in(
+    case: &Case,
+    manifest: &Manifest,
+    remote: &RemoteBundle,
+    session: &Session,
+) -> Result<Exhibit, Failure> {
     let file = case.file();
     if manifest.case.as_ref().is_some_and(|of| *of != file.id && *of != file.name) {
         return Err(Failure::usage(format!(
@@ -129,17 +149,24 @@ fn taken_in(case: &Case, manifest: &Manifest, remote: &RemoteBundle, session: &S
     }
     let folder = custody::case_layout::exhibit_folder_name(&manifest.exhibit, &manifest.name);
     let key = session.key()?;
-    case.adopt_exhibit(&folder, &manifest.name, &session.writer(&key, Some(case))).map_err(|error| match error {
-        custody::Error::WouldOverwrite { path } => {
-            Failure::usage(format!("the case has {} already, in {path:?}", manifest.exhibit))
-                .hint("bring it into a folder of its own with -o DIR")
-        }
-        error => Failure::new(error),
-    })
+    case.adopt_exhibit(&folder, &manifest.name, &session.writer(&key, Some(case))).map_err(
+        |error| match error {
+            custody::Error::WouldOverwrite { path } => {
+                Failure::usage(format!("the case has {} already, in {path:?}", manifest.exhibit))
+                    .hint("bring it into a folder of its own with -o DIR")
+            }
+            error => Failure::new(error),
+        },
+    )
 }
 
 /// The entry that tells where the copy came from, and what its check said.
-fn entry(done: &Verification, args: &Args, (files, bytes): (u64, u64), exhibit: Option<&Exhibit>) -> NewEntry {
+fn entry(
+    done: &Verification,
+    args: &Args,
+    (files, bytes): (u64, u64),
+    exhibit: Option<&Exhibit>,
+) -> NewEntry {
     let mut entry = NewEntry::new(EntryType::COPY_MADE)
         .how("command", "pull")
         .how("from", args.place.as_str())
@@ -172,7 +199,12 @@ fn show(
             "manifest_sha256": done.manifest_sha256.map(|hash| hash.to_string()), "notes": done.notes,
         }))?;
     } else {
-        ui.say(&format!("brought back {}, {}, from {}", ui::count(files, "file", "files"), ui::bytes(bytes), args.place));
+        ui.say(&format!(
+            "brought back {}, {}, from {}",
+            ui::count(files, "file", "files"),
+            ui::bytes(bytes),
+            args.place
+        ));
         ui.say(&format!("{}: {}", verdict_words(done), done.sentence));
         for note in &done.notes {
             ui.say(&ui::printable(&format!("note: {note}"), false));

@@ -65,7 +65,7 @@ pub(crate) struct Brought {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     #[cfg(feature = "cloud")]
-    if crate::evidence_stores::is_place(&args.target) {
+    if crate::store_reading::is_place(&args.target) {
         return in_store(args, session);
     }
     let target = Target::open(&args.target)?;
@@ -79,8 +79,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 /// Verifies a bundle where it lies in an evidence store.
 #[cfg(feature = "cloud")]
 fn in_store(args: &Args, session: &Session) -> Result<Outcome, Failure> {
-    let bundle =
-        crate::evidence_stores::RemoteBundle::open(&args.target, &args.brought.cloud, session.ui)?;
+    let bundle = crate::store_reading::RemoteBundle::open(&args.target, &args.brought.cloud, session.ui)?;
     let folder = bundle.folder.path();
     let mut verification = args.brought.verify_with(folder, folder, Some(bundle.remote()), session)?;
     verification.path = bundle.place.to_string();
@@ -120,7 +119,7 @@ impl Brought {
     ) -> Result<Verification, Failure> {
         #[cfg(feature = "cloud")]
         if self.remote {
-            let stores = crate::evidence_stores::Stores::new(&self.cloud, session.ui).counting();
+            let stores = crate::store_reading::Stores::new(&self.cloud, session.ui).counting();
             return self.verify_with(folder, around, Some(Arc::new(stores)), session);
         }
         self.verify_with(folder, around, None, session)
@@ -272,7 +271,9 @@ pub(crate) fn verdict_words(verification: &Verification) -> String {
 
 fn words_of(verdict: &Verdict, ciphertext_only: bool, data_not_read: bool) -> String {
     let mut words = verdict.to_string();
-    for (_, more) in [(ciphertext_only, "CIPHERTEXT ONLY"), (data_not_read, "DATA NOT READ")].iter().filter(|(is, _)| *is) {
+    for (_, more) in
+        [(ciphertext_only, "CIPHERTEXT ONLY"), (data_not_read, "DATA NOT READ")].iter().filter(|(is, _)| *is)
+    {
         words.push_str(&format!(" ({more})"));
     }
     words

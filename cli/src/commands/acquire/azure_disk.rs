@@ -45,10 +45,12 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Report, Failure> {
     let text = match &args.sas_file {
         Some(file) => secret_text::read(file, "the SAS")?,
         None => secret_text::of_environment(VARIABLE).ok_or_else(|| {
-            Failure::usage("no SAS is given").hint(format!("name its file with --sas-file, or set {VARIABLE}"))
+            Failure::usage("no SAS is given")
+                .hint(format!("name its file with --sas-file, or set {VARIABLE}"))
         })?,
     };
-    let url = SecretUrl::parse(&text).map_err(|error| Failure::usage(format!("the SAS cannot be used: {error}")))?;
+    let url = SecretUrl::parse(&text)
+        .map_err(|error| Failure::usage(format!("the SAS cannot be used: {error}")))?;
     let name = match &args.into.name {
         Some(name) => name.clone(),
         None => default_name(url.shown().rsplit('/').next().unwrap_or_default().as_ref(), "disk"),

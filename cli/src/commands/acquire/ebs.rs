@@ -2,29 +2,37 @@
 
 use acquire::aws::Connection;
 use acquire::blocks::Limits;
-use acquire::ebs::{BaseBundle, EbsSnapshot, Estimate, PRICE_REGION};
+use acquire::ebs::permissions::Permission;
+use acquire::ebs::{BaseBundle, EbsSnapshot, Estimate, PRICE_REGION, Target};
 use acquire::{Acquisition, Capture, Report};
 use custody::bundle::{self, Base, Bundle, Overlaid};
 use custody::{Case, Digest};
 use serde_json::json;
 
-use super::{Into, acquire_into, resume_into};
+use super::ebs_live::{Live, LiveArgs};
+use super::{Into, acquire_into, permissions, resume_into};
 use crate::amounts;
 use crate::cloud_args::CloudArgs;
-use crate::failure::Failure;
+use crate::failure::{Failure, Outcome};
 use crate::session::Session;
 use crate::target;
 use crate::ui::{self, Ui};
 
-/// A snapshot of an EBS volume, read block by block
+/// A snapshot of an EBS volume, a volume, or all volumes of an instance
 ///
 /// No volume is made and no instance started. Every block is checked against the SHA-256 that the service gives with it.
 /// What the snapshot does not hold is listed as absent.
 ///
+/// Of a volume or an instance, snapshots are made first, which show one point in time; each is deleted again once its exhibit
+/// was read back and verified. What EC2 and IAM know of an instance becomes an exhibit beside its disks. Every act in the
+/// account is in the case's log.
+///
 /// Example: exhibit acquire ebs snap-0123456789abcdef0 --case ir-2026-017
+///
+/// Example: exhibit acquire ebs i-0123456789abcdef0 --case ir-2026-017
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The snapshot: snap-…
+    /// The snapshot (snap-…), volume (vol-…) or instance (i-…)
     source: String,
     /// Read only what changed since this snapshot of the same volume
     #[arg(long, value_name = "SNAPSHOT")]
@@ -32,7 +40,7 @@ pub(super) struct Args {
     /// Say what it will take, and whether it may be read; acquire nothing
     #[arg(long)]
     dry_run: bool,
-    /// Go on with an acquisition of this snapshot that was cut short in this case
+    /// Go on with an acquisition of this source that was cut short in this case
     #[arg(long, conflicts_with = "dry_run")]
     resume: bool,
     /// Ask for no more blocks a second than this; the account's quota holds all the same
@@ -42,17 +50,38 @@ pub(super) struct Args {
     #[arg(long, value_name = "RATE", value_parser = amounts::rate)]
     max_read: Option<u64>,
     #[command(flatten)]
+    live: LiveArgs,
+    #[command(flatten)]
     cloud: CloudArgs,
     #[command(flatten)]
     into: Into,
 }
 
-/// Acquires; `None` if it was only to be said what that would take.
-pub(super) fn run(args: &Args, session: &Session) -> Result<Option<Report>, Failure> {
-    if is_id(&args.source, "vol-") || is_id(&args.source, "i-") {
-        return Err(Failure::usage(format!("{} cannot be acquired by this build", args.source))
+impl Args {
+    /// Whether snapshots must be made before anything can be read.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.source.parse(), Ok(Target::Volume(_) | Target::Instance(_)))
+    }
+}
+
+/// Acquires a volume, or all volumes of an instance.
+pub(super) fn run_live(args: &Args, session: &Session) -> Result<Outcome, Failure> {
+    let target: Target = args.source.parse().map_err(|what: String| Failure::usage(what))?;
+    let mut limits = Limits::default();
+    limits.requests_per_second = args.max_req;
+    limits.bytes_per_second = args.max_read.unwrap_or(0);
+    let connection = args.cloud.connect()?;
+    if args.base.is_some() {
+        return Err(Failure::usage("--base goes with a snapshot, which a volume or an instance is not")
             .hint("make a snapshot of the volume, and name that: snap-…"));
     }
+    let (into, resumes) = (&args.into, args.resume);
+    let live = Live { target, connection, limits, resumes, args: &args.live, into, session };
+    if args.dry_run { live.dry_run() } else { live.run() }
+}
+
+/// Acquires a snapshot; `None` if it was only to be said what that would take.
+pub(super) fn run(args: &Args, session: &Session) -> Result<Option<Report>, Failure> {
     for (id, what) in [Some((&args.source, "SOURCE")), args.base.as_ref().map(|base| (base, "--base"))]
         .into_iter()
         .flatten()
@@ -67,7 +96,14 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Option<Report>, Fail
     let connection = args.cloud.connect()?;
     let capture = opened(args, &connection, &case, session)?;
     if args.dry_run {
-        show_estimate(args, &capture, session.ui)?;
+        let target = Target::Snapshot(args.source.clone());
+        // The estimate can be had where the account itself cannot be asked.
+        let found = permissions::ask(&connection, &target, &case.file().id, false);
+        let found = found.unwrap_or_else(|failure| {
+            session.ui.warn(&format!("the permissions could not be asked for: {}", failure.words()));
+            Vec::new()
+        });
+        show_estimate(args, &capture, &found, session.ui)?;
         return Ok(None);
     }
     let name = args.into.name.clone().unwrap_or_else(|| args.source.clone());
@@ -141,7 +177,7 @@ fn base_in(case: &Case, snapshot: &str, session: &Session) -> Result<Option<(Bun
 }
 
 /// Says what an acquisition will take.
-fn show_estimate(args: &Args, capture: &EbsSnapshot, ui: Ui) -> Result<(), Failure> {
+fn show_estimate(args: &Args, capture: &EbsSnapshot, found: &[Permission], ui: Ui) -> Result<(), Failure> {
     let estimate = capture.estimate()?;
     let Estimate { volume_bytes, blocks, bytes, list_calls, seconds, nano_dollars, unreadable } = &estimate;
     let dollars = *nano_dollars as f64 / 1e9;
@@ -151,6 +187,7 @@ fn show_estimate(args: &Args, capture: &EbsSnapshot, ui: Ui) -> Result<(), Failu
             "list_calls": list_calls, "requests_per_second": capture.requests_per_second(), "seconds": seconds,
             "dollars": dollars, "price_region": PRICE_REGION,
             "unreadable": unreadable.as_ref().map(ToString::to_string),
+            "permissions": permissions::document(found),
         }))?;
     } else {
         let what = if args.base.is_some() { "changed blocks" } else { "blocks" };
@@ -168,6 +205,9 @@ fn show_estimate(args: &Args, capture: &EbsSnapshot, ui: Ui) -> Result<(), Failu
         ui.say(&format!(
             "cost: ${dollars:.4} for requests, at the prices of {PRICE_REGION} as a sample; other regions may differ"
         ));
+        if !found.is_empty() {
+            permissions::say(found, ui);
+        }
     }
     match unreadable {
         Some(failure) => {

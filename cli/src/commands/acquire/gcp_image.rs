@@ -47,9 +47,10 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, session: &Session) -> Result<Report, Failure> {
     let url = address(args)?;
     let bearer = match &args.token_file {
-        Some(file) => Some(Bearer::parse(&secret_text::read(file, "the token")?).ok_or_else(|| {
-            Failure::usage(format!("{} does not hold a token", file.display()))
-        })?),
+        Some(file) => Some(
+            Bearer::parse(&secret_text::read(file, "the token")?)
+                .ok_or_else(|| Failure::usage(format!("{} does not hold a token", file.display())))?,
+        ),
         None => None,
     };
     let name = match &args.into.name {
@@ -86,8 +87,10 @@ fn address(args: &Args) -> Result<SecretUrl, Failure> {
         None => parsed(given)?,
     };
     if url.has_query() {
-        return Err(Failure::usage("the address has a query, which may be a signature: every process list shows it")
-            .hint("write the address into a file and name it with --url-file"));
+        return Err(Failure::usage(
+            "the address has a query, which may be a signature: every process list shows it",
+        )
+        .hint("write the address into a file and name it with --url-file"));
     }
     Ok(url)
 }

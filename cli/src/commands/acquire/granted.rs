@@ -10,7 +10,7 @@ use custody::{Identity, Writer};
 
 use super::{Into, recipients};
 use crate::commands::grant;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::identity;
 use crate::interrupt;
 use crate::progress_bar::{Bars, Unit};
@@ -55,8 +55,10 @@ pub(super) fn run(
     let plan = plan(destination);
     fits(&grant, &plan)?;
     let organisation = Some(granted.organisation.as_str());
-    let identity =
-        Identity { case: Some(granted.case.clone()), ..identity::of_this_run(&granted.examiner, organisation) };
+    let identity = Identity {
+        case: Some(granted.case.clone()),
+        ..identity::of_this_run(&granted.examiner, organisation)
+    };
     let mirror = S3LogMirror::granted(&grant, Pace::default())?;
     let writer = Writer::new(&key, &session.clock, identity).mirrored_by(&mirror);
     let store = if resumes {
@@ -83,11 +85,18 @@ pub(super) fn run(
     let report = if resumes { plan.resume(&writer) } else { plan.run(&writer) };
     drop(bars);
     report.map_err(|error| {
+        let was_used = chain(&error).contains("is there already");
         let failure = Failure::new(error)
             .hint(format!("log and tables are kept in {}, and the exhibit stays OPEN", folder.display()));
+        if was_used {
+            return failure
+                .hint("was the grant used before? One is good for one acquisition: ask for another");
+        }
         let can_resume = OpenAcquisition::in_folder(&folder).ok().flatten().is_some();
         if can_resume && granted.kind == GrantedKind::Disk {
-            failure.hint("the same command with --resume goes on, with this grant while it holds, or with it renewed")
+            failure.hint(
+                "the same command with --resume goes on, with this grant while it holds, or with it renewed",
+            )
         } else {
             failure
         }

@@ -2,9 +2,13 @@
 
 #[cfg(feature = "cloud")]
 mod azure_disk;
+#[cfg(feature = "cloud")]
+mod cloud_logs;
 pub(crate) mod disk;
 #[cfg(feature = "cloud")]
 mod ebs;
+#[cfg(feature = "cloud")]
+mod ebs_live;
 #[cfg(feature = "cloud")]
 mod gcp_image;
 #[cfg(feature = "cloud")]
@@ -12,6 +16,8 @@ mod granted;
 mod import;
 pub(crate) mod logs;
 mod memory;
+#[cfg(feature = "cloud")]
+mod permissions;
 mod triage;
 
 use std::path::{Path, PathBuf};
@@ -56,12 +62,22 @@ enum What {
     AzureDisk(azure_disk::Args),
     #[cfg(feature = "cloud")]
     GcpImage(gcp_image::Args),
+    #[cfg(feature = "cloud")]
+    CloudLogs(cloud_logs::Args),
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Into {
     /// The case it becomes an exhibit of
-    #[cfg_attr(feature = "cloud", arg(long, required = false, required_unless_present = "grant", default_value_if("grant", clap::builder::ArgPredicate::IsPresent, ".")))]
+    #[cfg_attr(
+        feature = "cloud",
+        arg(
+            long,
+            required = false,
+            required_unless_present = "grant",
+            default_value_if("grant", clap::builder::ArgPredicate::IsPresent, ".")
+        )
+    )]
     #[cfg_attr(not(feature = "cloud"), arg(long))]
     case: PathBuf,
     /// Write it where this grant allows it, with no credential and no case on this host; see `exhibit grant`
@@ -97,6 +113,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let report = match &args.what {
         What::Disk(args) => disk::run(args, session),
         #[cfg(feature = "cloud")]
+        What::Ebs(args) if args.is_live() => return ebs::run_live(args, session),
+        #[cfg(feature = "cloud")]
         What::Ebs(args) => match ebs::run(args, session)? {
             Some(report) => Ok(report),
             None => return Ok(Outcome::Done),
@@ -112,6 +130,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         What::AzureDisk(args) => azure_disk::run(args, session),
         #[cfg(feature = "cloud")]
         What::GcpImage(args) => gcp_image::run(args, session),
+        #[cfg(feature = "cloud")]
+        What::CloudLogs(args) => return cloud_logs::run(args, session),
     }?;
     show(&report, session.ui)
 }
@@ -152,6 +172,11 @@ fn acquire_into(
     // A mistake in them must not cost an exhibit.
     recipients(&into.encrypt_to)?;
     session.identities()?;
+    #[cfg(feature = "cloud")]
+    if into.verify_after && into.store.to.is_some() {
+        return Err(Failure::usage("--verify-after would read back what --to puts, which a writer need not be allowed to")
+            .hint("verify the bundle in its store, by a role that may read: exhibit verify s3://BUCKET/PREFIX/E001-…"));
+    }
     #[cfg(feature = "cloud")]
     let store = into.store.choose(session.ui)?;
     let writer = session.writer(&key, Some(&case));
@@ -199,6 +224,12 @@ fn resume_into(
     }
     let key = session.key()?;
     let writer = session.writer(&key, Some(&case));
+    #[cfg(feature = "cloud")]
+    if open.is_empty()
+        && let Some(report) = end_sealed(into, name, session, facts, &case, &writer)?
+    {
+        return Ok(report);
+    }
     match open.as_slice() {
         [] => {
             session.ui.warn("no acquisition of this source is open in the case: it is begun anew");
@@ -224,6 +255,48 @@ fn resume_into(
                 .hint("say which with --name"))
         }
     }
+}
+
+/// Ends the exhibit of this source that was sealed when it was cut short, and may not be whole in its evidence store.
+#[cfg(feature = "cloud")]
+fn end_sealed(
+    into: &Into,
+    name: &str,
+    session: &Session,
+    facts: &SourceFacts,
+    case: &Case,
+    writer: &Writer<'_>,
+) -> Result<Option<Report>, Failure> {
+    for exhibit in case.exhibits()? {
+        let begun = OpenAcquisition::sealed_in_part(&exhibit.folder)?;
+        let is_it = begun.is_some_and(|begun| begun.is_of(facts).is_ok());
+        if !is_it || (into.name.is_some() && !exhibit.is_called(name)) {
+            continue;
+        }
+        let Some(store) = into.store.begun_in(&exhibit.folder)? else { continue };
+        session.ui.say(&format!("exhibit {} is sealed: its evidence store gets what it lacks", exhibit.id));
+        let mirror = store.mirror();
+        let report = store.open(&exhibit.folder, true)?.end_sealed(&writer.clone().mirrored_by(&mirror))?;
+        let seals =
+            case.log().read()?.entries.into_iter().filter(|entry| entry.kind == EntryType::BUNDLE_SEALED);
+        if !seals.into_iter().any(|entry| entry.about.exhibit.as_deref() == Some(exhibit.id.as_str())) {
+            seal_in_case(case, &exhibit, &report, writer)?;
+        }
+        return Ok(Some(report));
+    }
+    Ok(None)
+}
+
+/// The case's log vouches for the seal, so that an anchor of the case covers the bundle too.
+fn seal_in_case(case: &Case, exhibit: &Exhibit, report: &Report, writer: &Writer<'_>) -> Result<(), Failure> {
+    let manifest = std::fs::metadata(report.bundle.join("manifest.json"))?.len();
+    let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id).subject(
+        "manifest.json",
+        manifest,
+        report.manifest_sha256,
+    );
+    case.append(sealed, writer)?;
+    Ok(())
 }
 
 /// Where an acquisition goes, and by whose hand.
@@ -288,14 +361,7 @@ fn run_in(
         let failure = Failure::new(error).hint(kept);
         if can_resume { failure.hint("the same command with --resume goes on from there") } else { failure }
     })?;
-    // The case's log vouches for the seal, so that an anchor of the case covers the bundle too.
-    let manifest = std::fs::metadata(report.bundle.join("manifest.json"))?.len();
-    let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id).subject(
-        "manifest.json",
-        manifest,
-        report.manifest_sha256,
-    );
-    case.append(sealed, writer)?;
+    seal_in_case(case, exhibit, &report, writer)?;
     if into.verify_after {
         verify_after(place, &report)?;
     }

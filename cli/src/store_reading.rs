@@ -1,4 +1,4 @@
-//! Opens the evidence stores in which the data of exhibits lies.
+//! Reading out of evidence stores: where the data of exhibits lies, and who may be asked for it.
 
 use std::io;
 use std::path::Path;
@@ -56,8 +56,10 @@ impl Stores {
         if let Some(endpoint) = &place.endpoint
             && !connection.has_own_endpoint()
         {
-            return Err(Failure::usage(format!("{place} lies on the server {endpoint}, which you did not name"))
-                .hint(format!("if you know that server, add --endpoint-url {endpoint}")));
+            return Err(Failure::usage(format!(
+                "{place} lies on the server {endpoint}, which you did not name"
+            ))
+            .hint(format!("if you know that server, add --endpoint-url {endpoint}")));
         }
         Ok(connection)
     }
@@ -67,7 +69,9 @@ impl OpenRemote for Stores {
     fn open(&self, place: &RemotePlace) -> io::Result<Arc<dyn RemoteStore>> {
         match self.reader(place) {
             Ok(reader) => Ok(Arc::new(reader)),
-            Err(failure) => Err(io::Error::other(failure.to_string().trim_start_matches("error: ").to_owned())),
+            Err(failure) => {
+                Err(io::Error::other(failure.to_string().trim_start_matches("error: ").to_owned()))
+            }
         }
     }
 }
@@ -99,16 +103,20 @@ impl RemoteBundle {
     pub(crate) fn open(words: &str, cloud: &CloudArgs, ui: Ui) -> Result<RemoteBundle, Failure> {
         let place = RemotePlace::parse(words).map_err(|error| Failure::usage(error.to_string()))?;
         let stores = Stores::new(cloud, ui).counting();
-        let region = stores.connect(&place)?.region().to_owned();
-        let place = place.on(&region, cloud.endpoint_url.as_deref())?;
+        let connection = stores.connect(&place)?;
+        let place = place.on(connection.region(), connection.endpoint())?;
         let reader = Arc::new(stores.reader(&place)?);
         let files = &reader.listing().files;
         if reader.listing().is_complete && !files.keys().any(|path| path.starts_with("custody/")) {
-            let mut bundles: Vec<&str> = files.keys().filter_map(|path| path.split_once("/custody/")).map(|(name, _)| name).collect();
+            let mut bundles: Vec<&str> =
+                files.keys().filter_map(|path| path.split_once("/custody/")).map(|(name, _)| name).collect();
             bundles.dedup();
             let failure = Failure::usage(format!("no bundle lies at {place}: there is no custody log"));
             return Err(match bundles.first() {
-                Some(name) => failure.hint(format!("{} below it; the first is {place}/{name}", crate::ui::count(bundles.len() as u64, "bundle lies", "bundles lie"))),
+                Some(name) => failure.hint(format!(
+                    "{} below it; the first is {place}/{name}",
+                    crate::ui::count(bundles.len() as u64, "bundle lies", "bundles lie")
+                )),
                 None => failure.hint("name the bundle's own prefix, as s3://bucket/prefix/E001-name"),
             });
         }
@@ -125,11 +133,7 @@ impl RemoteBundle {
 }
 
 /// The store of the data of the bundle in `folder`; `None` if it lies there.
-pub(crate) fn data_of(
-    folder: &Path,
-    cloud: &CloudArgs,
-    ui: Ui,
-) -> Result<Option<Arc<S3Reader>>, Failure> {
+pub(crate) fn data_of(folder: &Path, cloud: &CloudArgs, ui: Ui) -> Result<Option<Arc<S3Reader>>, Failure> {
     let Some(place) = RemotePlace::read(folder)? else { return Ok(None) };
     let reader = Stores::new(cloud, ui).reader(&place)?;
     ui.detail(&format!("its data is read at {place}"));

@@ -1,0 +1,333 @@
+//! `exhibit acquire ebs vol-…|i-…`: snapshots are made, read, verified where they were written, and deleted again.
+
+use acquire::aws::Connection;
+use acquire::aws::ec2::{Ec2, Instance, Lock, LockMode};
+use acquire::blocks::Limits;
+use acquire::ebs::{Deletion, EbsSnapshot, InstanceFacts, OwnSnapshot, OwnSnapshots, Target};
+use acquire::{Acquisition, Capture, Report};
+use clap::ValueEnum;
+use custody::bundle::Bundle;
+use custody::{Case, Exhibit};
+use serde_json::{Map, Value, json};
+
+use super::{Into, acquire_into, permissions, resume_into, show_with};
+use crate::failure::{Failure, Outcome};
+use crate::interrupt;
+use crate::progress_bar::{Bars, Unit};
+use crate::session::Session;
+use crate::target;
+use crate::ui;
+
+/// What is asked only where snapshots are made.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct LiveArgs {
+    /// Keep the snapshots that are made; else each is deleted once its exhibit was read back and verified
+    #[arg(long, help_heading = "Volumes and instances")]
+    keep_snapshot: bool,
+    /// Lock the snapshots that are made, so that nobody can delete them; they are kept
+    #[arg(long, value_name = "MODE", value_enum, help_heading = "Volumes and instances")]
+    lock_snapshot: Option<LockName>,
+    /// Days that this lock holds
+    #[arg(long, value_name = "DAYS", default_value_t = 7, requires = "lock_snapshot",
+          value_parser = clap::value_parser!(u32).range(1..=36_500), help_heading = "Volumes and instances")]
+    lock_snapshot_days: u32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LockName {
+    /// Who may unlock snapshots can end it
+    Governance,
+    /// Nobody can end it before its time
+    Compliance,
+}
+
+impl LiveArgs {
+    fn lock(&self) -> Option<Lock> {
+        let mode = match self.lock_snapshot? {
+            LockName::Governance => LockMode::Governance,
+            LockName::Compliance => LockMode::Compliance,
+        };
+        Some(Lock { mode, days: self.lock_snapshot_days })
+    }
+}
+
+/// What is acquired, and how.
+pub(super) struct Live<'a> {
+    pub(super) target: Target,
+    pub(super) connection: Connection,
+    pub(super) limits: Limits,
+    pub(super) resumes: bool,
+    pub(super) args: &'a LiveArgs,
+    pub(super) into: &'a Into,
+    pub(super) session: &'a Session,
+}
+
+/// The target, as EC2 has it.
+enum Found {
+    Volume(acquire::aws::ec2::Volume),
+    Instance(Instance),
+}
+
+impl Live<'_> {
+    /// Says which permissions are missing and how much there is at most; makes nothing.
+    pub(super) fn dry_run(&self) -> Result<Outcome, Failure> {
+        let (ui, case) = (self.session.ui, target::open_case(&self.into.case)?);
+        let found = self.find()?;
+        let permissions = permissions::ask(
+            &self.connection,
+            &self.target,
+            &case.file().id,
+            self.args.lock_snapshot.is_some(),
+        )?;
+        let volumes: Vec<String> = match &found {
+            Found::Volume(volume) => vec![volume.id.clone()],
+            Found::Instance(instance) => {
+                instance.devices.iter().map(|device| device.volume.clone()).collect()
+            }
+        };
+        let ids: Vec<&str> = volumes.iter().map(String::as_str).collect();
+        let volumes = Ec2::new(&self.connection).and_then(|ec2| ec2.describe_volumes(&ids));
+        let volumes = volumes.map_err(acquire::Error::from)?.value;
+        let gib: u64 = volumes.iter().map(|volume| volume.gib).sum();
+        if ui.is_json() {
+            let volumes: Vec<Value> =
+                volumes.iter().map(|volume| json!({"volume": volume.id, "gib": volume.gib})).collect();
+            ui.document(&json!({
+                "target": self.target.id(), "volumes": volumes, "blocks_at_most": gib.saturating_mul(2048),
+                "permissions": permissions::document(&permissions),
+            }))?;
+        } else {
+            for volume in &volumes {
+                ui.say(&format!("{}: {} GiB", volume.id, volume.gib));
+            }
+            ui.say(&format!(
+                "{} blocks at most; how many are written is known once a snapshot is made",
+                gib.saturating_mul(2048)
+            ));
+            permissions::say(&permissions, ui);
+        }
+        Ok(if permissions::are_there(&permissions) { Outcome::Done } else { Outcome::WithIssues })
+    }
+
+    /// Acquires.
+    pub(super) fn run(&self) -> Result<Outcome, Failure> {
+        let ui = self.session.ui;
+        let case = target::open_case(&self.into.case)?;
+        let key = self.session.key()?;
+        let writer = self.session.writer(&key, Some(&case));
+        let own = OwnSnapshots::begin(&self.connection, &case, &writer)?;
+        let found = self.find()?;
+        let earlier = self.earlier(&own, &found)?;
+        let mut outcome = Outcome::Done;
+        if let Found::Instance(instance) = &found {
+            let report = self.facts(instance, &case)?;
+            if let Some(report) = report {
+                outcome = worse(outcome, super::show(&report, ui)?);
+            }
+        }
+        let mut made = match (earlier, &found) {
+            (Some(earlier), _) => earlier,
+            (None, Found::Volume(volume)) => vec![own.of_volume(volume)?],
+            (None, Found::Instance(instance)) => own.of_instance(instance)?,
+        };
+        for one in &made {
+            ui.say(&format!(
+                "{} shows {} as of {}",
+                one.snapshot.id, one.snapshot.volume, one.snapshot.started
+            ));
+        }
+        let mut left: Vec<String> = made.iter().map(|one| one.snapshot.id.clone()).collect();
+        let ended = self.each(&own, &case, &mut made, &mut left, &mut outcome);
+        let names = format!(
+            "{} in the account: {}; the same command with --resume goes on with them",
+            if left.len() == 1 {
+                "this snapshot of ours is still"
+            } else {
+                "these snapshots of ours are still"
+            },
+            left.join(", ")
+        );
+        ended.map_err(|failure| if left.is_empty() { failure } else { failure.hint(names) })?;
+        Ok(outcome)
+    }
+
+    fn find(&self) -> Result<Found, Failure> {
+        let ec2 = Ec2::new(&self.connection).map_err(acquire::Error::from)?;
+        let found = match &self.target {
+            Target::Instance(id) => ec2.describe_instance(id).map(|found| Found::Instance(found.value)),
+            target => ec2.describe_volume(target.id()).map(|found| Found::Volume(found.value)),
+        };
+        let found = found.map_err(acquire::Error::from)?;
+        if let Found::Instance(instance) = &found
+            && instance.devices.is_empty()
+        {
+            return Err(Failure::usage(format!("{} has no EBS volume", instance.id))
+                .hint("its disks are instance stores, which only the instance itself can read"));
+        }
+        Ok(found)
+    }
+
+    /// Names what earlier runs left, and gives what this one goes on with.
+    fn earlier(&self, own: &OwnSnapshots<'_>, found: &Found) -> Result<Option<Vec<OwnSnapshot>>, Failure> {
+        let ui = self.session.ui;
+        let instance = match found {
+            Found::Instance(instance) => Some(instance),
+            Found::Volume(_) => None,
+        };
+        let earlier = if self.resumes { own.go_on_with(&self.target, instance)? } else { Vec::new() };
+        for orphan in own.orphans()? {
+            let id = &orphan.snapshot.id;
+            if earlier.iter().any(|one| one.snapshot.id == *id) {
+                ui.say(&format!("going on with {id}"));
+                continue;
+            }
+            let unknown = if orphan.is_logged { "" } else { ", which died before it could log it" };
+            ui.warn(&format!(
+                "{id} of {} is left from an earlier run{unknown}: acquire {} with --resume, or delete it",
+                orphan.target, orphan.target
+            ));
+        }
+        if self.resumes && earlier.is_empty() {
+            ui.warn("no earlier run left a snapshot of this target: new ones are made");
+        }
+        Ok(Some(earlier).filter(|earlier| !earlier.is_empty()))
+    }
+
+    /// What is known of the instance, as an exhibit of its own; once is enough for runs that go on.
+    fn facts(&self, instance: &Instance, case: &Case) -> Result<Option<Report>, Failure> {
+        if self.resumes && sealed(case, "cloud-instance", &instance.id)?.is_some() {
+            return Ok(None);
+        }
+        let capture = InstanceFacts::open(&self.connection, &instance.id)?;
+        let name = format!("{}-facts", self.into.name.as_deref().unwrap_or(&instance.id));
+        acquire_into(self.into, &name, self.session, |to| Acquisition::new(capture, to)).map(Some)
+    }
+
+    /// Locks all, then waits for, reads, verifies and deletes one after the other.
+    fn each(
+        &self,
+        own: &OwnSnapshots<'_>,
+        case: &Case,
+        made: &mut [OwnSnapshot],
+        left: &mut Vec<String>,
+        outcome: &mut Outcome,
+    ) -> Result<(), Failure> {
+        if let Some(lock) = self.args.lock() {
+            for one in made.iter_mut() {
+                own.lock(one, lock)?;
+            }
+        }
+        for one in made.iter_mut() {
+            let bars = Bars::new(self.session.ui, Unit::Time);
+            let stop = interrupt::pause_flag()?;
+            own.wait(one, &bars, &stop)?;
+            drop(bars);
+            let report = self.read(one, case)?;
+            let state = self.dispose(own, one)?;
+            left.retain(|id| *id != one.snapshot.id);
+            let more = json!({
+                "snapshot": {
+                    "device": one.device, "id": one.snapshot.id, "state": state, "volume": one.snapshot.volume,
+                },
+            });
+            let more = more.as_object().cloned().unwrap_or_else(Map::new);
+            if let Some(report) = report {
+                *outcome = worse(*outcome, show_with(&report, more, self.session.ui)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one snapshot into its exhibit, and reads that back; `None` if an earlier run has done so.
+    fn read(&self, one: &OwnSnapshot, case: &Case) -> Result<Option<Report>, Failure> {
+        if self.resumes
+            && let Some(exhibit) = sealed(case, "ebs", &one.snapshot.id)?
+        {
+            self.session.ui.say(&format!("{} is exhibit {} already", one.snapshot.id, exhibit.id));
+            self.verified(&exhibit)?;
+            return Ok(None);
+        }
+        let capture = EbsSnapshot::open(&self.connection, &one.snapshot.id)?.limits(self.limits);
+        let facts = capture.facts();
+        let name = match (&self.into.name, &self.target) {
+            (None, target) => one.exhibit_name(target),
+            (Some(name), Target::Instance(id)) => one.exhibit_name(&self.target).replacen(id, name, 1),
+            (Some(name), _) => name.clone(),
+        };
+        let into = Into {
+            verify_after: self.into.store.to.is_none(),
+            name: Some(name.clone()),
+            ..self.into.clone()
+        };
+        let plan = |to| Acquisition::new(capture, to);
+        if self.resumes {
+            resume_into(&into, &name, self.session, &facts, plan).map(Some)
+        } else {
+            acquire_into(&into, &name, self.session, plan).map(Some)
+        }
+    }
+
+    /// Whether a bundle that was sealed before is what was read.
+    fn verified(&self, exhibit: &Exhibit) -> Result<(), Failure> {
+        let bars = Bars::waiting(self.session.ui, "reading back");
+        let identities = self.session.identities()?.clone();
+        let options = custody::verify::Options { identities, ..custody::verify::Options::default() };
+        let verification = custody::verify::verify(&exhibit.folder, &options)?;
+        drop(bars);
+        if verification.fault_count > 0 {
+            let faults = ui::count(verification.fault_count, "fault", "faults");
+            return Err(Failure::new(format!("exhibit {} does not verify: {faults}", exhibit.id))
+                .hint("its snapshot is kept; move the exhibit aside and acquire it anew"));
+        }
+        Ok(())
+    }
+
+    /// Deletes the snapshot, or says why it stays.
+    fn dispose(&self, own: &OwnSnapshots<'_>, one: &OwnSnapshot) -> Result<&'static str, Failure> {
+        let (ui, id) = (self.session.ui, &one.snapshot.id);
+        let keep = |why: &str| -> Result<&'static str, Failure> {
+            own.keep(one, why)?;
+            ui.say(&format!("{id} is kept: {why}"));
+            Ok("kept")
+        };
+        if let Some(lock) = &one.lock {
+            return keep(&format!("it is locked ({}) until {}", lock.state, lock.expires));
+        }
+        if self.args.keep_snapshot {
+            return keep("--keep-snapshot");
+        }
+        if self.into.store.to.is_some() {
+            return keep(
+                "what --to puts is not read back by who puts it; verify the bundle in its store, then delete it",
+            );
+        }
+        match own.delete(one)? {
+            Deletion::Deleted => {
+                ui.say(&format!("{id} is deleted: its exhibit was read back and verified"));
+                Ok("deleted")
+            }
+            Deletion::Gone => {
+                ui.warn(&format!("{id} is gone already, and not by us"));
+                Ok("gone")
+            }
+            Deletion::Kept(why) => keep(&why),
+        }
+    }
+}
+
+/// The sealed exhibit of this source in a case.
+fn sealed(case: &Case, kind: &str, path: &str) -> Result<Option<Exhibit>, Failure> {
+    for exhibit in case.exhibits()? {
+        // One that is open, or cannot be read, is none.
+        let Ok(bundle) = Bundle::open(&exhibit.folder) else { continue };
+        let source = &bundle.manifest().source;
+        if source.kind == kind && source.path.as_deref() == Some(path) {
+            return Ok(Some(exhibit));
+        }
+    }
+    Ok(None)
+}
+
+fn worse(one: Outcome, other: Outcome) -> Outcome {
+    if one == Outcome::Done { other } else { one }
+}
