@@ -37,8 +37,8 @@ pub fn issue(
     granted: &Granted,
     lasts: Duration,
 ) -> Result<Grant> {
-    let wanted = uploads_of(granted);
     check(granted, lasts)?;
+    let wanted = uploads_of(granted);
     let requests = Requests::new(connection, place.clone(), Pace::default());
     let begun = requests.wait(begin_all(&requests, wanted))?;
     let result = sign_all(connection, place, granted, lasts, &begun);

@@ -44,7 +44,7 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
         let added =
             log.entries_of(&EntryType::EXHIBIT_ADDED).any(|entry| entry.how_text("folder") == Some(&name));
         if !added && names_in(&exhibit.folder, "")?.is_empty() {
-            findings.note(format!("{name} is empty and was never recorded: adding it was interrupted"));
+            findings.note(format!("{name} is empty and was never recorded: adding it was interrupted, or it was granted to a host"));
             continue;
         }
         let mut bundle = bundle::verify(&exhibit.folder, options)?;

@@ -10,7 +10,7 @@ use custody::{Identity, Writer};
 
 use super::{Into, recipients};
 use crate::commands::grant;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::identity;
 use crate::interrupt;
 use crate::progress_bar::{Bars, Unit};
@@ -85,8 +85,13 @@ pub(super) fn run(
     let report = if resumes { plan.resume(&writer) } else { plan.run(&writer) };
     drop(bars);
     report.map_err(|error| {
+        let was_used = chain(&error).contains("is there already");
         let failure = Failure::new(error)
             .hint(format!("log and tables are kept in {}, and the exhibit stays OPEN", folder.display()));
+        if was_used {
+            return failure
+                .hint("was the grant used before? One is good for one acquisition: ask for another");
+        }
         let can_resume = OpenAcquisition::in_folder(&folder).ok().flatten().is_some();
         if can_resume && granted.kind == GrantedKind::Disk {
             failure.hint(

@@ -75,7 +75,7 @@ struct Into {
             long,
             required = false,
             required_unless_present = "grant",
-            default_value_if("grant", clap::builder::ArgPredicate::IsPresent, "")
+            default_value_if("grant", clap::builder::ArgPredicate::IsPresent, ".")
         )
     )]
     #[cfg_attr(not(feature = "cloud"), arg(long))]
