@@ -20,11 +20,11 @@ mod cloud_commands;
 #[path = "cloud_read_commands.rs"]
 mod cloud_read_commands;
 #[cfg(feature = "cloud")]
-#[path = "cloud_store_commands.rs"]
-mod cloud_store_commands;
-#[cfg(feature = "cloud")]
 #[path = "cloud_secrets.rs"]
 mod cloud_secrets;
+#[cfg(feature = "cloud")]
+#[path = "cloud_store_commands.rs"]
+mod cloud_store_commands;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]

@@ -70,7 +70,6 @@ pub(super) fn run(
         })?;
         S3Store::begin_granted(&grant, &folder, Pace::default())?
     };
-    let store = if granted.kind == GrantedKind::Memory { store.leaving_no_cache() } else { store };
     let mut options = PipelineOptions::default();
     (options.cut.chunk_size, options.level) = (into.chunk_size, into.level);
     let to = grant.place().to_string();
