@@ -314,7 +314,7 @@ impl Putting<'_> {
 /// What `take` gives; [`Error::Read`], or [`Error::LogBroken`] when the log does not fit its checkpoint.
 pub fn each_log_object<E: From<Error>>(
     folder: &Path,
-    take: &mut dyn FnMut(&str, &[u8]) -> std::result::Result<(), E>,
+    mut take: impl FnMut(&str, &[u8]) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let log = CustodyLog::open(folder)?;
     let path = case_layout::log(folder);

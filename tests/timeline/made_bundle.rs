@@ -50,6 +50,7 @@ pub(crate) fn import(folder: &Path, content: &mut dyn Read, options: &Value) -> 
     }
     let hash = hasher.finish();
     let manifest = Manifest {
+        base: None,
         case: Some("test".into()),
         created: "2026-11-21T01:30:00.123456789Z".into(),
         exhibit: "E001".into(),

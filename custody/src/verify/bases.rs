@@ -77,7 +77,7 @@ fn compare(id: &str, name: &str, stream: &Stream, whole: &Overlaid, findings: &m
             format!("with what it builds on, it has SHA-256 {found}, and the manifest lists {listed}"),
         ),
         (Ok(found), Some(_)) => {
-            findings.note(format!("{id}: with what it builds on, SHA-256 {found}, as listed"))
+            findings.note(format!("{id}: with what it builds on, SHA-256 {found}, as listed"));
         }
         (Ok(found), None) => {
             findings.note(format!("{id}: with what it builds on, SHA-256 {found}; the manifest lists none"));
