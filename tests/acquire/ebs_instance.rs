@@ -14,7 +14,7 @@ use acquire::aws::ec2::{Ec2, Lock, LockMode};
 use acquire::aws::iam::Iam;
 use acquire::aws::kms::Kms;
 use acquire::aws::quotas::{EbsQuota, Quotas};
-use acquire::aws::ssm::Ssm;
+use acquire::aws::ssm::{Command, Ssm};
 use acquire::aws::sts::{RoleToAssume, Sts};
 use acquire::aws::{Connection, Credentials, FailureKind, Settings};
 use acquire::ebs::permissions::{PermissionState, check};
@@ -207,6 +207,16 @@ fn the_other_services_answer_as_their_documents_say() {
     assert_eq!(failure.kind, FailureKind::NotFound, "{failure}");
     let failure = Iam::new(&connection).unwrap().role("none").unwrap_err();
     assert_eq!(failure.kind, FailureKind::NotFound, "{failure}");
+    let ssm = Ssm::new(&connection).unwrap();
+    let command = Command {
+        document: "AWS-RunShellScript".to_owned(),
+        parameters: vec![("commands".to_owned(), vec!["true".to_owned()])],
+        comment: "evidence".to_owned(),
+        seconds: 30,
+    };
+    let sent = ssm.send_command("i-0123456789abcdef0", &command).unwrap().value;
+    let ended = ssm.invocation(&sent, "i-0123456789abcdef0").unwrap().value;
+    assert!(ended.has_ended(), "{ended:?}");
     let role = RoleToAssume {
         arn: "arn:aws:iam::123456789012:role/ir".to_owned(),
         session_name: "exhibit".to_owned(),

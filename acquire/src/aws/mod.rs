@@ -1,6 +1,10 @@
 //! What every act in a cloud account stands on: a connection with credentials, failures in words of ours, and a small typed
 //! client of the few services that are not worth an SDK.
 //!
+//! What was only tried against answers in the shape that AWS documents, since no test server has it: LockSnapshot,
+//! DescribeLockedSnapshots, SimulatePrincipalPolicy, LookupEvents, GetServiceQuota of EBS, DescribeInstanceInformation. Not tried
+//! at all: the addresses of AWS itself, which tests cannot reach.
+//!
 //! The clients wait for their answers, so they must not be called from within a task of the connection's own runtime.
 
 mod answer;

@@ -70,6 +70,7 @@ pub fn check(
         ec2: Ec2::new(connection)?,
         who,
         case: case.unwrap_or("case"),
+        no_simulation: None,
         permissions: Vec::new(),
     };
     match target {
@@ -115,6 +116,8 @@ struct Found<'a> {
     ec2: Ec2,
     who: CallerIdentity,
     case: &'a str,
+    /// Why IAM does not simulate; it is asked once.
+    no_simulation: Option<Failure>,
     permissions: Vec<Permission>,
 }
 
@@ -227,7 +230,11 @@ impl Found<'_> {
             }
             return;
         }
-        let answer = self.iam.simulate(&self.who.policy_arn(), actions, resource, context);
+        let answer = match &self.no_simulation {
+            Some(failure) => Err(failure.clone()),
+            None => self.iam.simulate(&self.who.policy_arn(), actions, resource, context),
+        };
+        self.no_simulation = answer.as_ref().err().cloned();
         for action in actions {
             let of_it = answer.as_ref().map(|answer| {
                 answer
