@@ -146,17 +146,20 @@ impl Sending {
 
     /// Takes what the parts in flight came to; waits for all of them if told to.
     fn reap(&mut self, all: bool) -> io::Result<()> {
-        let mut waiting = Vec::new();
+        let (mut waiting, mut failed) = (Vec::new(), None);
         for task in std::mem::take(&mut self.tasks) {
-            if !all && !task.is_finished() {
+            if failed.is_some() || !(all || task.is_finished()) {
                 waiting.push(task);
                 continue;
             }
-            let part = self.line.requests.wait(task).map_err(io::Error::other)?;
-            self.parts.push(part.inspect_err(|_| self.failed = true)?);
+            match self.line.requests.wait(task).map_err(io::Error::other).and_then(|part| part) {
+                Ok(part) => self.parts.push(part),
+                Err(error) => failed = Some(error),
+            }
         }
         self.tasks = waiting;
-        Ok(())
+        self.failed |= failed.is_some();
+        failed.map_or(Ok(()), Err)
     }
 
     /// Sends the rest, and notes that all of it is there.
