@@ -215,22 +215,22 @@ fn run(desk: &Desk, credentials: &Path, from: From, endpoint: &str, args: &[&str
     ran(output).code
 }
 
-/// The commands, each with what it exits with at a good server.
-fn commands() -> Vec<(Vec<&'static str>, i32)> {
+/// The commands, each with what it may exit with at a good server.
+fn commands() -> Vec<(Vec<&'static str>, &'static [i32])> {
     vec![
-        (vec!["acquire", "cloud-logs", "s3://secrets/logs/", "--case", "case"], 0),
-        (vec!["acquire", "cloud-logs", "s3://secrets/logs/", "--dry-run"], 0),
-        (vec!["acquire", "cloud-logs", "--lookup", "--case", "case"], 4),
-        (vec!["acquire", "ebs", SNAPSHOT, "--case", "case"], 4),
-        (vec!["acquire", "ebs", SNAPSHOT, "--dry-run", "--case", "case"], 4),
-        (vec!["acquire", "disk", "disk.raw", "--case", "case", "--to", "s3://secrets/store"], 0),
-        (vec!["verify", "s3://secrets/no-such-bundle"], 4),
-        (vec!["pull", "s3://secrets/no-such-bundle", "-o", "pulled"], 4),
+        (vec!["acquire", "cloud-logs", "s3://secrets/logs/", "--case", "case"], &[0]),
+        (vec!["acquire", "cloud-logs", "s3://secrets/logs/", "--dry-run"], &[0]),
+        (vec!["acquire", "cloud-logs", "--lookup", "--case", "case"], &[4]),
+        (vec!["acquire", "ebs", SNAPSHOT, "--case", "case"], &[4]),
+        (vec!["acquire", "ebs", SNAPSHOT, "--dry-run", "--case", "case"], &[4]),
+        (vec!["acquire", "disk", "disk.raw", "--case", "case", "--to", "s3://secrets/store"], &[0]),
+        (vec!["verify", "s3://secrets/no-such-bundle"], &[2, 4]),
+        (vec!["pull", "s3://secrets/no-such-bundle", "-o", "pulled"], &[2, 4]),
     ]
 }
 
 /// Runs every command at a server, in every way. Gives exit codes in their order.
-fn run_all(endpoint: &str) -> Vec<(String, i32, i32)> {
+fn run_all(endpoint: &str) -> Vec<(String, i32, &'static [i32])> {
     let keys = tempfile::tempdir().unwrap();
     let credentials: PathBuf = keys.path().join("credentials");
     let profile = format!(
@@ -238,14 +238,12 @@ fn run_all(endpoint: &str) -> Vec<(String, i32, i32)> {
     );
     fs::write(&credentials, profile).unwrap();
     let mut codes = Vec::new();
-    for (from, more) in [(From::Environment, "-v"), (From::Profile, "--json")] {
+    for (from, more) in [(From::Environment, &["-v"][..]), (From::Profile, &["--json", "-v"])] {
         let desk = Desk::new();
         desk.ok(&["init", "case", "--name", "n", "--examiner", "J. Doe"]);
         desk.write("disk.raw", vec![7; 100_000]);
         for (args, expected) in commands() {
-            let args: Vec<&str> = args.into_iter().chain([more, "-v"]).take(64).collect();
-            // -v may stand once.
-            let args: Vec<&str> = if more == "-v" { args[..args.len() - 1].to_vec() } else { args };
+            let args: Vec<&str> = args.into_iter().chain(more.iter().copied()).collect();
             let code = run(&desk, &credentials, from, endpoint, &args);
             codes.push((format!("{from:?} {}", args.join(" ")), code, expected));
         }
@@ -260,7 +258,7 @@ fn no_secret_is_written_printed_or_seen_in_a_list_of_processes_when_all_goes_wel
     let Some(endpoint) = good(Arc::clone(&seen), Arc::clone(&bodies)) else { return };
     let codes = run_all(&endpoint);
     for (command, code, expected) in codes {
-        assert_eq!(code, expected, "{command}");
+        assert!(expected.contains(&code), "{command}: {code}");
     }
     // It was in use all the while, so that it could have been shown.
     assert!(holds(&seen.lock().unwrap(), TOKEN.as_bytes()), "the token was never sent");
@@ -276,7 +274,7 @@ fn no_secret_is_written_or_printed_when_a_server_repeats_what_it_got() {
     let seen = Arc::default();
     let endpoint = parrot(Arc::clone(&seen));
     for (command, code, _) in run_all(&endpoint) {
-        assert_eq!(code, 4, "{command}");
+        assert!(code == 4 || code == 2, "{command}: {code}");
     }
     assert!(holds(&seen.lock().unwrap(), TOKEN.as_bytes()), "the token was never sent");
 }

@@ -142,7 +142,7 @@ impl Got {
     pub(crate) fn attribute(&self, path: &str, name: &str) -> Option<String> {
         use base64::Engine as _;
         let entry = &self.files[path].0;
-        let found = entry.xattrs.iter().find(|xattr| xattr.name == name)?;
+        let found = entry.xattrs.iter().find(|xattr| xattr.name == format!("user.{name}"))?;
         let value = base64::prelude::BASE64_STANDARD.decode(&found.value).unwrap();
         Some(String::from_utf8(value).unwrap())
     }

@@ -251,7 +251,7 @@ impl Run {
             .iter()
             .filter(|(name, _)| *name != "content-length")
             .map(|(name, value)| (name, value.to_owned()));
-        own.chain(told).map(|(name, value)| (format!("s3.{name}"), value)).collect()
+        own.chain(told).map(|(name, value)| (format!("user.s3.{name}"), value)).collect()
     }
 
     fn tell_faults(&mut self, packer: &mut TarPacker<'_>) {
