@@ -108,7 +108,7 @@ fn find(input: &mut impl Read) -> io::Result<Member> {
                 let text = contents(input, size)?;
                 match kind {
                     b'x' => {
-                        pax = Pax::parse(&text).ok_or_else(|| bad("an extended header in it is broken"))?
+                        pax = Pax::parse(&text).ok_or_else(|| bad("an extended header in it is broken"))?;
                     }
                     b'L' => long_name = Some(text_of(&text)),
                     _ => {}

@@ -341,13 +341,12 @@ pub(super) struct RemoteStream {
 
 impl io::Read for RemoteStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = self.disk.read_at(self.at, buf).map_err(|error| {
+        let read = self.disk.read_at(self.at, buf).inspect_err(|error| {
             // Here nothing can be left out: what came damaged for good ends the stream.
             if error.raw_os_error() == Some(EIO) {
                 let words = "a range came damaged however often it was asked for";
                 self.disk.stopped.get_or_insert(Failure::found("HTTP GET", FailureKind::Corrupt, words));
             }
-            error
         })?;
         self.at = self.at.saturating_add(read as u64);
         Ok(read)
