@@ -33,7 +33,7 @@ fn snapshot() -> Snapshot {
     static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
     let image = IMAGE.get_or_init(|| {
         let mut image = content(BLOCKS as usize * BLOCK);
-        image[BLOCK * 10..BLOCK * 12].fill(0);
+        image[BLOCK * 10..BLOCK * 14].fill(0);
         image
     });
     Snapshot::of_image(ID, image.clone(), is_present)
