@@ -33,7 +33,7 @@ fn snapshot() -> Snapshot {
     static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
     let image = IMAGE.get_or_init(|| {
         let mut image = content(BLOCKS as usize * BLOCK);
-        image[BLOCK * 10..BLOCK * 12].fill(0);
+        image[BLOCK * 10..BLOCK * 14].fill(0);
         image
     });
     Snapshot::of_image(ID, image.clone(), is_present)
@@ -226,16 +226,20 @@ fn lists_that_fail_once_are_asked_for_again() {
         Fault::Negative,
         Fault::NoToken,
     ]);
-    for (number, fault) in faults.into_iter().enumerate() {
-        // The first page is asked for when the snapshot is opened, the others when it is listed.
-        for skip in [1, 2].into_iter().chain((number < 2).then_some(0)) {
-            let settings = Settings { page: 20, ..Settings::default() };
-            let rules = vec![on_lists(fault.clone()).after(skip).times(1)];
-            let ran = run(Plan { settings, rules });
-            let counts = ran.is_whole();
-            assert_eq!(counts.shown(&fault.name()), 1, "{fault:?}");
-        }
+    // One after the other, with good pages of two blocks between.
+    let rules = (1..).zip(&faults).map(|(number, fault)| on_lists(fault.clone()).after(number).times(1));
+    let settings = Settings { page: 2, ..Settings::default() };
+    let ran = run(Plan { settings, rules: rules.collect() });
+    let counts = ran.is_whole();
+    for fault in &faults {
+        assert_eq!(counts.shown(&fault.name()), 1, "{fault:?}");
     }
+    // A first look, 24 pages, and each fault asked for again.
+    assert_eq!(counts.of(Operation::ListBlocks), 25 + faults.len() as u64);
+    assert_eq!(counts.of(Operation::GetBlock), PRESENT);
+    // The first look, at which the size of the volume is learnt, is tried again too.
+    let first = vec![on_lists(Fault::throttled("ACCOUNT_THROTTLED")).times(1)];
+    assert_eq!(run(first).is_whole().of(Operation::ListBlocks), 3);
 }
 
 #[test]
@@ -254,37 +258,50 @@ fn a_hung_connection_and_a_body_that_trickles_are_given_up_in_time_and_asked_for
 }
 
 #[test]
-fn a_block_that_never_comes_right_is_unreadable_and_named_and_the_rest_is_there() {
-    let mut disk = snapshot().disk();
-    disk[7 * BLOCK..8 * BLOCK].fill(0);
-    let without = sha256(&disk);
-    drop(disk);
-    for fault in [
+fn blocks_that_never_come_right_are_unreadable_by_name_and_the_rest_is_there() {
+    let faults = [
         Fault::WrongChecksum,
+        Fault::WrongBytes,
         Fault::NoChecksum,
         Fault::OtherAlgorithm,
         Fault::Truncated,
         Fault::Short,
         Fault::Longer,
+        Fault::Garbage,
         Fault::Error(500, "InternalServerException", ""),
-        Fault::Error(400, "ValidationException", "INVALID_BLOCK"),
         Fault::Reset,
-    ] {
-        let mut limits = limits();
-        limits.tries = 3;
-        let ran = run_with(vec![Rule::block(7, fault.clone())], limits);
-        let report = ran.result.as_ref().unwrap();
-        assert_eq!(report.issue_count, 1, "{fault:?}: {:?}", report.issues);
-        let issue = &report.issues[0];
-        assert_eq!((issue.offset, issue.length), (Some(7 * BLOCK as u64), Some(BLOCK as u64)), "{issue:?}");
-        assert!(issue.what.contains("unreadable"), "{issue:?}");
-        let stream = ran.stream();
-        assert_eq!(stream.states.of(State::Unreadable), BLOCK as u64, "{fault:?}");
-        assert_eq!(stream.sha256, without, "{fault:?}");
+        Fault::Error(400, "ValidationException", "INVALID_BLOCK"),
+    ];
+    // None of them beside another.
+    let bad: Vec<u32> = (0..BLOCKS).filter(|index| is_present(*index) && index % 5 % 2 == 1).collect();
+    let rules = bad.iter().zip(&faults).map(|(index, fault)| Rule::block(*index, fault.clone())).collect();
+    let mut limits = limits();
+    limits.tries = 3;
+    let settings = Settings::default();
+    let ran = run_with(Plan { settings, rules }, limits);
+    let report = ran.result.as_ref().unwrap();
+    assert_eq!(report.issue_count, faults.len() as u64, "{:?}", report.issues);
+    let mut disk = snapshot().disk();
+    for ((&index, fault), issue) in bad.iter().zip(&faults).zip(&report.issues) {
+        let at = index as usize * BLOCK;
+        assert_eq!((issue.offset, issue.length), (Some(at as u64), Some(BLOCK as u64)), "{issue:?}");
+        assert!(issue.what.contains("unreadable after"), "{fault:?}: {issue:?}");
+        let word = match fault {
+            Fault::WrongChecksum | Fault::WrongBytes => "was announced",
+            Fault::NoChecksum | Fault::OtherAlgorithm => "SHA-256",
+            Fault::Short | Fault::Longer | Fault::Garbage => "bytes",
+            Fault::Error(_, code, _) => code,
+            _ => "GetSnapshotBlock",
+        };
+        assert!(issue.what.contains(word), "{fault:?}: {issue:?}");
         let tries = if matches!(fault, Fault::Error(400, ..)) { 1 } else { 3 };
-        assert_eq!(ran.counts.of_blocks[&7], tries, "{fault:?}");
-        ran.keeps_secrets();
+        assert_eq!(ran.counts.of_blocks[&index], tries, "{fault:?}");
+        disk[at..at + BLOCK].fill(0);
     }
+    let stream = ran.stream();
+    assert_eq!(stream.states.of(State::Unreadable), (faults.len() * BLOCK) as u64);
+    assert_eq!(stream.sha256, sha256(&disk));
+    ran.keeps_secrets();
 }
 
 #[test]
