@@ -208,7 +208,9 @@ impl<'a> TarPacker<'a> {
             link: b"",
             device: (0, 0),
             records: (object.attributes.iter())
-                .map(|(name, value)| (format!("SCHILY.xattr.{name}").into_bytes(), value.clone().into_bytes()))
+                .map(|(name, value)| {
+                    (format!("SCHILY.xattr.{name}").into_bytes(), value.clone().into_bytes())
+                })
                 .collect(),
         };
         let blocks = member.blocks();

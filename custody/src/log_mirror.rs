@@ -312,9 +312,9 @@ impl Putting<'_> {
 /// # Errors
 ///
 /// What `take` gives; [`Error::Read`], or [`Error::LogBroken`] when the log does not fit its checkpoint.
-pub fn each_log_object<E: From<Error>>(
+pub fn each_log_object<E: From<Error>, F: FnMut(&str, &[u8]) -> std::result::Result<(), E>>(
     folder: &Path,
-    mut take: impl FnMut(&str, &[u8]) -> std::result::Result<(), E>,
+    mut take: F,
 ) -> std::result::Result<(), E> {
     let log = CustodyLog::open(folder)?;
     let path = case_layout::log(folder);
@@ -452,7 +452,7 @@ mod tests {
             assert_eq!(joined, std::fs::read(folder.join("custody.jsonl")).unwrap());
             assert_eq!(objects["checkpoints/00000003"], std::fs::read(folder.join("checkpoint")).unwrap());
             let mut listed = Vec::new();
-            each_log_object::<Error>(folder, &mut |path, _| {
+            each_log_object::<Error, _>(folder, |path, _| {
                 listed.push(path.to_owned());
                 Ok(())
             })

@@ -145,6 +145,7 @@ fn acquire(folder: &Path, names: &Names<'_>, writer: &Writer<'_>) -> CustodyLog 
     log.append(&end, &writer).unwrap();
     let key = KEY.verifying_key();
     let manifest = Manifest {
+        base: None,
         case: None,
         created: writer.clock().now().rfc3339(),
         exhibit: "E001".into(),

@@ -146,6 +146,7 @@ impl Recipe {
         if self.sealed {
             let key = KEY.verifying_key();
             let manifest = Manifest {
+                base: None,
                 case: Some("ir-2026-017".into()),
                 created: "2026-11-21T01:30:00.123456789Z".into(),
                 exhibit: self.exhibit.into(),

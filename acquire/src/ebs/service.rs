@@ -247,7 +247,9 @@ impl BlockService for SnapshotBlocks {
                 to.copy_from_slice(&part);
                 hasher.update(&part);
             } else if !is_zero(&part) {
-                return Err(corrupt("the SHA-256 of zeros was announced, but something else came".to_owned()));
+                return Err(corrupt(
+                    "the SHA-256 of zeros was announced, but something else came".to_owned(),
+                ));
             }
             got = end;
         }

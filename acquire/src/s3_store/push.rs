@@ -121,7 +121,7 @@ impl<'a> Push<'a> {
         for (sha256, path) in &listed {
             putting.file(path, *sha256, progress).map_err(named(path))?;
         }
-        each_log_object(self.bundle, &mut |path, bytes| putting.bytes(path, bytes).map_err(named(path)))?;
+        each_log_object(self.bundle, |path, bytes| putting.bytes(path, bytes).map_err(named(path)))?;
         progress.finished();
         clear_up(&line);
         let mut pushed = putting.pushed;
