@@ -195,10 +195,7 @@ impl<S: BlockService> Storing<'_, S> {
             match self.wait(order.recv())?.ok_or(Error::Stopped) {
                 Ok(Ordered::Fetching(index, outcome)) => {
                     self.unlisted_up_to(index)?;
-                    let outcome = match self.wait(outcome)? {
-                        Ok(outcome) => outcome,
-                        Err(_) => return Err(self.cause()),
-                    };
+                    let Ok(outcome) = self.wait(outcome)? else { return Err(self.cause()) };
                     self.block(index, outcome)?;
                 }
                 Ok(Ordered::Listed(index)) => {

@@ -219,7 +219,8 @@ impl Walk {
                 if !self.has_begun {
                     return Err(failure);
                 }
-                return Ok(self.give_up(&failure.to_string()));
+                self.give_up(&failure.to_string());
+                return Ok(());
             }
         };
         self.has_begun = true;
@@ -227,17 +228,15 @@ impl Walk {
         open.empty = if page.items.is_empty() { open.empty.saturating_add(1) } else { 0 };
         page.items.sort_by(|one, other| one.name().as_bytes().cmp(other.name().as_bytes()));
         if open.empty >= MOST_EMPTY {
-            return Ok(
-                self.give_up(&format!("{MOST_EMPTY} pages of the list were empty, one after the other"))
-            );
+            self.give_up(&format!("{MOST_EMPTY} pages of the list were empty, one after the other"));
+            return Ok(());
         }
         // A list is in order. One that is not may repeat itself without end.
         let is_in_order =
             page.items.first().is_none_or(|item| open.pages == 1 || item.name() > open.last.as_str());
         if !is_in_order {
-            return Ok(
-                self.give_up("the server's list is not in the order of its keys, so it may repeat itself")
-            );
+            self.give_up("the server's list is not in the order of its keys, so it may repeat itself");
+            return Ok(());
         }
         if let Some(item) = page.items.last() {
             item.name().clone_into(&mut open.last);

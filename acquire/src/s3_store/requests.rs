@@ -299,10 +299,10 @@ impl Requests {
             // With keys of a KMS an ETag is no hash of anything.
             let by_kms = answer.server_side_encryption.as_ref().is_some_and(|kind| kind.as_str() != "AES256");
             let is_hash = !by_kms && etag.trim_matches('"').len() == 32;
-            if let Some(md5) = sums.md5.filter(|_| is_hash) {
-                if !etag.trim_matches('"').eq_ignore_ascii_case(&hex(&md5)) {
-                    return Err(corrupt("the ETag is not the MD5 of the part that was sent"));
-                }
+            if let Some(md5) = sums.md5.filter(|_| is_hash)
+                && !etag.trim_matches('"').eq_ignore_ascii_case(&hex(&md5))
+            {
+                return Err(corrupt("the ETag is not the MD5 of the part that was sent"));
             }
             Ok(etag)
         })

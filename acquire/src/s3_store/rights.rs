@@ -55,7 +55,7 @@ pub fn rights(connection: &Connection, place: &RemotePlace) -> Result<Rights> {
             place.bucket
         )),
         Err(failure) => {
-            rights.remarks.push(format!("whether the bucket has Object Lock is not known: {failure}"))
+            rights.remarks.push(format!("whether the bucket has Object Lock is not known: {failure}"));
         }
     }
     Ok(rights)
