@@ -44,7 +44,7 @@ fn sealed(desk: &Desk) -> Vec<String> {
         listed.iter().map(|exhibit| exhibit["id"].as_str().unwrap().to_owned()).collect();
     for folder in fs::read_dir(desk.path("case/exhibits")).unwrap() {
         let name = folder.unwrap().file_name().into_string().unwrap();
-        assert!(names.contains(&name[..4]), "{name} is in no list: {names:?}");
+        assert!(names.iter().any(|id| name.starts_with(id.as_str())), "{name} is in no list: {names:?}");
     }
     let sealed = names.iter().filter_map(|id| {
         let folder = fs::read_dir(desk.path("case/exhibits")).unwrap().flatten();

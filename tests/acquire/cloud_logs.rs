@@ -328,7 +328,8 @@ fn hostile_keys_become_files_that_stay_in_their_folder() {
     assert_eq!(got.issues(), []);
     let mut found: Vec<_> = got.objects().iter().map(|path| got.attribute(path, "s3.key").unwrap()).collect();
     let mut wanted: Vec<_> = keys.map(str::to_owned).to_vec();
-    (found.sort(), wanted.sort());
+    found.sort();
+    wanted.sort();
     assert_eq!(found, wanted);
     for path in got.objects() {
         assert!(path.starts_with(&format!("/{}/k/", shelf.bucket)) && !path.contains("/../"), "{path}");

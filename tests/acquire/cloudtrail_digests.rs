@@ -225,7 +225,7 @@ fn the_digests_of_a_prefix_of_log_files_are_read_too_and_only_those_of_the_windo
     let Some(trail) = Trail::new() else { return };
     let prefix = format!("{ACCOUNT}CloudTrail/");
     let got = trail.acquire_with(&prefix, |options| {
-        options.window = window("2026-11-20T11:00:00Z", "2026-11-20T12:00:00Z")
+        options.window = window("2026-11-20T11:00:00Z", "2026-11-20T12:00:00Z");
     });
     assert_eq!(got.issues(), []);
     // Log files of 11:05 to 12:45; the digests that end from 11:01:31 to 14:01:31.

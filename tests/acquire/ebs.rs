@@ -224,7 +224,7 @@ fn the_sheet_says_why_another_image_may_have_another_hash_and_its_recipe_holds()
     let (_, section) = sheet.split_once("## 5.").unwrap();
     assert!(section.contains("decrypts zeros that nobody encrypted"), "{section}");
     // The restored volume: noise where nothing was written.
-    let mut restored: Vec<u8> = (0..GIB).map(|at| (at * 2_654_435_761 >> 13) as u8).collect();
+    let mut restored: Vec<u8> = (0..GIB).map(|at| ((at * 2_654_435_761) >> 13) as u8).collect();
     for (index, data) in &blocks {
         restored[index * BLOCK..][..BLOCK].copy_from_slice(data);
     }

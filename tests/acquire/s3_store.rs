@@ -731,9 +731,9 @@ fn killed_anywhere_it_goes_on_to_the_same_hash_and_leaves_nothing_unlisted() {
         assert!(!folder.join("data").exists() && !folder.join("uploads.journal").exists(), "killed at {at}");
         assert_eq!(bucket.uploads(), [], "killed at request {at}");
         if killed {
-            by_end.0 += 1
+            by_end.0 += 1;
         } else {
-            by_end.1 += 1
+            by_end.1 += 1;
         }
         fs::remove_dir_all(&back).unwrap();
     }

@@ -108,54 +108,51 @@ impl Proxy {
     }
 }
 
-/// One connection, many requests.
+/// One connection, one request: the server's answers say that the connection is closed, and so it is.
 fn serve(mut client: TcpStream, server: &str, log: &Mutex<Vec<Asked>>, decide: &Mutex<Decide>) {
-    while let Some((head, body)) = read_request(&mut client) {
-        let mut words = head.split_whitespace();
-        let (method, path) =
-            (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
-        let asked = {
-            let mut log = log.lock().unwrap();
-            let asked = Asked { method, path, head: head.clone(), number: log.len() };
-            log.push(asked.clone());
-            asked
-        };
-        let fate = decide.lock().unwrap()(&asked);
-        let answer = match fate {
-            Fate::Pass => pass(server, &head, &body),
-            Fate::Edited(edit) => pass(server, &head, &body).map(|answer| {
-                let text = String::from_utf8_lossy(&answer).into_owned();
-                edit(text).into_bytes()
-            }),
-            Fate::Answer(status, code) => Some(refusal(status, code)),
-            Fate::CarriedOutThenCut => {
-                pass(server, &head, &body);
-                None
-            }
-            Fate::Cut => None,
-            Fate::CarriedOutThenSilent(time) => {
-                pass(server, &head, &body);
-                std::thread::sleep(time);
-                None
-            }
-            Fate::Silent(time) => {
-                std::thread::sleep(time);
-                None
-            }
-        };
-        match answer {
-            Some(answer) => {
-                let _ = client.write_all(&answer);
-            }
-            None => {
-                let _ = client.shutdown(Shutdown::Both);
-                return;
-            }
+    let Some((head, body)) = read_request(&mut client) else { return };
+    let mut words = head.split_whitespace();
+    let (method, path) =
+        (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+    let asked = {
+        let mut log = log.lock().unwrap();
+        let asked = Asked { method, path, head: head.clone(), number: log.len() };
+        log.push(asked.clone());
+        asked
+    };
+    let fate = decide.lock().unwrap()(&asked);
+    let answer = match fate {
+        Fate::Pass => pass(server, &head, &body),
+        Fate::Edited(edit) => pass(server, &head, &body).map(|answer| {
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            edit(text).into_bytes()
+        }),
+        Fate::Answer(status, code) => Some(refusal(status, code)),
+        Fate::CarriedOutThenCut => {
+            pass(server, &head, &body);
+            None
         }
-        // The server's answers say that the connection is closed, and so it is.
-        let _ = client.shutdown(Shutdown::Write);
-        return;
+        Fate::Cut => None,
+        Fate::CarriedOutThenSilent(time) => {
+            pass(server, &head, &body);
+            std::thread::sleep(time);
+            None
+        }
+        Fate::Silent(time) => {
+            std::thread::sleep(time);
+            None
+        }
+    };
+    match answer {
+        Some(answer) => {
+            let _ = client.write_all(&answer);
+        }
+        None => {
+            let _ = client.shutdown(Shutdown::Both);
+            return;
+        }
     }
+    let _ = client.shutdown(Shutdown::Write);
 }
 
 fn refusal(status: u16, code: &str) -> Vec<u8> {
