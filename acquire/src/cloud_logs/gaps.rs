@@ -188,8 +188,8 @@ mod tests {
             .map(|gap| {
                 (
                     gap.series.contains("1111"),
-                    text(gap.from)[11..16].to_owned(),
-                    text(gap.to)[11..16].to_owned(),
+                    text(gap.from).get(11..16).unwrap().to_owned(),
+                    text(gap.to).get(11..16).unwrap().to_owned(),
                 )
             })
             .collect();
