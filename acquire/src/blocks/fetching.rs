@@ -222,6 +222,10 @@ impl<S: BlockService> Reader<S> {
                 self.tasks.begin().await;
                 self.requests.take(1).await;
                 self.bytes.take(place.end - place.start).await;
+                if self.stopped().is_some() {
+                    // Found out while this one waited: who was refused asks for nothing more.
+                    return Ok(());
+                }
                 let (give, outcome) = oneshot::channel();
                 order.send(Ordered::Fetching(index, outcome)).await?;
                 let reader = Arc::clone(self);
