@@ -8,6 +8,7 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>,
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html>.
 
+mod checksums;
 mod denied;
 mod files;
 mod grant;

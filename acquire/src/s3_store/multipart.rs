@@ -10,7 +10,8 @@ use custody::{Digest, Hasher};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::requests::{Begun, Failed, PartSums, Requests};
+use super::checksums::PartSums;
+use super::requests::{Begun, Failed, Requests};
 use super::uploads::{Line, Object, Part, Upload, Uploads};
 use crate::aws::FailureKind;
 

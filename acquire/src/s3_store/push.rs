@@ -13,9 +13,10 @@ use custody::{Digest, case_layout, each_log_object};
 use md5::{Digest as _, Md5};
 use tokio::sync::Semaphore;
 
+use super::checksums::{PartSums, composite, hex};
 use super::files::{Files, OF_THE_LOG, SUMS, clear_up, left_behind};
 use super::multipart::Dispatch;
-use super::requests::{Known, Pace, PartSums, Requests, composite, hex};
+use super::requests::{Known, Pace, Requests};
 use super::uploads::{Line, Part, Uploads};
 use crate::aws::{Connection, FailureKind};
 use crate::error::{Error, Result};

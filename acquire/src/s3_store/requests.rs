@@ -20,9 +20,10 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use custody::bundle::{RemotePlace, Retention, RetentionMode};
-use custody::{Clock, Digest, SystemClock, sha256};
+use custody::{Clock, SystemClock, sha256};
 use md5::{Digest as _, Md5};
 
+use super::checksums::{PartSums, composite, hex};
 use super::denied;
 use super::grant::{Grant, PART};
 use super::granted::GrantedWay;
@@ -106,7 +107,7 @@ pub(super) struct Known {
 #[derive(Clone)]
 pub(super) struct Requests {
     connection: Connection,
-    client: Client,
+    pub(super) client: Client,
     /// Every request is signed already, and no other can be made.
     granted: Option<Arc<GrantedWay>>,
     pub(super) place: RemotePlace,
@@ -457,65 +458,6 @@ impl Requests {
         Ok(Known { size, sha256: sha256.map(|sum| sum.0), md5, parts })
     }
 
-    /// Sends a part of an upload that does not exist: a writer who may put objects is told so, and nothing is changed.
-    pub(super) async fn try_to_put(&self, key: &str) -> Result<(), Failure> {
-        let sent = self
-            .tried(|| async {
-                let request = self.client.upload_part().bucket(&self.place.bucket).key(key).part_number(1);
-                let sent = request.upload_id(NO_UPLOAD).body(ByteStream::from_static(b"-")).send().await;
-                sent.map_err(|error| self.failure("S3 UploadPart", key, &error)).map(|_| ())
-            })
-            .await;
-        match sent {
-            // The upload is what is not found; a bucket that is not there has a code of its own.
-            Err(Failed { failure, .. }) if failure.code == "NoSuchUpload" => Ok(()),
-            Err(failed) => Err(failed.failure),
-            Ok(()) => Err(Failure::found(
-                "S3 UploadPart",
-                FailureKind::Corrupt,
-                "the server took a part of an upload that was never begun",
-            )),
-        }
-    }
-
-    /// Asks to give up an upload that does not exist: says whether that would be allowed.
-    pub(super) async fn try_to_abort(&self, key: &str) -> Result<(), Failure> {
-        self.abort(key, NO_UPLOAD).await
-    }
-
-    /// The retention that the bucket itself gives every object, in words; `None` without Object Lock.
-    pub(super) async fn object_lock(&self) -> Result<Option<Option<String>>, Failure> {
-        let sent = self
-            .tried(|| async {
-                let sent =
-                    self.client.get_object_lock_configuration().bucket(&self.place.bucket).send().await;
-                sent.map_err(|error| self.failure("S3 GetObjectLockConfiguration", "", &error))
-            })
-            .await;
-        let answer = match sent {
-            Err(Failed { failure, .. }) if failure.code == "ObjectLockConfigurationNotFoundError" => {
-                return Ok(None);
-            }
-            other => other.map_err(|failed| failed.failure)?,
-        };
-        let Some(configuration) = answer.object_lock_configuration else { return Ok(None) };
-        if configuration.object_lock_enabled().is_none_or(|enabled| enabled.as_str() != "Enabled") {
-            return Ok(None);
-        }
-        let default = configuration.rule().and_then(|rule| rule.default_retention());
-        Ok(Some(default.map(|default| {
-            let mode = match default.mode() {
-                Some(ObjectLockRetentionMode::Compliance) => "compliance",
-                Some(ObjectLockRetentionMode::Governance) => "governance",
-                _ => "unknown",
-            };
-            match (default.days(), default.years()) {
-                (_, Some(years)) => format!("{mode} for {years} years"),
-                (days, None) => format!("{mode} for {} days", days.unwrap_or(0)),
-            }
-        })))
-    }
-
     /// Tries until there is an answer; what is refused is not tried again.
     pub(super) async fn tried<T, F: Future<Output = Result<T, Failure>>>(
         &self,
@@ -553,7 +495,7 @@ impl Requests {
         tokio::time::sleep(longest / 2 + longest.mul_f64(chance as f64 / 2000.0)).await;
     }
 
-    fn failure<E>(&self, operation: &str, key: &str, error: &SdkError<E, HttpResponse>) -> Failure
+    pub(super) fn failure<E>(&self, operation: &str, key: &str, error: &SdkError<E, HttpResponse>) -> Failure
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
@@ -567,37 +509,9 @@ impl Requests {
     }
 }
 
-/// An upload that no server has begun.
-const NO_UPLOAD: &str = "exhibit-asks-whether-it-may-write-here";
-
-/// Hashes of a part: SHA-256, and MD5 for servers that check nothing else.
-pub(super) struct PartSums {
-    pub(super) sha256: Digest,
-    sha256_base64: String,
-    pub(super) md5: Option<[u8; 16]>,
-}
-
-impl PartSums {
-    pub(super) fn of(bytes: &[u8], with_md5: bool) -> Self {
-        let sha256 = sha256(bytes);
-        let md5 = with_md5.then(|| Md5::digest(bytes).into());
-        Self { sha256, sha256_base64: BASE64.encode(sha256.as_bytes()), md5 }
-    }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A body that can be sent again without copying it.
 fn stream_of(body: &SdkBody) -> ByteStream {
     ByteStream::new(body.try_clone().unwrap_or_else(SdkBody::taken))
-}
-
-/// The checksum of an object that was put in parts: of the hashes of its parts, with their number.
-pub(super) fn composite(parts: &[(i32, Part)]) -> String {
-    let hashes: Vec<u8> = parts.iter().flat_map(|(_, part)| *part.sha256.as_bytes()).collect();
-    format!("{}-{}", BASE64.encode(sha256(&hashes).as_bytes()), parts.len())
 }
 
 fn same_checksum(operation: &str, found: Option<&str>, sent: &str) -> Result<(), Failure> {

@@ -18,6 +18,7 @@ mod journal;
 mod manifest;
 mod opening;
 mod overlay;
+mod protected_table;
 mod protection;
 mod reader;
 mod remote_bundle;

@@ -12,10 +12,10 @@ use super::journal::{JOURNAL, Journal, Mark, SealedSegment, each_mark, last_mark
 use super::manifest::StoredFile;
 use super::protection::{ENDING, Recipients};
 use super::reader::Hashing;
-use super::seal::hash;
+use super::seal::{hash, publish};
 use super::store::{BundleStore, StoreFile, Unfinished};
 use super::tables::{ChunkTable, read_extents, segment_name};
-use super::writer::{Cut, HashedFile, Segment, StreamWriter, publish};
+use super::writer::{Cut, HashedFile, Segment, StreamWriter};
 use crate::digest::{Digest, Hasher, PortableHasher, sha256};
 use crate::merkle::Frontier;
 use crate::twin_hash::TwinHasher;

@@ -72,6 +72,14 @@ pub fn seal(store: &Arc<dyn BundleStore>, manifest: &Manifest, key: &dyn Signer)
     Ok(SealFiles { manifest: manifest_file, signature, sums })
 }
 
+/// Gives a segment its name in a store that waits for that.
+pub(super) fn publish(store: &dyn BundleStore, path: &str) -> Result<()> {
+    match store.write_only() {
+        Some(store) => store.publish(path).map_err(|source| Error::write(path, source)),
+        None => Ok(()),
+    }
+}
+
 /// Goes on with sealing where it was interrupted while the store took the files: with the very files that were written.
 ///
 /// # Errors

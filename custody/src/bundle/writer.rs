@@ -1,7 +1,6 @@
 //! Writes a bundle: segments and tables as the stream comes, then everything that seals it.
 
 use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -10,8 +9,10 @@ use super::extent::{ExtentJoiner, Gap, State, StateBytes};
 use super::frame::{EncodedChunk, LARGEST_CHUNK, SMALLEST_CHUNK, SeekTable};
 use super::journal::{HashState, Journal, Mark, OpenExtent, SealedSegment};
 use super::manifest::{StoredFile, Stream, is_stream_name};
+use super::protected_table::encrypt_table;
 use super::protection::{ENDING, Output, Recipients};
-use super::store::{BundleStore, StoreFile, Unfinished};
+use super::seal::publish;
+use super::store::{BundleStore, Unfinished};
 use super::tables::{CHUNKS_HEADER, ChunkRow, EXTENTS_HEADER, is_detail, segment_name};
 use crate::digest::{Digest, Hasher};
 use crate::merkle::Frontier;
@@ -23,7 +24,7 @@ pub const SEGMENT: u64 = 1 << 30;
 pub const MARK_EVERY: u64 = 64 << 20;
 
 /// Rows are gathered to writes of this size.
-const TABLE_BUFFER: usize = 64 << 10;
+pub(super) const TABLE_BUFFER: usize = 64 << 10;
 
 /// How a stream is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl Cut {
 
 /// A file of the bundle that is hashed while it is written.
 pub struct HashedFile {
-    path: String,
+    pub(super) path: String,
     out: Output,
     buffer: Vec<u8>,
 }
@@ -143,7 +144,7 @@ impl HashedFile {
         self.out.write_all(bytes).map_err(|source| Error::write(&self.path, source))
     }
 
-    fn flush(&mut self) -> Result<()> {
+    pub(super) fn flush(&mut self) -> Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -593,39 +594,4 @@ impl StreamWriter {
             states: self.states,
         })
     }
-}
-
-/// Gives a segment its name in a store that waits for that.
-pub(super) fn publish(store: &dyn BundleStore, path: &str) -> Result<()> {
-    match store.write_only() {
-        Some(store) => store.publish(path).map_err(|source| Error::write(path, source)),
-        None => Ok(()),
-    }
-}
-
-/// Encrypts a table that lay in the clear until its stream was finished, and removes what lay there.
-fn encrypt_table(
-    store: &Arc<dyn BundleStore>,
-    protection: Option<&Recipients>,
-    mut table: HashedFile,
-) -> Result<StoredFile> {
-    table.flush()?;
-    let path = table.path.clone();
-    drop(table);
-    let unfinished =
-        store.unfinished().ok_or_else(|| Error::write(&path, std::io::ErrorKind::Unsupported.into()))?;
-    let place = unfinished.path_of(&path).map_err(|source| Error::read(&path, source))?;
-    let mut plain = StoreFile::new(Arc::clone(store), &place);
-    let mut encrypted = HashedFile::begin_with(&**store, &path, protection)?;
-    let mut buffer = vec![0; TABLE_BUFFER];
-    loop {
-        let read = plain.read(&mut buffer).map_err(|source| Error::read(&path, source))?;
-        if read == 0 {
-            break;
-        }
-        encrypted.append(buffer.get(..read).unwrap_or_default())?;
-    }
-    let stored = encrypted.finish()?;
-    unfinished.discard(&path).map_err(|source| Error::write(&path, source))?;
-    Ok(stored)
 }

@@ -20,10 +20,12 @@ use crate::ui::{self, Ui};
 ///
 /// Example: exhibit acquire triage --case ir-2026-017 --profile fast
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("case", |case| case.required(false).required_unless_present("list")))]
+#[command(mut_arg("case", |case| {
+    case.required(false).required_unless_present("list").default_value_if("list", clap::builder::ArgPredicate::IsPresent, ".")
+}))]
 pub(super) struct Args {
     #[command(flatten)]
-    into: Option<Into>,
+    into: Into,
     /// Where the host's files lie; of another root than / only files are taken
     #[arg(long, default_value = "/", value_name = "DIR")]
     root: PathBuf,
@@ -71,9 +73,7 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     if args.list {
         return list(&table, &options, session.ui);
     }
-    let into = args.into.as_ref().ok_or_else(|| {
-        Failure::usage("a triage needs --case CASE").hint("see what it would take with --list")
-    })?;
+    let into = &args.into;
     let capture = TriageCapture::new(&table, options)?;
     let name = into.name.clone().unwrap_or_else(|| "triage".to_owned());
     let summary = capture.summary();
