@@ -15,6 +15,9 @@ const TOKEN: &str = "FwoGZXIvYXdzEXAMPLE//SessionTokenOfThisTest+abc==";
 /// A snapshot whose blocks nobody has.
 const SNAPSHOT: &str = "snap-0123456789abcdef0";
 
+/// Where a bundle is put.
+const STORE: &str = "s3://secrets/store";
+
 /// How a command gets its credentials.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum From {
@@ -223,7 +226,7 @@ fn commands() -> Vec<(Vec<&'static str>, &'static [i32])> {
         (vec!["acquire", "cloud-logs", "--lookup", "--case", "case"], &[4]),
         (vec!["acquire", "ebs", SNAPSHOT, "--case", "case"], &[4]),
         (vec!["acquire", "ebs", SNAPSHOT, "--dry-run", "--case", "case"], &[4]),
-        (vec!["acquire", "disk", "disk.raw", "--case", "case", "--to", "s3://secrets/store"], &[0]),
+        (vec!["acquire", "disk", "disk.raw", "--case", "case", "--to", STORE], &[0]),
         (vec!["verify", "s3://secrets/no-such-bundle"], &[2, 4]),
         (vec!["pull", "s3://secrets/no-such-bundle", "-o", "pulled"], &[2, 4]),
     ]
@@ -238,12 +241,16 @@ fn run_all(endpoint: &str) -> Vec<(String, i32, &'static [i32])> {
     );
     fs::write(&credentials, profile).unwrap();
     let mut codes = Vec::new();
-    for (from, more) in [(From::Environment, &["-v"][..]), (From::Profile, &["--json", "-v"])] {
+    for (from, store, more) in
+        [(From::Environment, STORE, &["-v"][..]), (From::Profile, "s3://secrets/other", &["--json", "-v"])]
+    {
         let desk = Desk::new();
         desk.ok(&["init", "case", "--name", "n", "--examiner", "J. Doe"]);
         desk.write("disk.raw", vec![7; 100_000]);
         for (args, expected) in commands() {
-            let args: Vec<&str> = args.into_iter().chain(more.iter().copied()).collect();
+            let args = args.into_iter().chain(more.iter().copied());
+            // The exhibits of two cases have the same names.
+            let args: Vec<&str> = args.map(|arg| if arg == STORE { store } else { arg }).collect();
             let code = run(&desk, &credentials, from, endpoint, &args);
             codes.push((format!("{from:?} {}", args.join(" ")), code, expected));
         }

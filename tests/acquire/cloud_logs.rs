@@ -447,6 +447,28 @@ fn what_cannot_be_read_is_named_with_what_to_do_and_the_rest_is_acquired() {
 }
 
 #[test]
+fn the_rest_of_a_large_object_that_changes_midway_is_zeros_and_listed_as_unreadable() {
+    let Some(shelf) = Shelf::new() else { return };
+    shelf.put("l/large", &vec![7; 9_500_000]);
+    let front = Front::before(&shelf.endpoint, |request, pass| {
+        let range = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("range"));
+        match range {
+            Some((_, range)) if range.starts_with("bytes=8388608-") => {
+                refused(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
+            }
+            _ => pass(request),
+        }
+    });
+    let got = acquire(logs_at(&connect(&front), &shelf.bucket, "l/", |_| ()));
+    let path = format!("/{}/l/large", shelf.bucket);
+    got.assert_issue(&path, "changed while it was read");
+    assert_eq!(got.report.issue_count, 1, "{:?}", got.issues());
+    let bytes = &got.files[&path].1;
+    assert!(bytes[..8 << 20].iter().all(|byte| *byte == 7) && bytes[8 << 20..].iter().all(|byte| *byte == 0));
+    assert_eq!(got.report.states().unreadable, 9_500_000 - (8 << 20));
+}
+
+#[test]
 fn a_list_that_may_not_be_had_stops_with_the_permission_that_is_missing() {
     let asked = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&asked);

@@ -423,6 +423,23 @@ fn keys_are_asked_for_once_and_without_them_nothing_is_called_signed() {
 }
 
 #[test]
+fn digests_that_may_not_be_listed_do_not_keep_from_the_log_files() {
+    let Some(trail) = Trail::new() else { return };
+    let front = Front::before(&trail.shelf.endpoint, |request, pass| {
+        if !request.target.contains("CloudTrail-Digest") {
+            return pass(request);
+        }
+        let body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>".to_vec();
+        Response { status: 403, headers: vec![("content-type".into(), "application/xml".into())], body }
+    });
+    let prefix = format!("{ACCOUNT}CloudTrail/");
+    let got = acquire(logs_at(&connect(&front), &trail.shelf.bucket, &prefix, |_| ()));
+    got.assert_issue("CloudTrail-Digest/%2F", "s3:ListBucket on arn:aws:s3:::");
+    assert_eq!((got.report.issue_count, got.trail()), (1, [0, 0, 0, 0, 0, 0, 18]));
+    assert_eq!(got.report.facts["list_is_whole"], false);
+}
+
+#[test]
 fn without_digests_nothing_is_claimed_of_log_files() {
     let Some(trail) = Trail::new() else { return };
     for hour in HOURS {
