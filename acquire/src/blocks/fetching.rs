@@ -222,6 +222,10 @@ impl<S: BlockService> Reader<S> {
                 self.tasks.begin().await;
                 self.requests.take(1).await;
                 self.bytes.take(place.end - place.start).await;
+                // It may have ended while this one waited: what is refused once is not asked for again.
+                if self.stopped().is_some() {
+                    return Ok(());
+                }
                 let (give, outcome) = oneshot::channel();
                 order.send(Ordered::Fetching(index, outcome)).await?;
                 let reader = Arc::clone(self);
