@@ -467,6 +467,7 @@ fn a_snapshot_that_vanishes_leaves_what_was_read_and_the_rest_unreadable_by_name
     let gone = || Fault::Error(404, "ResourceNotFoundException", "SNAPSHOT_NOT_FOUND");
     let mut limits = limits();
     (limits.tasks, limits.most_tasks) = (1, 1);
+    // The first look and the list are had; whoever asks again learns that it is gone.
     let ran = run_with(vec![on_gets(gone()).after(20), on_lists(gone()).after(2)], limits);
     let report = ran.result.as_ref().unwrap();
     let stream = ran.stream();

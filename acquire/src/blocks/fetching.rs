@@ -222,8 +222,8 @@ impl<S: BlockService> Reader<S> {
                 self.tasks.begin().await;
                 self.requests.take(1).await;
                 self.bytes.take(place.end - place.start).await;
+                // It may have ended while this one waited: what is refused once is not asked for again.
                 if self.stopped().is_some() {
-                    // Found out while this one waited: who was refused asks for nothing more.
                     return Ok(());
                 }
                 let (give, outcome) = oneshot::channel();
