@@ -74,7 +74,7 @@ impl Server {
 
     pub(crate) fn bucket(&self, keeps: Keeps) -> Bucket {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("evidence-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!("reading-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let http = aws_smithy_http_client::Builder::new().build_http();
         let Credentials { access_key_id, secret_access_key, .. } = &self.credentials;
         let keys =

@@ -272,14 +272,15 @@ impl<S: BlockService> Reader<S> {
                 FailureKind::Token => {
                     refused += 1;
                     let fetched = self.counters.fetched.get();
-                    let fetched_before = *fetched_before.get_or_insert(fetched);
+                    let before = *fetched_before.get_or_insert(fetched);
                     if refused > MOST_REFUSED_TOKENS {
-                        if fetched == fetched_before {
+                        if fetched == before {
                             // Not this block is at fault: no other came in all that time.
                             self.stop(self.no_token_lasts());
                             return None;
                         }
-                        break failure;
+                        // Others come, so this one may: how often the list is begun anew is bounded for all of them.
+                        (refused, fetched_before) = (0, Some(fetched));
                     }
                     match self.fresh_token(index, generation).await {
                         Ok(Some((fresh, of))) => (token, generation) = (fresh, of),

@@ -513,9 +513,18 @@ pub fn lock_journal(store: &dyn BundleStore) -> Result<Option<std::fs::File>> {
     let Some(unfinished) = store.unfinished() else { return Ok(None) };
     let failed = |source| Error::write(JOURNAL, source);
     let file = unfinished.open_to_append(JOURNAL).map_err(failed)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|error| failed(error.into()))?;
-    Ok(Some(file))
+    // A process that was just started by the one before may hold its descriptors for a moment.
+    let mut patience = 25;
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
 }
 
 /// Removes the journal of a bundle that is sealed now.
