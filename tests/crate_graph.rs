@@ -5,14 +5,16 @@ use std::path::Path;
 const ARROWS: &[(&str, &[&str])] = &[
     ("custody", &[]),
     ("acquire", &["exhibit-custody"]),
+    ("respond", &["exhibit-acquire", "exhibit-custody"]),
     ("timeline", &["exhibit-custody"]),
-    ("cli", &["exhibit-acquire", "exhibit-custody", "exhibit-timeline"]),
+    ("cli", &["exhibit-acquire", "exhibit-custody", "exhibit-respond", "exhibit-timeline"]),
 ];
 
 /// What only the command line may use, and what only the timeline may.
 const KEPT_OUT: &[(&str, &[&str])] = &[
     ("custody", &["clap", "indicatif", "polars", "tokio", "reqwest", "hyper"]),
     ("acquire", &["clap", "indicatif", "polars"]),
+    ("respond", &["clap", "indicatif", "polars"]),
     ("timeline", &["clap", "indicatif", "tokio", "reqwest", "hyper"]),
     ("cli", &["polars"]),
 ];

@@ -1,0 +1,1 @@
+//! Isolation: recorded, applied, verified, taken back. One file a platform.

@@ -1,0 +1,1 @@
+//! Jobs: one plan for one asset, run exactly once.

@@ -1,0 +1,106 @@
+//! What a rule can have done. One file a step; [`STEPS`] is the table.
+//!
+//! A step may be run again after a kill at any instruction: it looks for what an earlier run has done before it does it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use serde_json::Value;
+
+use crate::alert::{Alert, AssetKind};
+use crate::inventory::Asset;
+use crate::settings::Settings;
+
+/// One step of the table.
+pub trait Step: Sync {
+    /// The word in rules, such as `capture.memory`.
+    fn word(&self) -> &'static str;
+
+    /// What it does, in one sentence for people.
+    fn about(&self) -> &'static str;
+
+    /// What it can be done to.
+    fn takes(&self, kind: AssetKind) -> bool;
+
+    /// Whether it changes something that users would notice, so that limits of isolation hold for it.
+    fn isolates(&self) -> bool {
+        false
+    }
+
+    /// Does it, or finds that it was done; gives what the journal and later steps are to know.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`], which says whether another try may help.
+    fn run(&self, context: &Context<'_>) -> Result<Value, Failed>;
+
+    /// Takes it back, as `recorded` (what `run` gave) says it was before.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`].
+    fn undo(&self, context: &Context<'_>, recorded: &Value) -> Result<Value, Failed> {
+        let _ = (context, recorded);
+        Err(Failed::for_good(format!("{} cannot be taken back", self.word())))
+    }
+}
+
+/// What a step works with.
+pub struct Context<'a> {
+    /// The job, such as `J000017`; stands in the names and tags of all that it makes.
+    pub job: &'a str,
+    /// The step's id within its rule.
+    pub id: &'a str,
+    /// Its further parameters in the rule.
+    pub parameters: &'a serde_json::Map<String, Value>,
+    /// The alert that it began with.
+    pub alert: &'a Alert,
+    /// What it is done to.
+    pub asset: &'a Asset,
+    /// The case.
+    pub case: &'a Path,
+    /// What was set.
+    pub settings: &'a Settings,
+    /// This program, for steps that are its commands.
+    pub program: &'a PathBuf,
+    /// What the steps that it needs gave.
+    pub earlier: &'a BTreeMap<String, Value>,
+    /// Writes an intent durably, before the act; a later run finds it in `intents`.
+    pub intend: &'a dyn Fn(&Value) -> crate::Result<()>,
+    /// Intents of earlier runs of this step, oldest first.
+    pub intents: &'a [Value],
+    /// Set when the service stops: end soon; the step is run again.
+    pub stop: &'a AtomicBool,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Failed {
+    /// A sentence for people.
+    pub what: String,
+    /// Whether the same again may help.
+    pub may_help_again: bool,
+}
+
+impl Failed {
+    /// Another try may help.
+    pub fn for_now(what: impl Into<String>) -> Self {
+        Self { what: what.into(), may_help_again: true }
+    }
+
+    /// No try will help.
+    pub fn for_good(what: impl Into<String>) -> Self {
+        Self { what: what.into(), may_help_again: false }
+    }
+}
+
+/// Every step.
+pub static STEPS: &[&dyn Step] = &[];
+
+/// The step of this word.
+#[must_use]
+pub fn named(word: &str) -> Option<&'static dyn Step> {
+    STEPS.iter().copied().find(|step| step.word() == word)
+}

@@ -1,0 +1,23 @@
+//! How assets are reached: this host, SSH, an EC2 account, a container runtime, a Kubernetes API server, an EDR.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// What can be reached, by name. Each kind's settings are in its own file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSettings {
+    /// Hosts over SSH.
+    #[serde(default)]
+    pub ssh: BTreeMap<String, serde_json::Value>,
+    /// Container runtimes.
+    #[serde(default)]
+    pub containers: BTreeMap<String, serde_json::Value>,
+    /// Kubernetes clusters.
+    #[serde(default)]
+    pub kubernetes: BTreeMap<String, serde_json::Value>,
+    /// EDR tenants.
+    #[serde(default)]
+    pub edr: BTreeMap<String, serde_json::Value>,
+}
