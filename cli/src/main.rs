@@ -6,8 +6,6 @@ mod args;
 #[cfg(feature = "cloud")]
 mod cloud_args;
 mod commands;
-#[cfg(feature = "cloud")]
-mod evidence_store;
 mod failure;
 mod identity;
 mod interrupt;
@@ -18,6 +16,8 @@ mod session;
 mod signing_key;
 #[cfg(feature = "cloud")]
 mod store_reading;
+#[cfg(feature = "cloud")]
+mod store_writing;
 mod target;
 mod ui;
 

@@ -14,10 +14,10 @@ use serde_json::json;
 
 use crate::amounts;
 use crate::cloud_args::CloudArgs;
-use crate::evidence_store::{LockArgs, choose, connect_to};
 use crate::failure::{Failure, Outcome};
 use crate::secret_text;
 use crate::session::Session;
+use crate::store_writing::{LockArgs, choose};
 use crate::target;
 use crate::ui;
 
@@ -170,7 +170,7 @@ fn make_again(
     let output = output(args)?;
     let before = read(file)?;
     exhibit_of(case, &before)?;
-    let connection = connect_to(&args.cloud, before.place())?;
+    let connection = args.cloud.connect_to(before.place())?;
     let grant = renew(&connection, &before, lasts(args))?;
     write(&grant, output)?;
     note(case, &grant, "renewed", args.hours, writer)?;
@@ -239,7 +239,7 @@ fn end(
 ) -> Result<Outcome, Failure> {
     let grant = read(file)?;
     let exhibit = exhibit_of(case, &grant)?;
-    let connection = connect_to(&args.cloud, grant.place())?;
+    let connection = args.cloud.connect_to(grant.place())?;
     let reader = S3Reader::open(&connection, &grant.place().bucket, &grant.place().prefix)?;
     let files = reader.listing().files.clone();
     let is_whole =

@@ -29,13 +29,13 @@ use custody::{Case, EntryType, Exhibit, NewEntry, Writer};
 use serde_json::json;
 
 use super::verify::verdict_words;
-#[cfg(feature = "cloud")]
-use crate::evidence_store::{ChosenStore, StoreArgs};
 use crate::failure::{Failure, Outcome, chain};
 use crate::identity;
 use crate::interrupt;
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
+#[cfg(feature = "cloud")]
+use crate::store_writing::{ChosenStore, StoreArgs};
 use crate::target;
 use crate::ui::{self, Ui};
 
@@ -101,7 +101,7 @@ struct Into {
     /// Encrypt data, tables and catalogue to this age recipient (age1…), or to those in a file; may be given again
     #[arg(long, value_name = "RECIPIENT")]
     encrypt_to: Vec<String>,
-    /// Read back all that was written once it is sealed, and verify it
+    /// Read back all that was written once it is sealed, and verify it; of an evidence store, with the right to read there
     #[arg(long)]
     verify_after: bool,
     #[cfg(feature = "cloud")]
@@ -172,11 +172,6 @@ fn acquire_into(
     // A mistake in them must not cost an exhibit.
     recipients(&into.encrypt_to)?;
     session.identities()?;
-    #[cfg(feature = "cloud")]
-    if into.verify_after && into.store.to.is_some() {
-        return Err(Failure::usage("--verify-after would read back what --to puts, which a writer need not be allowed to")
-            .hint("verify the bundle in its store, by a role that may read: exhibit verify s3://BUCKET/PREFIX/E001-…"));
-    }
     #[cfg(feature = "cloud")]
     let store = into.store.choose(session.ui)?;
     let writer = session.writer(&key, Some(&case));
@@ -370,12 +365,10 @@ fn run_in(
 
 /// Reads back from the disk all that was written, and says whether it is what was read.
 fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
-    let Place { case, exhibit, writer, session, .. } = place;
+    let Place { case, exhibit, writer, into, session, .. } = place;
     let bars = Bars::waiting(session.ui, "reading back");
     drop_from_cache(&report.bundle);
-    let identities = session.identities()?.clone();
-    let options = custody::verify::Options { identities, ..custody::verify::Options::default() };
-    let verification = custody::verify::verify(&report.bundle, &options)?;
+    let verification = custody::verify::verify(&report.bundle, &read_back(into, session)?)?;
     drop(bars);
     let entry = NewEntry::new(EntryType::VERIFY_RESULT)
         .exhibit(&exhibit.id)
@@ -397,6 +390,20 @@ fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
     }
     session.ui.say(&format!("read back and verified: {}", verdict_words(&verification)));
     Ok(())
+}
+
+/// How a bundle is read back: from its evidence store, if it went there.
+fn read_back(into: &Into, session: &Session) -> Result<custody::verify::Options, Failure> {
+    let identities = session.identities()?.clone();
+    let options = custody::verify::Options { identities, ..custody::verify::Options::default() };
+    #[cfg(feature = "cloud")]
+    let options = custody::verify::Options {
+        remote: Some(std::sync::Arc::new(crate::store_reading::Stores::new(&into.store.cloud, session.ui))),
+        ..options
+    };
+    #[cfg(not(feature = "cloud"))]
+    let _ = into;
+    Ok(options)
 }
 
 /// Whom the data is encrypted to: recipients, or files that list them.
