@@ -53,6 +53,9 @@ pub struct Plan {
     pub dedup_window: u64,
     /// What a further alert of the same key does.
     pub repeat: Repeat,
+    /// Who must say yes to all of it, where the mode is [`Mode::Approve`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
     /// The steps, none before what it needs.
     pub steps: Vec<PlannedStep>,
 }
