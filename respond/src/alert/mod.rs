@@ -1,5 +1,7 @@
 //! Alerts of many products in one form. One file a product; [`SOURCES`] is the table.
 
+mod asset_patterns;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
