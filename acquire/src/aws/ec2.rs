@@ -12,6 +12,9 @@ pub use super::ec2_snapshots::{Lock, LockMode, LockState, Snapshot, SnapshotStat
 static EC2: Service =
     Service { name: "EC2", id: "EC2", host: "ec2", prefix: "ec2", protocol: Protocol::Query("2016-11-15") };
 
+/// Resources of one answer; EC2 gives at most 1,000 of either.
+const PAGE: &str = "500";
+
 /// A name and a value on a resource.
 pub type Tag = (String, String);
 
@@ -50,6 +53,10 @@ pub struct Instance {
     pub security_groups: Vec<String>,
     /// Network interfaces.
     pub interfaces: Vec<String>,
+    /// Addresses, private ones first.
+    pub addresses: Vec<String>,
+    /// Names in the DNS, the private one first.
+    pub names: Vec<String>,
     /// Tags.
     pub tags: Vec<Tag>,
 }
@@ -104,14 +111,29 @@ impl Ec2 {
     pub fn describe_instance(&self, id: &str) -> Result<Answered<Instance>, Failure> {
         let found =
             self.list("DescribeInstances", id, "reservationSet", Form::default().list("InstanceId", [id]))?;
-        let all = found.map(|reservations| {
-            let of = |reservation: &Element| {
-                let owner = reservation.string(&["ownerId"]);
-                reservation.list("instancesSet").map(|found| instance(found, &owner)).collect::<Vec<_>>()
-            };
-            reservations.iter().flat_map(of).collect::<Vec<_>>()
-        });
-        self.one("DescribeInstances", id, all, |instance| &instance.id)
+        self.one("DescribeInstances", id, found.map(of_reservations), |instance| &instance.id)
+    }
+
+    /// Every instance of the region, page by page.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub fn all_instances(&self) -> Result<Answered<Vec<Instance>>, Failure> {
+        let form = Form::default().with("MaxResults", PAGE);
+        let found = self.list("DescribeInstances", "the region", "reservationSet", form)?;
+        Ok(found.map(of_reservations))
+    }
+
+    /// Every volume of the region, page by page.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub fn all_volumes(&self) -> Result<Answered<Vec<Volume>>, Failure> {
+        let form = Form::default().with("MaxResults", PAGE);
+        let found = self.list("DescribeVolumes", "the region", "volumeSet", form)?;
+        Ok(found.map(|volumes| volumes.iter().map(volume).collect()))
     }
 
     /// Volumes by id.
@@ -245,6 +267,26 @@ pub(super) fn tags(element: &Element) -> Vec<Tag> {
     element.list("tagSet").map(|tag| (tag.string(&["key"]), tag.string(&["value"]))).collect()
 }
 
+fn of_reservations(reservations: Vec<Element>) -> Vec<Instance> {
+    let of = |reservation: &Element| {
+        let owner = reservation.string(&["ownerId"]);
+        reservation.list("instancesSet").map(|found| instance(found, &owner)).collect::<Vec<_>>()
+    };
+    reservations.iter().flat_map(of).collect()
+}
+
+/// Everything that is said at these places, each thing once.
+fn said(found: &Element, places: &[&str]) -> Vec<String> {
+    let interfaces = || std::iter::once(found).chain(found.list("networkInterfaceSet"));
+    let mut all = Vec::new();
+    for place in places {
+        all.extend(interfaces().filter_map(|element| element.some(&[*place])));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    all.retain(|text| seen.insert(text.clone()));
+    all
+}
+
 fn instance(found: &Element, owner: &str) -> Instance {
     let mut security_groups: Vec<String> = Vec::new();
     let mut interfaces = Vec::new();
@@ -281,6 +323,8 @@ fn instance(found: &Element, owner: &str) -> Instance {
         devices: devices.filter(|device| !device.volume.is_empty()).collect(),
         security_groups,
         interfaces,
+        addresses: said(found, &["privateIpAddress", "ipAddress", "ipv6Address"]),
+        names: said(found, &["privateDnsName", "dnsName"]),
         tags: tags(found),
     }
 }

@@ -24,6 +24,8 @@ mod splunk;
 pub mod strict_json;
 mod wazuh;
 
+mod asset_patterns;
+
 use serde::{Deserialize, Serialize};
 
 use envelope::Event;

@@ -1,10 +1,39 @@
 //! Rules: which alerts have what done to which asset, and why. Pure: the same alert, rules and inventory give the same plan.
 
+pub mod amounts;
+pub mod approval;
+mod current;
+mod decide;
+mod field;
+mod graph;
+mod limits;
+mod load;
+#[cfg(test)]
+mod made_steps;
+mod matcher;
+mod place;
+mod plan_hash;
+mod raw;
+mod review;
+mod rule;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::alert::Alert;
 use crate::inventory::Asset;
+
+pub use current::Current;
+pub use decide::Decider;
+pub use field::{FIELDS, FieldKind, Holds, Subject, TAGS};
+pub use graph::{Until, need};
+pub use limits::{Admission, Gate, History, Limits};
+pub(crate) use load::{files_of, read};
+pub use matcher::OPERATORS;
+pub(crate) use place::{Fault, Part, Syntax};
+pub use raw::Then;
+pub use review::Remark;
+pub use rule::{Rule, RuleSet};
 
 /// What was decided about one alert.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,6 +82,9 @@ pub struct Plan {
     pub dedup_window: u64,
     /// What a further alert of the same key does.
     pub repeat: Repeat,
+    /// Who must say yes to all of it, where the mode is [`Mode::Approve`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
     /// The steps, none before what it needs.
     pub steps: Vec<PlannedStep>,
 }

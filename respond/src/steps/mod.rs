@@ -28,6 +28,16 @@ pub trait Step: Sync {
         false
     }
 
+    /// What else a rule may say of it. A rule that says anything else is refused when it is loaded.
+    fn parameters(&self) -> &'static [Parameter] {
+        &[]
+    }
+
+    /// When it is done, among steps of which none waits for another.
+    fn phase(&self) -> Phase {
+        Phase::of(self.word(), self.isolates())
+    }
+
     /// Does it, or finds that it was done; gives what the journal and later steps are to know.
     ///
     /// # Errors
@@ -43,6 +53,73 @@ pub trait Step: Sync {
     fn undo(&self, context: &Context<'_>, recorded: &Value) -> Result<Value, Failed> {
         let _ = (context, recorded);
         Err(Failed::for_good(format!("{} cannot be taken back", self.word())))
+    }
+}
+
+/// Something that a rule may say of a step beside what every step takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name in rules.
+    pub name: &'static str,
+    /// What it does, in one sentence for people.
+    pub about: &'static str,
+    /// What values it takes.
+    pub takes: Takes,
+}
+
+/// Values that a parameter takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// A text.
+    Text,
+    /// A list of texts.
+    Texts,
+    /// A whole number, zero or above.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// A span of time, such as `15m`.
+    Span,
+}
+
+/// When a step is done, among steps of which none waits for another: what is lost first is taken first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Keeps the asset from being ended or replaced.
+    Protect,
+    /// Takes what ends with the asset or its power: memory, processes, a container's changes.
+    Volatile,
+    /// Fixes the point in time of its disks.
+    Disk,
+    /// Cuts it off.
+    Isolate,
+    /// Takes credentials away.
+    Credentials,
+    /// Copies what does not go away meanwhile.
+    Slow,
+    /// Makes sense of what was taken.
+    Analyse,
+    /// Tells people.
+    Tell,
+}
+
+impl Phase {
+    /// As the word of a step says.
+    #[must_use]
+    pub fn of(word: &str, isolates: bool) -> Self {
+        let (family, rest) = word.split_once('.').unwrap_or((word, ""));
+        match family {
+            "credentials" => Self::Credentials,
+            _ if isolates => Self::Isolate,
+            "protect" => Self::Protect,
+            "aws" if rest.ends_with("protect") => Self::Protect,
+            "capture" if rest.starts_with("ebs") || rest.starts_with("disk") => Self::Disk,
+            "capture" if rest.contains("logs") => Self::Slow,
+            "capture" => Self::Volatile,
+            "build" | "timeline" | "report" => Self::Analyse,
+            "notify" => Self::Tell,
+            _ => Self::Slow,
+        }
     }
 }
 
