@@ -4,10 +4,19 @@
 //! leaves either nothing, or an intent from which the next run goes on. What others changed meanwhile is told and never
 //! overwritten.
 
+pub mod allowed;
+pub mod case_log;
+mod command;
+pub mod host_lease;
+pub mod host_nft;
+mod host_probe;
+mod nft_listing;
+pub mod nft_ruleset;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::steps::Failed;
+use crate::steps::{Context, Failed};
 
 /// Letters of a mark, at most: it becomes a label, a name of a policy, a comment.
 const LONGEST_MARK: usize = 40;
@@ -205,12 +214,12 @@ pub fn mark(job: &str, step: &str) -> Result<String, Failed> {
     Ok(mark)
 }
 
-/// A text field of what was recorded.
-pub(crate) fn text<'a>(recorded: &'a Value, field: &str) -> Result<&'a str, Failed> {
-    recorded
-        .get(field)
-        .and_then(Value::as_str)
-        .ok_or_else(|| Failed::for_good(format!("what was recorded has no {field:?}")))
+/// A parameter of a step that is a list of texts; empty where there is none.
+pub(crate) fn texts(context: &Context<'_>, name: &str) -> Result<Vec<String>, Failed> {
+    let Some(value) = context.parameters.get(name) else { return Ok(Vec::new()) };
+    let texts =
+        value.as_array().and_then(|all| all.iter().map(|text| text.as_str().map(str::to_owned)).collect());
+    texts.ok_or_else(|| Failed::for_good(format!("the parameter {name} must be a list of texts")))
 }
 
 /// What was recorded, in its own type.

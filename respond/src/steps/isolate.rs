@@ -5,13 +5,21 @@ use serde_json::Value;
 use super::{Context, Failed, Step};
 use crate::alert::AssetKind;
 use crate::inventory::Asset;
-use crate::isolate::{Isolation, isolate, take_back};
+use crate::isolate::{Isolation, host_nft, isolate, take_back};
 
 /// The tag of an asset that is never isolated by a rule, with any of [`NEVER`].
 const TAG: &str = "isolate";
 
 /// Values of [`TAG`] that forbid it.
 const NEVER: &[&str] = &["never", "no", "false"];
+
+/// This host.
+pub(super) static HOST: IsolationStep = IsolationStep {
+    word: "isolate.host",
+    about: "Cuts this Linux host off by nftables, all but the addresses in `allow` and `allow_from`",
+    takes: &[AssetKind::Host],
+    of: host_nft::of,
+};
 
 /// One platform as a step.
 pub struct IsolationStep {

@@ -101,7 +101,7 @@ impl Failed {
 }
 
 /// Every step.
-pub static STEPS: &[&dyn Step] = &[];
+pub static STEPS: &[&dyn Step] = &[&isolate::HOST];
 
 /// The step of this word.
 #[must_use]
