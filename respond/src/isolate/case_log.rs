@@ -116,6 +116,11 @@ fn tried(entry: NewEntry, verified: &Verified) -> NewEntry {
     let forbidden: Vec<String> = verified.forbidden.iter().map(said).collect();
     let entry = if allowed.is_empty() { entry } else { entry.result("allowed_tried", allowed) };
     let entry = if forbidden.is_empty() { entry } else { entry.result("forbidden_tried", forbidden) };
+    let entry = if verified.read_back.is_empty() {
+        entry
+    } else {
+        entry.result("read_back", verified.read_back.clone())
+    };
     let entry = match verified.open() {
         Some(open) => entry.result("still_open", said(open)),
         None => entry,

@@ -19,7 +19,7 @@ use super::host_lease::{delete, stop_timers, tidy_later};
 use super::host_probe::{NOBODY, Sent, connect, send_datagram};
 use super::nft_listing::{Listing, Ours};
 use super::nft_ruleset::{TABLE, rules_of, ruleset};
-use super::{Isolation, Probe, Restored, Verified, read_back, texts, written};
+use super::{Isolation, Probe, Restored, Verified, lease_end, read_back, texts, written};
 use crate::steps::{Context, Failed};
 
 /// Allowed channels, at most.
@@ -175,20 +175,13 @@ impl Isolation for HostNft<'_> {
         forbidden.retain(|to| !allowed.iter().any(|allowed| allowed.net.contains(&to.ip())));
         forbidden.retain(|to| send_datagram(*to) == Sent::Left);
         let now = self.clock.now();
-        let until = match self.wanted.lease {
-            0 => String::new(),
-            seconds => {
-                let lasts = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-                rfc3339(now.wall_ns.saturating_add(lasts))
-            }
-        };
         written(&Recorded {
             platform: "linux nftables".to_owned(),
             mark: self.mark.clone(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             boot: now.boot.unwrap_or_default(),
             name_space: name_space(),
-            until,
+            until: lease_end(self.clock, self.wanted.lease),
             allowed,
             answered,
             forbidden,

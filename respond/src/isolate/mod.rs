@@ -7,6 +7,7 @@
 pub mod allowed;
 pub mod case_log;
 mod command;
+pub mod ec2_groups;
 pub mod host_lease;
 pub mod host_nft;
 mod host_probe;
@@ -88,6 +89,9 @@ pub struct Verified {
     pub allowed: Vec<Probe>,
     /// What must not get through.
     pub forbidden: Vec<Probe>,
+    /// What the platform says of itself, as it should be: good to know, but no trial.
+    #[serde(default)]
+    pub read_back: Vec<String>,
     /// What could not be tried, and why; never counted as good.
     pub not_tried: Vec<String>,
 }
@@ -222,6 +226,20 @@ pub(crate) fn texts(context: &Context<'_>, name: &str) -> Result<Vec<String>, Fa
     texts.ok_or_else(|| Failed::for_good(format!("the parameter {name} must be a list of texts")))
 }
 
+/// What a cloud account refused, and whether another try may help.
+pub(crate) fn refused(failure: &acquire::aws::Failure) -> Failed {
+    Failed { what: failure.to_string(), may_help_again: failure.kind.is_worth_another_try() }
+}
+
+/// When a lease ends that begins now, RFC 3339; empty for one without end.
+pub(crate) fn lease_end(clock: &dyn custody::Clock, seconds: u64) -> String {
+    if seconds == 0 {
+        return String::new();
+    }
+    let lasts = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+    custody::clock::rfc3339(clock.now().wall_ns.saturating_add(lasts))
+}
+
 /// What was recorded, in its own type.
 pub(crate) fn read_back<T: serde::de::DeserializeOwned>(recorded: &Value) -> Result<T, Failed> {
     T::deserialize(recorded)
@@ -270,7 +288,7 @@ mod tests {
             Ok(Verified {
                 allowed: vec![probe(!self.loses_channel)],
                 forbidden: vec![probe(self.leaks)],
-                not_tried: Vec::new(),
+                ..Verified::default()
             })
         }
 
