@@ -53,6 +53,24 @@ pub struct HostNft<'a> {
     program: Option<PathBuf>,
 }
 
+/// The isolation that this host is under now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Now {
+    /// Whose it is.
+    pub mark: String,
+    /// Seconds of its lease that are left; 0 once it is over and everything is let through, `None` for one without end.
+    pub lease_left: Option<u64>,
+}
+
+/// The isolation that this host is under now, as the kernel says.
+///
+/// # Errors
+///
+/// [`Failed`] when nft cannot be asked.
+pub fn now() -> Result<Option<Now>, Failed> {
+    Ok(Ours::now()?.map(|ours| Now { mark: ours.mark, lease_left: ours.lease }))
+}
+
 /// What stands in the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Recorded {

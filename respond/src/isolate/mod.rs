@@ -7,10 +7,14 @@
 pub mod allowed;
 pub mod case_log;
 mod command;
+pub mod docker_networks;
 pub mod ec2_groups;
 pub mod host_lease;
 pub mod host_nft;
 mod host_probe;
+pub mod iam_key;
+pub mod iam_sessions;
+pub mod k8s_pod;
 mod nft_listing;
 pub mod nft_ruleset;
 

@@ -5,7 +5,9 @@ use serde_json::Value;
 use super::{Context, Failed, Step};
 use crate::alert::AssetKind;
 use crate::inventory::Asset;
-use crate::isolate::{Isolation, host_nft, isolate, take_back};
+use crate::isolate::{
+    Isolation, docker_networks, ec2_groups, host_nft, iam_key, iam_sessions, isolate, take_back,
+};
 
 /// The tag of an asset that is never isolated by a rule, with any of [`NEVER`].
 const TAG: &str = "isolate";
@@ -19,6 +21,38 @@ pub(super) static HOST: IsolationStep = IsolationStep {
     about: "Cuts this Linux host off by nftables, all but the addresses in `allow` and `allow_from`",
     takes: &[AssetKind::Host],
     of: host_nft::of,
+};
+
+/// An EC2 instance.
+pub(super) static EC2: IsolationStep = IsolationStep {
+    word: "isolate.ec2_sg",
+    about: "Gives every interface of an EC2 instance a security group that lets out only what is in `allow`",
+    takes: &[AssetKind::Ec2Instance],
+    of: ec2_groups::of,
+};
+
+/// A container of Docker.
+pub(super) static DOCKER: IsolationStep = IsolationStep {
+    word: "isolate.docker",
+    about: "Takes a container of Docker from all its networks, and freezes it if `pause` is true",
+    takes: &[AssetKind::Container],
+    of: docker_networks::of,
+};
+
+/// An access key.
+pub(super) static IAM_KEY: IsolationStep = IsolationStep {
+    word: "isolate.iam_key",
+    about: "Makes an IAM access key inactive",
+    takes: &[AssetKind::IamAccessKey],
+    of: iam_key::of,
+};
+
+/// The sessions of a role.
+pub(super) static IAM_SESSIONS: IsolationStep = IsolationStep {
+    word: "isolate.iam_sessions",
+    about: "Revokes every session of an IAM role that was issued before now",
+    takes: &[AssetKind::IamRole],
+    of: iam_sessions::of,
 };
 
 /// One platform as a step.

@@ -101,7 +101,8 @@ impl Failed {
 }
 
 /// Every step.
-pub static STEPS: &[&dyn Step] = &[&isolate::HOST];
+pub static STEPS: &[&dyn Step] =
+    &[&isolate::HOST, &isolate::EC2, &isolate::DOCKER, &isolate::IAM_KEY, &isolate::IAM_SESSIONS];
 
 /// The step of this word.
 #[must_use]
