@@ -16,9 +16,13 @@ const RULES_OF_THE_USER: &str = "table inet filter {
   set friends { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 192.168.0.0/16 } }
   chain input { type filter hook input priority filter; policy accept;
     ip saddr @friends tcp dport 7777 accept
-    tcp dport 9999 counter drop comment \"the user's own\" }
+    tcp dport 9999 counter drop comment \"the user's own\"
+  }
 }
-table ip nat { chain post { type nat hook postrouting priority srcnat; policy accept; oifname \"m9\" masquerade } }";
+table ip nat {
+  chain post { type nat hook postrouting priority srcnat; policy accept; oifname \"m9\" masquerade; }
+}
+";
 
 /// Long enough for a packet on this machine, many times over.
 const SOON: Duration = Duration::from_millis(1200);

@@ -1,6 +1,7 @@
 //! Networks of our own: name spaces of the kernel, joined by pairs of interfaces.
 
 use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -83,7 +84,7 @@ pub(crate) fn within<T: Send>(space: &str, act: impl FnOnce() -> T + Send) -> T 
     thread::scope(|scope| {
         let acting = scope.spawn(move || {
             // Of this thread alone, and of what it starts.
-            move_into_link_name_space((&there).into(), Some(LinkNameSpaceType::Network)).unwrap();
+            move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
             act()
         });
         acting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

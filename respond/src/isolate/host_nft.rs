@@ -259,8 +259,12 @@ impl Isolation for HostNft<'_> {
                 Sent::NotTried(why) => verified.not_tried.push(format!("{what}: {why}")),
             }
         }
-        if recorded.forbidden.is_empty() {
-            verified.not_tried.push("nothing could be sent before the isolation either".to_owned());
+        for (family, is_four) in [("IPv4", true), ("IPv6", false)] {
+            if !recorded.forbidden.iter().any(|to| to.is_ipv4() == is_four) {
+                verified
+                    .not_tried
+                    .push(format!("{family}: nothing could be sent before the isolation either"));
+            }
         }
         for allowed in recorded.allowed.iter().filter(|allowed| !matches!(allowed.way, Way::To(_))) {
             verified.not_tried.push(format!("{allowed}: only the other side can try it"));
