@@ -10,3 +10,11 @@
 
 #[path = "respond/alerts.rs"]
 mod alerts;
+#[path = "respond/isolate_aws.rs"]
+mod isolate_aws;
+#[path = "respond/isolate_host.rs"]
+mod isolate_host;
+#[path = "support/moto.rs"]
+mod moto;
+#[path = "support/netns.rs"]
+mod netns;

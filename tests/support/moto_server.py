@@ -7,6 +7,7 @@ import os
 import sys
 
 import moto.ebs.models
+import moto.ec2.models.elastic_network_interfaces
 import moto.s3.models
 from moto.server import ThreadedMotoServer
 
@@ -67,6 +68,9 @@ def _list_changed_blocks(self, first_snapshot_id, second_snapshot_id):
 moto.ebs.models.EBSBackend.list_changed_blocks = _list_changed_blocks
 # AWS takes parts of 5 MiB at least; tests make many parts of little.
 moto.s3.models.S3_UPLOAD_PART_MIN_SIZE = 1
+
+# An interface has the groups that it was given last; moto adds those that its instance was started with.
+moto.ec2.models.elastic_network_interfaces.NetworkInterface.group_set = property(lambda self: self._group_set)
 
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()

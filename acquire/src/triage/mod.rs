@@ -34,7 +34,7 @@ mod socket_tables;
 mod sockets;
 pub(crate) mod spool;
 mod survey;
-mod unix_http;
+pub mod unix_http;
 
 pub use artefact::{
     Artefact, ArtefactError, ArtefactTable, Commands, Each, EachFrom, Files, How, Profile, Volatility,

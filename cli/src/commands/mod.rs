@@ -9,6 +9,8 @@ pub(crate) mod export;
 #[cfg(feature = "cloud")]
 pub(crate) mod grant;
 pub(crate) mod init;
+#[cfg(feature = "serve")]
+pub(crate) mod isolate;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod man;

@@ -2,6 +2,8 @@
 //!
 //! A step may be run again after a kill at any instruction: it looks for what an earlier run has done before it does it.
 
+pub mod isolate;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -133,6 +135,8 @@ pub struct Context<'a> {
     pub parameters: &'a serde_json::Map<String, Value>,
     /// The alert that it began with.
     pub alert: &'a Alert,
+    /// Seconds after which what it does ends by itself; 0 for never.
+    pub lease: u64,
     /// What it is done to.
     pub asset: &'a Asset,
     /// The case.
@@ -174,7 +178,8 @@ impl Failed {
 }
 
 /// Every step.
-pub static STEPS: &[&dyn Step] = &[];
+pub static STEPS: &[&dyn Step] =
+    &[&isolate::HOST, &isolate::EC2, &isolate::DOCKER, &isolate::IAM_KEY, &isolate::IAM_SESSIONS];
 
 /// The step of this word.
 #[must_use]
