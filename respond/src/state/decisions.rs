@@ -1,0 +1,40 @@
+//! What was decided about each alert, with every reason.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::texts::{from_json, to_json};
+use crate::rules::Decision;
+
+pub(super) const TABLE: &str = "
+CREATE TABLE IF NOT EXISTS decisions (
+    alert INTEGER PRIMARY KEY REFERENCES alerts (id),
+    decided_at INTEGER NOT NULL,
+    plans INTEGER NOT NULL,
+    decision TEXT NOT NULL
+) STRICT;";
+
+/// Keeps the decision about an alert.
+pub(crate) fn keep(
+    connection: &Connection,
+    alert: i64,
+    decided_at: i64,
+    decision: &Decision,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO decisions (alert, decided_at, plans, decision) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![
+            alert,
+            decided_at,
+            i64::try_from(decision.plans.len()).unwrap_or(i64::MAX),
+            to_json(decision)?
+        ])?;
+    Ok(())
+}
+
+/// The decision about an alert.
+pub(crate) fn of(connection: &Connection, alert: i64) -> rusqlite::Result<Option<Decision>> {
+    connection
+        .prepare_cached("SELECT decision FROM decisions WHERE alert = ?1")?
+        .query_row([alert], |row| from_json(0, &row.get::<_, String>(0)?))
+        .optional()
+}
