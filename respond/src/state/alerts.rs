@@ -61,18 +61,9 @@ pub(crate) fn keep(
     origin: &Origin,
     position: usize,
 ) -> rusqlite::Result<Option<i64>> {
-    let status = match alert.status {
-        Status::Firing => "firing",
-        Status::Resolved => "resolved",
-    };
-    // Without an id the same bytes are the same alert.
-    let id = if alert.source_id.is_empty() {
-        format!("{} {position}", origin.sha256)
-    } else {
-        alert.source_id.clone()
-    };
+    let (id, status) = key(alert, origin, position);
     let kept = connection
-        .prepare_cached(
+        .prepare(
             "INSERT INTO alerts (delivery, source, source_id, occurrence, status, severity, received_at, raw_size, raw_sha256, alert)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
         )?
@@ -91,10 +82,39 @@ pub(crate) fn keep(
     Ok((kept > 0).then(|| connection.last_insert_rowid()))
 }
 
+/// Whether this update of an alert is kept already.
+pub(crate) fn is_kept(
+    connection: &Connection,
+    alert: &Alert,
+    origin: &Origin,
+    position: usize,
+) -> rusqlite::Result<bool> {
+    let (id, status) = key(alert, origin, position);
+    connection
+        .prepare(
+            "SELECT 1 FROM alerts WHERE source = ?1 AND source_id = ?2 AND occurrence = ?3 AND status = ?4",
+        )?
+        .exists(params![alert.source, id, alert.occurrence, status])
+}
+
+fn key(alert: &Alert, origin: &Origin, position: usize) -> (String, &'static str) {
+    let status = match alert.status {
+        Status::Firing => "firing",
+        Status::Resolved => "resolved",
+    };
+    // Without an id the same bytes are the same alert.
+    let id = if alert.source_id.is_empty() {
+        format!("{} {position}", origin.sha256)
+    } else {
+        alert.source_id.clone()
+    };
+    (id, status)
+}
+
 /// The alert of this number.
 pub(crate) fn of(connection: &Connection, id: i64) -> rusqlite::Result<Option<StoredAlert>> {
     connection
-        .prepare_cached("SELECT id, delivery, received_at, raw_size, raw_sha256, alert FROM alerts WHERE id = ?1")?
+        .prepare("SELECT id, delivery, received_at, raw_size, raw_sha256, alert FROM alerts WHERE id = ?1")?
         .query_row([id], stored)
         .optional()
 }

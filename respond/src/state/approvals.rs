@@ -94,7 +94,7 @@ pub(crate) fn ask(
 ) -> rusqlite::Result<()> {
     let until = now.saturating_add(i64::try_from(approval.timeout).unwrap_or(i64::MAX).saturating_mul(1_000_000_000));
     connection
-        .prepare_cached(
+        .prepare(
             "INSERT INTO approvals (job, step, bound_to, wanted, allowed, run_on_timeout, asked_at, until)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
@@ -114,14 +114,14 @@ pub(crate) fn ask(
 /// The question about a step that is not used up; of the whole plan where the step is empty.
 pub(crate) fn about(connection: &Connection, job: i64, step: &str) -> rusqlite::Result<Option<Question>> {
     connection
-        .prepare_cached(&format!("{SELECT} WHERE job = ?1 AND step = ?2 AND state <> 'used'"))?
+        .prepare(&format!("{SELECT} WHERE job = ?1 AND step = ?2 AND state <> 'used'"))?
         .query_row(params![job, step], question)
         .optional()
 }
 
 /// All questions of a job.
 pub(crate) fn of(connection: &Connection, job: i64) -> rusqlite::Result<Vec<Question>> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE job = ?1 ORDER BY id"))?;
+    let mut statement = connection.prepare(&format!("{SELECT} WHERE job = ?1 ORDER BY id"))?;
     let found = statement.query_map([job], question)?;
     found.collect()
 }
@@ -129,7 +129,7 @@ pub(crate) fn of(connection: &Connection, job: i64) -> rusqlite::Result<Vec<Ques
 /// Changes how far a question is.
 pub(crate) fn set(connection: &Connection, id: i64, answer: Answer) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE approvals SET state = ?2 WHERE id = ?1")?
+        .prepare("UPDATE approvals SET state = ?2 WHERE id = ?1")?
         .execute(params![id, answer.word()])?;
     Ok(())
 }
@@ -143,7 +143,7 @@ pub(crate) fn say(
     now: i64,
 ) -> rusqlite::Result<bool> {
     let said = connection
-        .prepare_cached("INSERT INTO voices (approval, who, at, yes) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
+        .prepare("INSERT INTO voices (approval, who, at, yes) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
         .execute(params![id, who, now, yes])?;
     Ok(said > 0)
 }
@@ -151,14 +151,14 @@ pub(crate) fn say(
 /// Who said yes.
 pub(crate) fn yes_of(connection: &Connection, id: i64) -> rusqlite::Result<Vec<String>> {
     let mut statement =
-        connection.prepare_cached("SELECT who FROM voices WHERE approval = ?1 AND yes = 1 ORDER BY at, who")?;
+        connection.prepare("SELECT who FROM voices WHERE approval = ?1 AND yes = 1 ORDER BY at, who")?;
     let found = statement.query_map([id], |row| row.get(0))?;
     found.collect()
 }
 
 /// Makes every question of a job useless.
 pub(crate) fn withdraw(connection: &Connection, job: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE approvals SET state = 'used' WHERE job = ?1")?.execute([job])?;
+    connection.prepare("UPDATE approvals SET state = 'used' WHERE job = ?1")?.execute([job])?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn keep(
     decision: &Decision,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT INTO decisions (alert, decided_at, plans, decision) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare("INSERT INTO decisions (alert, decided_at, plans, decision) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![
             alert,
             decided_at,
@@ -34,7 +34,7 @@ pub(crate) fn keep(
 /// The decision about an alert.
 pub(crate) fn of(connection: &Connection, alert: i64) -> rusqlite::Result<Option<Decision>> {
     connection
-        .prepare_cached("SELECT decision FROM decisions WHERE alert = ?1")?
+        .prepare("SELECT decision FROM decisions WHERE alert = ?1")?
         .query_row([alert], |row| from_json(0, &row.get::<_, String>(0)?))
         .optional()
 }

@@ -19,14 +19,14 @@ CREATE INDEX IF NOT EXISTS entries_to_write ON entries (job) WHERE state = 'to_w
 /// Keeps an entry that the log of a job's case is to get.
 pub(crate) fn add(connection: &Connection, job: i64, entry: &NewEntry) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT INTO entries (job, kind, about) VALUES (?1, ?2, ?3)")?
+        .prepare("INSERT INTO entries (job, kind, about) VALUES (?1, ?2, ?3)")?
         .execute(params![job, entry.kind.as_str(), to_json(&entry.about)?])?;
     Ok(())
 }
 
 /// The entries that are still to be written, oldest first.
 pub(crate) fn to_write(connection: &Connection, job: i64) -> rusqlite::Result<Vec<(i64, NewEntry)>> {
-    let mut statement = connection.prepare_cached(
+    let mut statement = connection.prepare(
         "SELECT id, kind, about FROM entries WHERE job = ?1 AND state = 'to_write' ORDER BY id",
     )?;
     let found = statement.query_map([job], |row| {
@@ -39,7 +39,7 @@ pub(crate) fn to_write(connection: &Connection, job: i64) -> rusqlite::Result<Ve
 
 /// Jobs that nobody works on, with a case that lacks an entry.
 pub(crate) fn jobs_behind(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
-    let mut statement = connection.prepare_cached(
+    let mut statement = connection.prepare(
         "SELECT DISTINCT entries.job FROM entries JOIN jobs ON jobs.id = entries.job
          WHERE entries.state = 'to_write' AND jobs.case_folder IS NOT NULL AND jobs.state <> 'running' LIMIT 100",
     )?;
@@ -50,7 +50,7 @@ pub(crate) fn jobs_behind(connection: &Connection) -> rusqlite::Result<Vec<i64>>
 /// Says that the log has it, or why it never will.
 pub(crate) fn written(connection: &Connection, id: i64, refused: Option<&str>) -> rusqlite::Result<()> {
     let state = refused.map_or_else(|| "written".to_owned(), |why| format!("refused: {why}"));
-    connection.prepare_cached("UPDATE entries SET state = ?2 WHERE id = ?1")?.execute(params![id, state])?;
+    connection.prepare("UPDATE entries SET state = ?2 WHERE id = ?1")?.execute(params![id, state])?;
     Ok(())
 }
 

@@ -204,7 +204,7 @@ pub(crate) fn insert(connection: &Connection, new: &NewJob<'_>) -> rusqlite::Res
         Mode::Auto => "auto",
     };
     connection
-        .prepare_cached(
+        .prepare(
             "INSERT INTO jobs (uuid, rule, asset, dedup_key, bucket, alert, mode, severity, priority, state, plan, plan_sha256, created_at, ended_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
@@ -235,7 +235,7 @@ pub(crate) fn same(connection: &Connection, plan: &Plan, at: i64) -> rusqlite::R
         "{SELECT} WHERE rule = ?1 AND asset = ?2 AND dedup_key = ?3 AND bucket > ?4 AND bucket < ?5 ORDER BY bucket DESC LIMIT 1"
     );
     connection
-        .prepare_cached(&sql)?
+        .prepare(&sql)?
         .query_row(
             params![
                 plan.rule,
@@ -249,9 +249,16 @@ pub(crate) fn same(connection: &Connection, plan: &Plan, at: i64) -> rusqlite::R
         .optional()
 }
 
+/// Whether a job of this plan has this bucket.
+pub(crate) fn is_taken(connection: &Connection, plan: &Plan, bucket: i64) -> rusqlite::Result<bool> {
+    connection
+        .prepare("SELECT 1 FROM jobs WHERE rule = ?1 AND asset = ?2 AND dedup_key = ?3 AND bucket = ?4")?
+        .exists(params![plan.rule, asset_text(plan)?, plan.dedup_key, bucket])
+}
+
 /// The job of this number.
 pub(crate) fn of(connection: &Connection, id: i64) -> rusqlite::Result<Option<Job>> {
-    connection.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?.query_row([id], job).optional()
+    connection.prepare(&format!("{SELECT} WHERE id = ?1"))?.query_row([id], job).optional()
 }
 
 /// Jobs, the newest first.
@@ -272,7 +279,7 @@ pub(crate) fn newest(
 
 /// How many there are of each state.
 pub(crate) fn counts(connection: &Connection) -> rusqlite::Result<Vec<(JobState, u64)>> {
-    let mut statement = connection.prepare_cached("SELECT state, count(*) FROM jobs GROUP BY state")?;
+    let mut statement = connection.prepare("SELECT state, count(*) FROM jobs GROUP BY state")?;
     let found = statement.query_map([], |row| {
         Ok((JobState::of_word(&row.get::<_, String>(0)?), row.get::<_, i64>(1)?.unsigned_abs()))
     })?;
@@ -284,10 +291,22 @@ pub(crate) fn oldest_queued(connection: &Connection) -> rusqlite::Result<Option<
     connection.query_row("SELECT min(created_at) FROM jobs WHERE state = 'queued'", [], |row| row.get(0))
 }
 
+/// Whether a job waits for a worker.
+pub(crate) fn is_one_ready(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
+    connection
+        .prepare("SELECT 1 FROM jobs WHERE state = 'queued' OR (state = 'waiting' AND next_at <= ?1) LIMIT 1")?
+        .exists([now])
+}
+
+/// Whether a job has a step that was not begun.
+pub(crate) fn has_pending_steps(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
+    connection.prepare("SELECT 1 FROM steps WHERE job = ?1 AND state = 'pending' LIMIT 1")?.exists([id])
+}
+
 /// Gives the next job to a worker, and marks it as running.
 pub(crate) fn claim(connection: &Connection, now: i64) -> rusqlite::Result<Option<Job>> {
     let id: Option<i64> = connection
-        .prepare_cached(
+        .prepare(
             "UPDATE jobs SET state = 'running', why = '', heartbeat_at = ?1, started_at = coalesce(started_at, ?1)
              WHERE id = (SELECT id FROM jobs WHERE state = 'queued' OR (state = 'waiting' AND next_at <= ?1)
                          ORDER BY priority DESC, id LIMIT 1)
@@ -301,7 +320,7 @@ pub(crate) fn claim(connection: &Connection, now: i64) -> rusqlite::Result<Optio
 /// Says that a worker still has it.
 pub(crate) fn beat(connection: &Connection, id: i64, now: i64) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE jobs SET heartbeat_at = ?2 WHERE id = ?1")?
+        .prepare("UPDATE jobs SET heartbeat_at = ?2 WHERE id = ?1")?
         .execute(params![id, now])?;
     Ok(())
 }
@@ -316,7 +335,7 @@ pub(crate) fn set_state(
     next_at: i64,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
+        .prepare(
             "UPDATE jobs SET state = ?2, why = ?3, next_at = ?4, ended_at = ?5, heartbeat_at = NULL WHERE id = ?1",
         )?
         .execute(params![id, state.word(), why, next_at, state.has_ended().then_some(now)])?;
@@ -325,28 +344,28 @@ pub(crate) fn set_state(
 
 /// What waits looks again at once.
 pub(crate) fn wake(connection: &Connection, id: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE jobs SET next_at = 0 WHERE id = ?1")?.execute([id])?;
+    connection.prepare("UPDATE jobs SET next_at = 0 WHERE id = ?1")?.execute([id])?;
     Ok(())
 }
 
 /// One more attempt, or none counted any more since it came further.
 pub(crate) fn set_attempt(connection: &Connection, id: i64, attempt: u32) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE jobs SET attempt = ?2 WHERE id = ?1")?
+        .prepare("UPDATE jobs SET attempt = ?2 WHERE id = ?1")?
         .execute(params![id, attempt])?;
     Ok(())
 }
 
 /// Says that a person wants it to end; `None` takes that back.
 pub(crate) fn set_cancel(connection: &Connection, id: i64, who: Option<&str>) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE jobs SET cancel = ?2 WHERE id = ?1")?.execute(params![id, who])?;
+    connection.prepare("UPDATE jobs SET cancel = ?2 WHERE id = ?1")?.execute(params![id, who])?;
     Ok(())
 }
 
 /// Says where its case lies.
 pub(crate) fn set_case(connection: &Connection, id: i64, folder: &str) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE jobs SET case_folder = ?2 WHERE id = ?1")?
+        .prepare("UPDATE jobs SET case_folder = ?2 WHERE id = ?1")?
         .execute(params![id, folder])?;
     Ok(())
 }
@@ -359,14 +378,14 @@ pub(crate) fn set_plan(
     sha256: &str,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE jobs SET plan = ?2, plan_sha256 = ?3 WHERE id = ?1")?
+        .prepare("UPDATE jobs SET plan = ?2, plan_sha256 = ?3 WHERE id = ?1")?
         .execute(params![id, to_json(plan)?, sha256])?;
     Ok(())
 }
 
 /// The jobs that some worker had when the service ended.
 pub(crate) fn running(connection: &Connection) -> rusqlite::Result<Vec<Job>> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE state = 'running'"))?;
+    let mut statement = connection.prepare(&format!("{SELECT} WHERE state = 'running'"))?;
     let found = statement.query_map([], job)?;
     found.collect()
 }
@@ -380,7 +399,7 @@ pub(crate) fn add_alert(
     how: &str,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT INTO job_alerts (job, alert, at, how) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
+        .prepare("INSERT INTO job_alerts (job, alert, at, how) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
         .execute(params![job, alert, at, how])?;
     Ok(())
 }
@@ -388,7 +407,7 @@ pub(crate) fn add_alert(
 /// The alerts of a job, and how each belongs to it.
 pub(crate) fn alerts_of(connection: &Connection, job: i64) -> rusqlite::Result<Vec<(i64, String)>> {
     let mut statement =
-        connection.prepare_cached("SELECT alert, how FROM job_alerts WHERE job = ?1 ORDER BY at, alert")?;
+        connection.prepare("SELECT alert, how FROM job_alerts WHERE job = ?1 ORDER BY at, alert")?;
     let found = statement.query_map([job], |row| Ok((row.get(0)?, row.get(1)?)))?;
     found.collect()
 }

@@ -48,7 +48,7 @@ pub struct Lease {
 /// Notes what a step has done, and for how long.
 pub(crate) fn hold(connection: &Connection, lease: &Lease) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
+        .prepare(
             "INSERT INTO leases (job, step, word, recorded, since, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (job, step) DO UPDATE SET recorded = excluded.recorded, since = excluded.since,
                  until = excluded.until, state = 'held', tries = 0, not_before = 0, ended_at = NULL, why = ''",
@@ -60,7 +60,7 @@ pub(crate) fn hold(connection: &Connection, lease: &Lease) -> rusqlite::Result<(
 /// The one that is to be taken back now.
 pub(crate) fn due(connection: &Connection, now: i64) -> rusqlite::Result<Option<Lease>> {
     connection
-        .prepare_cached(&format!(
+        .prepare(&format!(
             "{SELECT} WHERE state = 'held' AND until <= ?1 AND not_before <= ?1 ORDER BY until LIMIT 1"
         ))?
         .query_row([now], lease)
@@ -69,7 +69,7 @@ pub(crate) fn due(connection: &Connection, now: i64) -> rusqlite::Result<Option<
 
 /// What a job holds or held.
 pub(crate) fn of(connection: &Connection, job: i64) -> rusqlite::Result<Vec<Lease>> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE job = ?1 ORDER BY since"))?;
+    let mut statement = connection.prepare(&format!("{SELECT} WHERE job = ?1 ORDER BY since"))?;
     let found = statement.query_map([job], lease)?;
     found.collect()
 }
@@ -77,7 +77,7 @@ pub(crate) fn of(connection: &Connection, job: i64) -> rusqlite::Result<Vec<Leas
 /// All that a job holds is to be taken back now.
 pub(crate) fn end_now(connection: &Connection, job: i64, now: i64) -> rusqlite::Result<usize> {
     connection
-        .prepare_cached(
+        .prepare(
             "UPDATE leases SET until = ?2, state = 'held', tries = 0, not_before = 0 WHERE job = ?1 AND state <> 'ended'",
         )?
         .execute(params![job, now])
@@ -86,7 +86,7 @@ pub(crate) fn end_now(connection: &Connection, job: i64, now: i64) -> rusqlite::
 /// It was taken back.
 pub(crate) fn ended(connection: &Connection, lease: &Lease, now: i64) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE leases SET state = 'ended', ended_at = ?3 WHERE job = ?1 AND step = ?2")?
+        .prepare("UPDATE leases SET state = 'ended', ended_at = ?3 WHERE job = ?1 AND step = ?2")?
         .execute(params![lease.job, lease.step, now])?;
     Ok(())
 }
@@ -100,7 +100,7 @@ pub(crate) fn failed(
     not_before: i64,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
+        .prepare(
             "UPDATE leases SET state = ?3, tries = tries + 1, why = ?4, not_before = ?5 WHERE job = ?1 AND step = ?2",
         )?
         .execute(params![lease.job, lease.step, if is_stuck { "stuck" } else { "held" }, why, not_before])?;

@@ -76,7 +76,7 @@ impl State {
     /// [`Error::State`]; nothing is written then.
     pub fn change<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = self.connection();
-        let mut all = || {
+        let all = || {
             // At once, so that another process cannot come between what is read here and what is written.
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = act(&transaction)?;

@@ -95,7 +95,7 @@ pub struct StepRow {
 pub(crate) fn add(connection: &Connection, job: i64, steps: &[PlannedStep]) -> rusqlite::Result<()> {
     for step in steps {
         connection
-            .prepare_cached(
+            .prepare(
                 "INSERT INTO steps (job, id, position, word, plan)
                  VALUES (?1, ?2, (SELECT coalesce(max(position), 0) + 1 FROM steps WHERE job = ?1), ?3, ?4)",
             )?
@@ -106,7 +106,7 @@ pub(crate) fn add(connection: &Connection, job: i64, steps: &[PlannedStep]) -> r
 
 /// The steps of a job, none before what it needs.
 pub(crate) fn of(connection: &Connection, job: i64) -> rusqlite::Result<Vec<StepRow>> {
-    let mut statement = connection.prepare_cached(
+    let mut statement = connection.prepare(
         "SELECT plan, state, tries, not_before, started_at, ended_at, result, why FROM steps WHERE job = ?1 ORDER BY position",
     )?;
     let found = statement.query_map([job], row)?;
@@ -116,7 +116,7 @@ pub(crate) fn of(connection: &Connection, job: i64) -> rusqlite::Result<Vec<Step
 /// Says that a step is begun.
 pub(crate) fn begin(connection: &Connection, job: i64, step: &str, now: i64) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
+        .prepare(
             "UPDATE steps SET state = 'running', started_at = coalesce(started_at, ?3) WHERE job = ?1 AND id = ?2",
         )?
         .execute(params![job, step, now])?;
@@ -134,7 +134,7 @@ pub(crate) fn end(
     now: i64,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
+        .prepare(
             "UPDATE steps SET state = ?3, result = ?4, why = ?5, ended_at = ?6 WHERE job = ?1 AND id = ?2",
         )?
         .execute(params![job, step, state.word(), result.map(Value::to_string), why, now])?;
@@ -151,7 +151,7 @@ pub(crate) fn again(
     not_before: i64,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
+        .prepare(
             "UPDATE steps SET state = 'pending', tries = ?3, why = ?4, not_before = ?5 WHERE job = ?1 AND id = ?2",
         )?
         .execute(params![job, step, tries, why, not_before])?;
@@ -161,7 +161,7 @@ pub(crate) fn again(
 /// Steps that failed or were skipped are to be tried again.
 pub(crate) fn reset_failed(connection: &Connection, job: i64) -> rusqlite::Result<usize> {
     connection
-        .prepare_cached(
+        .prepare(
             "UPDATE steps SET state = 'pending', tries = 0, not_before = 0, ended_at = NULL
              WHERE job = ?1 AND state IN ('failed', 'skipped')",
         )?
@@ -177,7 +177,7 @@ pub(crate) fn intend(
     intent: &Value,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT INTO intents (job, step, at, intent) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare("INSERT INTO intents (job, step, at, intent) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![job, step, now, intent.to_string()])?;
     Ok(())
 }
@@ -185,7 +185,7 @@ pub(crate) fn intend(
 /// The intents of a step, oldest first.
 pub(crate) fn intents(connection: &Connection, job: i64, step: &str) -> rusqlite::Result<Vec<Value>> {
     let mut statement =
-        connection.prepare_cached("SELECT intent FROM intents WHERE job = ?1 AND step = ?2 ORDER BY id")?;
+        connection.prepare("SELECT intent FROM intents WHERE job = ?1 AND step = ?2 ORDER BY id")?;
     let found = statement.query_map(params![job, step], |row| from_json(0, &row.get::<_, String>(0)?))?;
     found.collect()
 }

@@ -2,6 +2,13 @@
 //!
 //! A step may be run again after a kill at any instruction: it looks for what an earlier run has done before it does it.
 
+mod capture;
+pub(crate) mod child;
+mod ebs_snapshot;
+pub(crate) mod exhibits;
+pub(crate) mod keep_alert;
+mod timeline;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -174,7 +181,17 @@ impl Failed {
 }
 
 /// Every step.
-pub static STEPS: &[&dyn Step] = &[];
+pub static STEPS: &[&dyn Step] = &[
+    keep_alert::KEEP_ALERT,
+    capture::DISK,
+    capture::MEMORY,
+    capture::TRIAGE,
+    capture::LOGS,
+    capture::CLOUD_LOGS,
+    ebs_snapshot::EBS_SNAPSHOT,
+    timeline::BUILD,
+    timeline::ISSUE,
+];
 
 /// The step of this word.
 #[must_use]
