@@ -7,6 +7,7 @@ use super::failure::{Failure, FailureKind};
 use super::request::{Call, Caller, Form};
 use super::xml::Element;
 
+pub use super::ec2_protection::Protection;
 pub use super::ec2_snapshots::{Lock, LockMode, LockState, Snapshot, SnapshotState};
 
 static EC2: Service =

@@ -11,6 +11,7 @@ mod answer;
 pub mod cloudtrail;
 mod connection;
 pub mod ec2;
+mod ec2_protection;
 mod ec2_snapshots;
 mod endpoint;
 mod failure;

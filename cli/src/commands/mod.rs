@@ -9,6 +9,8 @@ pub(crate) mod export;
 #[cfg(feature = "cloud")]
 pub(crate) mod grant;
 pub(crate) mod init;
+#[cfg(feature = "serve")]
+pub(crate) mod jobs;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod man;
@@ -26,6 +28,8 @@ pub(crate) mod selftest;
 pub(crate) mod show;
 #[cfg(feature = "timeline")]
 pub(crate) mod sql;
+#[cfg(feature = "serve")]
+pub(crate) mod stats;
 #[cfg(feature = "timeline")]
 pub(crate) mod timeline;
 pub(crate) mod verify;

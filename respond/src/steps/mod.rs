@@ -5,8 +5,10 @@
 mod capture;
 pub(crate) mod child;
 mod ebs_snapshot;
+mod ec2_protect;
 pub(crate) mod exhibits;
 pub(crate) mod keep_alert;
+mod notify;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -189,6 +191,8 @@ pub static STEPS: &[&dyn Step] = &[
     capture::LOGS,
     capture::CLOUD_LOGS,
     ebs_snapshot::EBS_SNAPSHOT,
+    ec2_protect::EC2_PROTECT,
+    notify::WEBHOOK,
     timeline::BUILD,
     timeline::ISSUE,
 ];
