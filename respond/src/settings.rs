@@ -94,7 +94,7 @@ pub struct CaptureSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JobSettings {
-    /// Jobs that run at the same time.
+    /// Jobs that run at the same time; with 0 alerts are decided about and nothing is done.
     pub workers: usize,
     /// How often a job is begun without coming further before it is given up.
     pub attempts: u32,

@@ -7,10 +7,12 @@ use custody::{Digest, EntryType, NewEntry, sha256, uuid_v7};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use super::counted::Counted;
+use super::governing::Govern;
 use super::runner::Service;
 use crate::alert::{Alert, Unparsed};
 use crate::error::Result;
-use crate::rules::{Approval, Decide, Decision, Mode, Plan, Repeat};
+use crate::rules::{Approval, Decision, Mode, Plan, Reason, Repeat};
 use crate::state::alerts::{self, Origin};
 use crate::state::jobs::{self, Job, JobState, NewJob};
 use crate::state::{approvals, decisions, entries, steps};
@@ -110,7 +112,7 @@ fn judge(service: &Service, delivery: &Undecided) -> Result<Judged> {
         sha256: sha256(&delivery.body).to_string(),
     };
     let outcome = service.intake.read(delivery);
-    let decide = service.decide();
+    let rules = service.rules();
     let mut known = Vec::new();
     let outcome = match outcome {
         Ok(all) => {
@@ -118,7 +120,7 @@ fn judge(service: &Service, delivery: &Undecided) -> Result<Judged> {
                 let is_known =
                     service.state.with(|connection| alerts::is_kept(connection, &alert, &origin, position))?;
                 if !is_known {
-                    let decision = decide.decide(&alert);
+                    let decision = rules.decide(&alert);
                     known.push((position, alert, decision));
                 }
             }
@@ -135,17 +137,23 @@ fn write(service: &Service, judged: Vec<Judged>) -> Result<()> {
     }
     let now = service.acting.now();
     let mut told = Vec::new();
+    let rules = service.rules();
     service.state.change(|connection| {
-        told.clear();
+        let limits = Limited { rules: &*rules, history: Counted { connection, state: &service.state }, now };
         for one in &judged {
             match &one.outcome {
                 Ok(all) => {
                     for (position, alert, decision) in all {
                         let Some(id) = alerts::keep(connection, alert, &one.origin, *position)? else { continue };
-                        decisions::keep(connection, id, now, decision)?;
+                        let mut whole = decision.clone();
                         for plan in &decision.plans {
-                            told.push(place(connection, id, alert, &one.origin, decision, plan, now)?);
+                            decisions::matched(connection, &plan.rule, now)?;
                         }
+                        for plan in &decision.plans {
+                            let of = Of { id, alert, origin: &one.origin };
+                            told.push(place(&limits, &of, &mut whole.reasons, plan)?);
+                        }
+                        decisions::keep(connection, id, now, &whole)?;
                     }
                     service.intake.mark(connection, one.delivery, None)?;
                 }
@@ -162,74 +170,86 @@ fn write(service: &Service, judged: Vec<Judged>) -> Result<()> {
     }
     for (what, job, plan) in told {
         let facts = [("rule", plan.rule.clone().into()), ("asset", plan.asset.id.clone().into())];
-        service.acting.tell(what, &jobs::name_of(job), &facts);
+        service.acting.tell(what, &job.map(jobs::name_of).unwrap_or_default(), &facts);
     }
     service.bell.ring();
     Ok(())
 }
 
+/// What limits allow, counted within the transaction that makes the jobs.
+struct Limited<'a> {
+    rules: &'a dyn Govern,
+    history: Counted<'a>,
+    now: i64,
+}
+
+/// The alert that something is made of.
+struct Of<'a> {
+    id: i64,
+    alert: &'a Alert,
+    origin: &'a Origin,
+}
+
+type Placed<'a> = (&'static str, Option<i64>, &'a Plan);
+
 /// Makes a job of a plan, or adds the alert to the job that means the same.
 fn place<'a>(
-    connection: &Connection,
-    alert_id: i64,
-    alert: &Alert,
-    origin: &Origin,
-    decision: &Decision,
+    limits: &Limited<'_>,
+    of: &Of<'_>,
+    reasons: &mut Vec<Reason>,
     plan: &'a Plan,
-    now: i64,
-) -> rusqlite::Result<(&'static str, i64, &'a Plan)> {
-    let same = jobs::same(connection, plan, origin.received_at)?;
+) -> rusqlite::Result<Placed<'a>> {
+    let (connection, now) = (limits.history.connection, limits.now);
+    let same = jobs::same(connection, plan, of.origin.received_at)?;
     // What was only observed must not keep from acting once the rule may.
     let same = same.filter(|job| job.state != JobState::Observed || plan.mode == Mode::Observe);
     let Some(job) = same.filter(|_| plan.repeat != Repeat::Rerun) else {
-        let id = make(connection, alert_id, alert, origin, plan, now)?;
-        if plan.mode != Mode::Observe {
-            entries::add(connection, id, &received(alert, origin, plan, "began"))?;
-            entries::add(connection, id, &decided(decision, plan, now)?)?;
+        // Limits hold for what is begun; what is under way already gets its further alerts in any case.
+        let admission = limits.rules.admit(plan, &limits.history, now.div_euclid(1_000_000_000));
+        let admission = admission.map_err(not_made)?;
+        reasons.extend(admission.reasons);
+        let Some(admitted) = admission.plan else { return Ok(("plan not admitted", None, plan)) };
+        let id = make(connection, of, &admitted, now)?;
+        if admitted.mode != Mode::Observe {
+            entries::add(connection, id, &received(of, &admitted, "began"))?;
+            entries::add(connection, id, &decided(reasons, &admitted, now)?)?;
         }
-        return Ok(("job made", id, plan));
+        return Ok(("job made", Some(id), plan));
     };
     let goes_on = !matches!(job.state, JobState::Observed);
     match plan.repeat {
         Repeat::Ignore => {
-            jobs::add_alert(connection, job.id, alert_id, now, "ignored")?;
-            return Ok(("alert ignored", job.id, plan));
+            jobs::add_alert(connection, job.id, of.id, now, "ignored")?;
+            return Ok(("alert ignored", Some(job.id), plan));
         }
         Repeat::Escalate if goes_on && escalate(connection, &job, plan, now)? => {
-            jobs::add_alert(connection, job.id, alert_id, now, "escalated")?;
-            entries::add(connection, job.id, &received(alert, origin, plan, "escalated"))?;
-            entries::add(connection, job.id, &decided(decision, plan, now)?)?;
+            jobs::add_alert(connection, job.id, of.id, now, "escalated")?;
+            entries::add(connection, job.id, &received(of, plan, "escalated"))?;
+            entries::add(connection, job.id, &decided(reasons, plan, now)?)?;
         }
         _ => {
-            jobs::add_alert(connection, job.id, alert_id, now, "attached")?;
+            jobs::add_alert(connection, job.id, of.id, now, "attached")?;
             if goes_on {
-                entries::add(connection, job.id, &received(alert, origin, plan, "attached"))?;
+                entries::add(connection, job.id, &received(of, plan, "attached"))?;
             }
         }
     }
-    keep_further(connection, &job, alert_id)?;
-    Ok(("alert attached", job.id, plan))
+    keep_further(connection, job.id, of.id, now)?;
+    Ok(("alert attached", Some(job.id), plan))
 }
 
-fn make(
-    connection: &Connection,
-    alert_id: i64,
-    alert: &Alert,
-    origin: &Origin,
-    plan: &Plan,
-    now: i64,
-) -> rusqlite::Result<i64> {
+fn make(connection: &Connection, of: &Of<'_>, plan: &Plan, now: i64) -> rusqlite::Result<i64> {
     let uuid = uuid_v7(now).map_err(not_made)?;
-    let plan_sha256 = hash_of(plan)?;
+    let plan_sha256 = plan.hash();
     let state = if plan.mode == Mode::Observe { JobState::Observed } else { JobState::Queued };
     let mut new = NewJob {
         uuid: &uuid,
-        alert: alert_id,
-        severity: alert.severity,
+        alert: of.id,
+        severity: of.alert.severity,
         state,
         plan,
         plan_sha256: &plan_sha256,
-        bucket: origin.received_at,
+        bucket: of.origin.received_at,
         created_at: now,
     };
     // Two of one nanosecond, of which a rule wants two jobs.
@@ -237,7 +257,7 @@ fn make(
         new.bucket = new.bucket.saturating_add(1);
     }
     let id = jobs::insert(connection, &new)?;
-    jobs::add_alert(connection, id, alert_id, now, "began")?;
+    jobs::add_alert(connection, id, of.id, now, "began")?;
     if plan.mode == Mode::Observe {
         return Ok(id);
     }
@@ -245,7 +265,7 @@ fn make(
     while plan.steps.iter().any(|step| step.id == name) {
         name.push_str("-received");
     }
-    steps::add(connection, id, &[keep_alert::planned(name, alert_id)])?;
+    steps::add(connection, id, &[keep_alert::planned(name, of.id)])?;
     steps::add(connection, id, &plan.steps)?;
     if plan.mode == Mode::Approve {
         approvals::ask(connection, id, "", &plan_sha256, &approval_of(plan), now)?;
@@ -275,7 +295,7 @@ fn escalate(connection: &Connection, job: &Job, plan: &Plan, now: i64) -> rusqli
     }
     let mut whole = job.plan.clone();
     whole.steps.extend(new.iter().cloned());
-    let sha256 = hash_of(&whole)?;
+    let sha256 = whole.hash();
     steps::add(connection, job.id, &new)?;
     jobs::set_plan(connection, job.id, &whole, &sha256)?;
     if job.plan.mode == Mode::Approve {
@@ -288,18 +308,19 @@ fn escalate(connection: &Connection, job: &Job, plan: &Plan, now: i64) -> rusqli
 }
 
 /// A further alert of a job becomes an exhibit of its case too, up to a number.
-fn keep_further(connection: &Connection, job: &Job, alert_id: i64) -> rusqlite::Result<()> {
+fn keep_further(connection: &Connection, job: i64, alert: i64, now: i64) -> rusqlite::Result<()> {
+    // Read anew: it may have been reopened a moment ago.
+    let Some(job) = jobs::of(connection, job)? else { return Ok(()) };
     if matches!(job.state, JobState::Cancelled | JobState::Refused | JobState::Dead | JobState::Observed) {
         return Ok(());
     }
     let there = steps::of(connection, job.id)?;
     let kept: Vec<i64> = there.iter().filter_map(|step| keep_alert::alert_of(&step.plan)).collect();
-    if kept.len() >= MOST_KEPT || kept.contains(&alert_id) {
+    if kept.len() >= MOST_KEPT || kept.contains(&alert) {
         return Ok(());
     }
-    steps::add(connection, job.id, &[keep_alert::planned(format!("alert-{alert_id}"), alert_id)])?;
-    let now = job.ended_at.unwrap_or(0);
-    reopen(connection, job, now)
+    steps::add(connection, job.id, &[keep_alert::planned(format!("alert-{alert}"), alert)])?;
+    reopen(connection, &job, now)
 }
 
 /// What has ended has something to do again.
@@ -311,18 +332,13 @@ fn reopen(connection: &Connection, job: &Job, now: i64) -> rusqlite::Result<()> 
     }
 }
 
-/// SHA-256 of a plan, by which a yes is bound to it.
-pub(super) fn hash_of(plan: &Plan) -> rusqlite::Result<String> {
-    let bytes = serde_json::to_vec(plan).map_err(not_made)?;
-    Ok(sha256(&bytes).to_string())
-}
-
 fn not_made(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(error.into())
 }
 
 /// `alert.received`, as the log of the case gets it.
-fn received(alert: &Alert, origin: &Origin, plan: &Plan, how: &str) -> NewEntry {
+fn received(of: &Of<'_>, plan: &Plan, how: &str) -> NewEntry {
+    let (alert, origin) = (of.alert, of.origin);
     let mut entry = NewEntry::new(EntryType::ALERT_RECEIVED)
         .how("became", how)
         .how("source", alert.source.as_str())
@@ -345,9 +361,9 @@ fn received(alert: &Alert, origin: &Origin, plan: &Plan, how: &str) -> NewEntry 
 }
 
 /// `decision.made`.
-fn decided(decision: &Decision, plan: &Plan, now: i64) -> rusqlite::Result<NewEntry> {
+fn decided(reasons: &[Reason], plan: &Plan, now: i64) -> rusqlite::Result<NewEntry> {
     let of_rule: Vec<_> =
-        decision.reasons.iter().filter(|reason| reason.rule.is_empty() || reason.rule == plan.rule).collect();
+        reasons.iter().filter(|reason| reason.rule.is_empty() || reason.rule == plan.rule).collect();
     let shown: Vec<Value> = of_rule
         .iter()
         .take(MOST_REASONS)
@@ -365,7 +381,7 @@ fn decided(decision: &Decision, plan: &Plan, now: i64) -> rusqlite::Result<NewEn
         .how("mode", mode)
         .how("asset", jobs::asset_text(plan)?)
         .how("decided_at", custody::clock::rfc3339(now))
-        .how("plan_sha256", hash_of(plan)?)
+        .how("plan_sha256", plan.hash())
         .how("steps", planned)
         .result("reasons", shown)
         .result("reasons_in_all", of_rule.len()))
@@ -375,5 +391,3 @@ fn cut(text: &str, most: usize) -> String {
     text.chars().take(most).collect()
 }
 
-/// What decides, so that it can be replaced while the service runs.
-pub(super) type Decider = std::sync::Arc<dyn Decide>;

@@ -10,8 +10,10 @@
 mod acting;
 mod approving;
 mod case_of_job;
+mod counted;
 mod decider;
 mod ending;
+mod governing;
 mod graph;
 mod keeper;
 mod overview;
@@ -25,5 +27,6 @@ mod worker;
 pub use acting::{Acting, Teller, Told};
 pub use approving::{Person, Said, approve, cancel, retry};
 pub use decider::{Intake, Undecided};
+pub use governing::Govern;
 pub use overview::Overview;
 pub use runner::{Runner, Standing};

@@ -4,10 +4,14 @@ use custody::sha256;
 
 use super::runner::Service;
 use crate::error::Result;
+use crate::rules::Approval;
 use crate::state::approvals::{self, Answer, Question};
 use crate::state::jobs::Job;
 use crate::state::steps::StepRow;
 use crate::state::texts::to_json;
+
+/// How long people have where no rule says.
+const WITHIN: u64 = 24 * 60 * 60;
 
 /// What people say so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +43,23 @@ pub(super) fn of_plan(service: &Service, job: &Job) -> Result<Permission> {
 }
 
 /// Whether a step may be begun. People are asked when it is its turn; the yes is used up by whoever begins it.
-pub(super) fn of_step(service: &Service, job: &Job, step: &StepRow) -> Result<Permission> {
-    let Some(approval) = &step.plan.approval else { return Ok(Permission::Given(None)) };
+///
+/// With `breaker` a person must say so, whatever the rule says of time: it is why.
+pub(super) fn of_step(
+    service: &Service,
+    job: &Job,
+    step: &StepRow,
+    breaker: Option<&str>,
+) -> Result<Permission> {
+    let anybody = || Approval { from: Vec::new(), count: 1, timeout: WITHIN, run_on_timeout: false };
+    let approval = match (&step.plan.approval, breaker) {
+        (None, None) => return Ok(Permission::Given(None)),
+        (Some(approval), None) => approval.clone(),
+        (approval, Some(_)) => {
+            let of_rule = approval.clone().or_else(|| job.plan.approval.clone()).unwrap_or_else(anybody);
+            Approval { run_on_timeout: false, ..of_rule }
+        }
+    };
     // What was begun once and failed is tried again by the same yes.
     if step.started_at.is_some() && step.tries > 0 {
         return Ok(Permission::Given(None));
@@ -52,11 +71,12 @@ pub(super) fn of_step(service: &Service, job: &Job, step: &StepRow) -> Result<Pe
         if let Some(stale) = question.take_if(|question| question.bound_to != bound_to) {
             approvals::set(connection, stale.id, Answer::Used)?;
         }
-        let Some(question) = question else {
-            approvals::ask(connection, job.id, &step.plan.id, &bound_to, approval, now)?;
+        let Some(mut question) = question else {
+            approvals::ask(connection, job.id, &step.plan.id, &bound_to, &approval, now)?;
             let asked = approvals::about(connection, job.id, &step.plan.id)?;
             return Ok((true, Permission::Wait(asked.map_or(now, |asked| asked.until))));
         };
+        question.run_on_timeout &= breaker.is_none();
         let permission = judge(&question, now);
         if question.answer == Answer::Open && matches!(permission, Permission::Refused(_)) {
             approvals::set(connection, question.id, Answer::Late)?;
@@ -64,7 +84,11 @@ pub(super) fn of_step(service: &Service, job: &Job, step: &StepRow) -> Result<Pe
         Ok((false, permission))
     })?;
     if permission.0 {
-        let facts = [("step", step.plan.id.clone().into()), ("from", approval.from.clone().into())];
+        let facts = [
+            ("step", step.plan.id.clone().into()),
+            ("from", approval.from.into()),
+            ("why", breaker.unwrap_or_default().into()),
+        ];
         service.acting.tell("approval wanted", &job.name(), &facts);
     }
     Ok(permission.1)

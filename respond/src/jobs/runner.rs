@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 
 use super::acting::Acting;
-use super::decider::{Decider, Intake, decide_next};
+use super::decider::{Intake, decide_next};
+use super::governing::Govern;
 use super::{keeper, reconcile, worker};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
@@ -32,14 +33,16 @@ pub(super) struct Service {
     pub(super) intake: Arc<dyn Intake>,
     pub(super) acting: Acting,
     pub(super) bell: Bell,
-    decide: RwLock<Decider>,
+    /// Held while limits are looked at and what they allow is begun, so that two workers do not both take the last place.
+    pub(super) last_place: Mutex<()>,
+    rules: RwLock<Arc<dyn Govern>>,
     stop: AtomicBool,
 }
 
 impl Service {
-    /// What decides now.
-    pub(super) fn decide(&self) -> Decider {
-        Arc::clone(&self.decide.read().unwrap_or_else(PoisonError::into_inner))
+    /// What is in force now.
+    pub(super) fn rules(&self) -> Arc<dyn Govern> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -106,7 +109,7 @@ impl Runner {
         mut settings: Settings,
         state: Arc<State>,
         intake: Arc<dyn Intake>,
-        decide: Decider,
+        rules: Arc<dyn Govern>,
         acting: Acting,
     ) -> Result<Self> {
         for folder in [&mut settings.cases, &mut settings.state] {
@@ -120,7 +123,8 @@ impl Runner {
             intake,
             acting,
             bell: Bell::default(),
-            decide: RwLock::new(decide),
+            last_place: Mutex::new(()),
+            rules: RwLock::new(rules),
             stop: AtomicBool::new(false),
         });
         reconcile::at_start(&service)?;
@@ -133,7 +137,7 @@ impl Runner {
         };
         begin("decider".to_owned(), decide_all)?;
         begin("keeper".to_owned(), keep_all)?;
-        for number in 1..=service.settings.jobs.workers.clamp(1, 64) {
+        for number in 1..=service.settings.jobs.workers.min(64) {
             begin(format!("worker {number}"), work_all)?;
         }
         Ok(Self { service, threads, _lock: lock })
@@ -152,8 +156,8 @@ impl Runner {
     }
 
     /// Decides by these rules from now on.
-    pub fn reload(&self, decide: Decider) {
-        *self.service.decide.write().unwrap_or_else(PoisonError::into_inner) = decide;
+    pub fn reload(&self, rules: Arc<dyn Govern>) {
+        *self.service.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
     /// How much there is to do.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, Scope};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::case_of_job::{case_of, write_entries};
+use super::counted::Counted;
 use super::graph::{Turn, turn};
 use super::ending::{Ending, give_up_rest, record};
 use super::permission::{Permission, of_plan, of_step};
@@ -21,15 +22,18 @@ use super::settle::settle;
 use super::step_run::StepRun;
 use crate::alert::Alert;
 use crate::error::{Error, Result};
+use crate::rules::Gate;
 use crate::state::jobs::{self, Job, JobState};
 use crate::state::steps::{self, StepRow, StepState};
 use crate::state::{alerts, approvals};
-use crate::steps::{Failed, keep_alert};
+use crate::steps::{Failed, keep_alert, named};
 
 /// Between two looks at what people want and what time it is.
 const LOOK: Duration = Duration::from_millis(250);
 /// Between two signs of life.
 const BEAT: Duration = Duration::from_secs(10);
+/// When limits are looked at again that left no room.
+const AGAIN: i64 = 5 * 1_000_000_000;
 /// When a job that waits for a person looks again by itself.
 const LONGEST_WAIT: i64 = 3600 * 1_000_000_000;
 
@@ -219,16 +223,8 @@ impl Work<'_> {
                             has_changed = true;
                             continue;
                         }
-                        Turn::Begin => match of_step(self.service, job, step)? {
-                            Permission::Given(used) => {
-                                self.service.state.change(|connection| {
-                                    if let Some(question) = used {
-                                        approvals::set(connection, question, approvals::Answer::Used)?;
-                                    }
-                                    steps::begin(connection, job.id, id, now)
-                                })?;
-                                has_changed = true;
-                            }
+                        Turn::Begin => match self.begin_allowed(job, step, &rows, now)? {
+                            Permission::Given(_) => has_changed = true,
                             Permission::Wait(until) => {
                                 wait(until);
                                 continue;
@@ -249,6 +245,49 @@ impl Work<'_> {
                 return Ok(wake);
             }
         }
+    }
+
+    /// Marks a step as begun if limits and people allow it.
+    fn begin_allowed(&self, job: &Job, step: &StepRow, rows: &[StepRow], now: i64) -> Result<Permission> {
+        let service = self.service;
+        // Nobody else looks at the limits until this step counts among what was begun.
+        let place = service.last_place.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_capture = |step: &StepRow| step.plan.word.starts_with("capture.");
+        let begins_capture = is_capture(step) && !rows.iter().any(|row| is_capture(row) && row.started_at.is_some());
+        let isolates = named(&step.plan.word).is_some_and(|step| step.isolates()) && step.started_at.is_none();
+        let rules = service.rules();
+        let seconds = now.div_euclid(1_000_000_000);
+        let gate = if begins_capture || isolates {
+            let connection = service.state.connection();
+            let history = Counted { connection: &connection, state: &service.state };
+            if isolates {
+                rules.may_isolate(&job.plan.asset, &history, seconds)?
+            } else {
+                rules.may_capture(&history, seconds)?
+            }
+        } else {
+            Gate::Open
+        };
+        let breaker = match &gate {
+            Gate::Open => None,
+            Gate::Later(why) => {
+                let facts = [("step", step.plan.id.clone().into()), ("why", why.clone().into())];
+                service.acting.tell("step waits for limits", &job.name(), &facts);
+                return Ok(Permission::Wait(now.saturating_add(AGAIN)));
+            }
+            Gate::Person(why) => Some(why.as_str()),
+        };
+        let permission = of_step(service, job, step, breaker)?;
+        if let Permission::Given(used) = permission {
+            service.state.change(|connection| {
+                if let Some(question) = used {
+                    approvals::set(connection, question, approvals::Answer::Used)?;
+                }
+                steps::begin(connection, job.id, &step.plan.id, now)
+            })?;
+        }
+        drop(place);
+        Ok(permission)
     }
 
     fn begin<'scope>(

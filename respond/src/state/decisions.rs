@@ -11,7 +11,12 @@ CREATE TABLE IF NOT EXISTS decisions (
     decided_at INTEGER NOT NULL,
     plans INTEGER NOT NULL,
     decision TEXT NOT NULL
-) STRICT;";
+) STRICT;
+CREATE TABLE IF NOT EXISTS matches (
+    rule TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS matches_of_rule ON matches (rule, at);";
 
 /// Keeps the decision about an alert.
 pub(crate) fn keep(
@@ -37,4 +42,10 @@ pub(crate) fn of(connection: &Connection, alert: i64) -> rusqlite::Result<Option
         .prepare("SELECT decision FROM decisions WHERE alert = ?1")?
         .query_row([alert], |row| from_json(0, &row.get::<_, String>(0)?))
         .optional()
+}
+
+/// Notes that a rule matched an alert.
+pub(crate) fn matched(connection: &Connection, rule: &str, at: i64) -> rusqlite::Result<()> {
+    connection.prepare("INSERT INTO matches (rule, at) VALUES (?1, ?2)")?.execute(params![rule, at])?;
+    Ok(())
 }

@@ -166,21 +166,28 @@ pub fn number_of(name: &str) -> Option<i64> {
 
 /// The asset as it stands in its column.
 pub(crate) fn asset_text(plan: &Plan) -> rusqlite::Result<String> {
-    Ok(format!("{} {}", to_json(&plan.asset.kind)?.trim_matches('"'), plan.asset.id))
+    asset_text_of(plan.asset.kind, &plan.asset.id)
+}
+
+/// As [`asset_text`].
+pub(crate) fn asset_text_of(kind: AssetKind, id: &str) -> rusqlite::Result<String> {
+    Ok(format!("{} {id}", to_json(&kind)?.trim_matches('"')))
+}
+
+/// The asset that stands in a column.
+pub(crate) fn asset_of(text: &str) -> Option<(AssetKind, String)> {
+    let (kind, id) = text.split_once(' ')?;
+    let kind = serde_json::from_value(serde_json::Value::from(kind)).ok()?;
+    Some((kind, id.to_owned()))
 }
 
 /// Nanoseconds of waiting that weigh as much as one point of severity.
 const AGEING: i64 = 30_000_000_000;
 
-/// What may be gone in a minute overtakes everything that is not.
-fn is_ephemeral(kind: AssetKind) -> bool {
-    matches!(kind, AssetKind::Container | AssetKind::K8sPod)
-}
-
 /// The place in the queue: severity, what is ephemeral before all else, and half a minute for each point, so that nothing waits
 /// for ever. It need not be computed anew as time goes by, since it goes by for all.
-fn priority(kind: AssetKind, severity: u8, created_at: i64) -> i64 {
-    let points = i64::from(severity) + if is_ephemeral(kind) { 100 } else { 0 };
+fn priority(is_ephemeral: bool, severity: u8, created_at: i64) -> i64 {
+    let points = i64::from(severity) + if is_ephemeral { 100 } else { 0 };
     points.saturating_mul(AGEING).saturating_sub(created_at)
 }
 
@@ -217,7 +224,7 @@ pub(crate) fn insert(connection: &Connection, new: &NewJob<'_>) -> rusqlite::Res
             new.alert,
             mode,
             new.severity,
-            priority(new.plan.asset.kind, new.severity, new.created_at),
+            priority(new.plan.asset.is_ephemeral(), new.severity, new.created_at),
             new.state.word(),
             to_json(new.plan)?,
             new.plan_sha256,
@@ -449,10 +456,10 @@ mod tests {
     #[test]
     fn what_is_ephemeral_or_severe_comes_first_and_who_waits_long_enough_before_it() {
         let minute = 60_000_000_000;
-        let at = |kind, severity, minutes: i64| priority(kind, severity, minutes * minute);
-        assert!(at(AssetKind::Host, 90, 0) > at(AssetKind::Host, 20, 0));
-        assert!(at(AssetKind::Container, 10, 0) > at(AssetKind::Host, 100, 0));
-        assert!(at(AssetKind::Host, 20, 0) < at(AssetKind::Host, 90, 30));
-        assert!(at(AssetKind::Host, 20, 0) > at(AssetKind::Host, 90, 36));
+        let at = |is_ephemeral, severity, minutes: i64| priority(is_ephemeral, severity, minutes * minute);
+        assert!(at(false, 90, 0) > at(false, 20, 0));
+        assert!(at(true, 10, 0) > at(false, 100, 0));
+        assert!(at(false, 20, 0) < at(false, 90, 30));
+        assert!(at(false, 20, 0) > at(false, 90, 36));
     }
 }

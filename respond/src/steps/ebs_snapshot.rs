@@ -87,7 +87,8 @@ fn done(context: &Context<'_>) -> Result<Option<Value>, Failed> {
             return Ok(None);
         }
     }
-    Ok(Some(json!({"snapshots": exhibits})))
+    let bytes: u64 = exhibits.values().filter_map(|told| told.get("bytes")?.as_u64()).sum();
+    Ok(Some(json!({"snapshots": exhibits, "bytes": bytes})))
 }
 
 fn is_there(context: &Context<'_>, snapshot: &str) -> Result<bool, Failed> {
