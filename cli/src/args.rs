@@ -53,6 +53,12 @@ pub(crate) struct Global {
     /// Open encrypted bundles with the age keys in this file, as age-keygen writes it; may be given again
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub(crate) identity: Vec<PathBuf>,
+    /// End when the process of this id does, which must be the parent
+    #[arg(long, global = true, hide = true, value_name = "PID")]
+    pub(crate) die_with_parent: Option<i32>,
+    /// Share the lock on this file until the end
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub(crate) while_holding: Option<PathBuf>,
 }
 
 /// The table of commands, in the order of the help. Each one's help is the documentation of its `Args`.
@@ -83,6 +89,10 @@ pub(crate) enum Command {
     Push(commands::push::Args),
     #[cfg(feature = "serve")]
     Isolate(commands::isolate::Args),
+    #[cfg(feature = "serve")]
+    Jobs(commands::jobs::Args),
+    #[cfg(feature = "serve")]
+    Stats(commands::stats::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
     #[cfg(feature = "timeline")]
@@ -120,6 +130,10 @@ impl Command {
             Command::Push(args) => commands::push::run(args, session),
             #[cfg(feature = "serve")]
             Command::Isolate(args) => commands::isolate::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Jobs(args) => commands::jobs::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Stats(args) => commands::stats::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "timeline")]

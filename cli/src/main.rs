@@ -9,6 +9,7 @@ mod commands;
 mod failure;
 mod identity;
 mod interrupt;
+mod parent;
 mod progress_bar;
 #[cfg(feature = "cloud")]
 mod secret_text;
@@ -28,7 +29,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let session = session::Session::new(&cli.global);
-    match cli.command.run(&session) {
+    let held = parent::follow(&cli.global);
+    match held.and_then(|_held| cli.command.run(&session)) {
         Ok(outcome) => outcome.into(),
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {

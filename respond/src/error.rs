@@ -37,6 +37,18 @@ pub enum Error {
         /// The lock.
         path: PathBuf,
     },
+    /// A thread could not be started.
+    #[error("a thread could not be started")]
+    Thread {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something was asked of a job that cannot be.
+    #[error("{what}")]
+    Refused {
+        /// Why, in a sentence.
+        what: String,
+    },
     /// A network address could not be listened at.
     #[error("cannot listen at {address}")]
     Listen {

@@ -17,6 +17,7 @@ mod error;
 pub mod inventory;
 pub mod isolate;
 pub mod jobs;
+pub mod mttr;
 pub mod ready;
 pub mod rules;
 pub mod server;

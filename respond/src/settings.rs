@@ -44,6 +44,9 @@ pub struct Settings {
     /// How acquisitions are made.
     #[serde(default)]
     pub capture: CaptureSettings,
+    /// How jobs are run.
+    #[serde(default)]
+    pub jobs: JobSettings,
     /// What readiness is measured against.
     #[serde(default)]
     pub ready: crate::ready::ReadySettings,
@@ -85,4 +88,20 @@ pub struct CaptureSettings {
     pub encrypt_to: Vec<String>,
     /// The signing key; else the one that every command takes.
     pub key: Option<PathBuf>,
+}
+
+/// How jobs are run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobSettings {
+    /// Jobs that run at the same time; with 0 alerts are decided about and nothing is done.
+    pub workers: usize,
+    /// How often a job is begun without coming further before it is given up.
+    pub attempts: u32,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self { workers: 4, attempts: 10 }
+    }
 }

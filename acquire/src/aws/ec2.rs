@@ -10,6 +10,7 @@ use super::xml::Element;
 pub use super::ec2_network::{
     Address, GroupRule, Interface, Peer, Permission, ProfileAssociation, SecurityGroup,
 };
+pub use super::ec2_protection::Protection;
 pub use super::ec2_snapshots::{Lock, LockMode, LockState, Snapshot, SnapshotState};
 
 static EC2: Service =

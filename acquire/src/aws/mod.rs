@@ -12,6 +12,7 @@ pub mod cloudtrail;
 mod connection;
 pub mod ec2;
 mod ec2_network;
+mod ec2_protection;
 mod ec2_snapshots;
 mod endpoint;
 mod failure;

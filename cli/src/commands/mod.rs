@@ -11,6 +11,8 @@ pub(crate) mod grant;
 pub(crate) mod init;
 #[cfg(feature = "serve")]
 pub(crate) mod isolate;
+#[cfg(feature = "serve")]
+pub(crate) mod jobs;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod man;
@@ -28,6 +30,8 @@ pub(crate) mod selftest;
 pub(crate) mod show;
 #[cfg(feature = "timeline")]
 pub(crate) mod sql;
+#[cfg(feature = "serve")]
+pub(crate) mod stats;
 #[cfg(feature = "timeline")]
 pub(crate) mod timeline;
 pub(crate) mod verify;

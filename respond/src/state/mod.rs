@@ -1,14 +1,31 @@
 //! What must survive: SQLite in WAL mode with `synchronous=FULL`. One file a table, with its SQL.
 
+pub mod alerts;
+pub mod approvals;
+pub mod decisions;
+pub mod entries;
+pub mod jobs;
+pub mod leases;
+pub mod steps;
+pub(crate) mod texts;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 use crate::error::{Error, Result};
 
 /// Every table, in the order in which they are made. Statements only, each of which may be run again.
-const TABLES: &[&str] = &[];
+const TABLES: &[&str] = &[
+    alerts::TABLE,
+    decisions::TABLE,
+    jobs::TABLE,
+    steps::TABLE,
+    approvals::TABLE,
+    leases::TABLE,
+    entries::TABLE,
+];
 
 /// The state of one service. All writes go through one connection.
 #[derive(Debug)]
@@ -41,6 +58,32 @@ impl State {
     /// The one connection.
     pub fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads, or does one statement that is its own transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`].
+    pub fn with<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        act(&self.connection()).map_err(|source| self.fault(source))
+    }
+
+    /// Does all of it or nothing; on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`]; nothing is written then.
+    pub fn change<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let mut connection = self.connection();
+        let all = || {
+            // At once, so that another process cannot come between what is read here and what is written.
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = act(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        };
+        all().map_err(|source| self.fault(source))
     }
 
     /// Says which data base a statement failed in.

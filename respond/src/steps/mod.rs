@@ -3,6 +3,14 @@
 //! A step may be run again after a kill at any instruction: it looks for what an earlier run has done before it does it.
 
 pub mod isolate;
+mod capture;
+pub(crate) mod child;
+mod ebs_snapshot;
+mod ec2_protect;
+pub(crate) mod exhibits;
+pub(crate) mod keep_alert;
+mod notify;
+mod timeline;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -178,8 +186,24 @@ impl Failed {
 }
 
 /// Every step.
-pub static STEPS: &[&dyn Step] =
-    &[&isolate::HOST, &isolate::EC2, &isolate::DOCKER, &isolate::IAM_KEY, &isolate::IAM_SESSIONS];
+pub static STEPS: &[&dyn Step] = &[
+    keep_alert::KEEP_ALERT,
+    capture::DISK,
+    capture::MEMORY,
+    capture::TRIAGE,
+    capture::LOGS,
+    capture::CLOUD_LOGS,
+    ebs_snapshot::EBS_SNAPSHOT,
+    ec2_protect::EC2_PROTECT,
+    &isolate::HOST,
+    &isolate::EC2,
+    &isolate::DOCKER,
+    &isolate::IAM_KEY,
+    &isolate::IAM_SESSIONS,
+    notify::WEBHOOK,
+    timeline::BUILD,
+    timeline::ISSUE,
+];
 
 /// The step of this word.
 #[must_use]

@@ -1,0 +1,153 @@
+//! What came of a step: the journal, the lease, and what the case's log is told, in one transaction.
+
+use custody::{EntryType, NewEntry};
+use serde_json::Value;
+
+use super::graph::pause_before;
+use super::runner::Service;
+use crate::error::Result;
+use crate::state::jobs::{self, Job};
+use crate::state::leases::{self, Lease};
+use crate::state::steps::{self, StepRow, StepState};
+use crate::state::{approvals, entries};
+use crate::steps::{Failed, named};
+
+/// How a run of a step ended.
+pub(super) struct Ending<'a> {
+    pub(super) job: &'a Job,
+    pub(super) step: &'a str,
+    pub(super) outcome: std::result::Result<Value, Failed>,
+    /// Whether its time was over.
+    pub(super) is_late: bool,
+}
+
+const SECOND: i64 = 1_000_000_000;
+/// What an entry repeats of a result or a reason.
+const MOST_TOLD: usize = 4000;
+
+/// Writes down how a run of a step ended.
+pub(super) fn record(service: &Service, ending: &Ending<'_>) -> Result<()> {
+    let rows = service.state.with(|connection| steps::of(connection, ending.job.id))?;
+    let Some(row) = rows.iter().find(|row| row.plan.id == ending.step) else { return Ok(()) };
+    match &ending.outcome {
+        Ok(given) => done(service, ending.job, row, given),
+        // It is begun again at the next start: nothing is known of it but that it was cut short.
+        Err(_) if service.is_stopping() => Ok(()),
+        Err(failed) => failed_run(service, ending, row, failed),
+    }
+}
+
+fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()> {
+    let now = service.acting.now();
+    let plan = &row.plan;
+    let isolates = named(&plan.word).is_some_and(|step| step.isolates());
+    service.state.change(|connection| {
+        steps::end(connection, job.id, &plan.id, StepState::Done, Some(given), "", now)?;
+        // It came further, so earlier attempts say nothing against it.
+        jobs::set_attempt(connection, job.id, 0)?;
+        if isolates || plan.lease > 0 {
+            let seconds = i64::try_from(plan.lease).unwrap_or(i64::MAX).saturating_mul(SECOND);
+            let lease = Lease {
+                job: job.id,
+                step: plan.id.clone(),
+                word: plan.word.clone(),
+                recorded: given.clone(),
+                since: now,
+                until: (plan.lease > 0).then(|| now.saturating_add(seconds)),
+                state: String::new(),
+                tries: 0,
+                why: String::new(),
+            };
+            leases::hold(connection, &lease)?;
+        }
+        if isolates {
+            let entry = about(EntryType::ISOLATION_DONE, job, row).result("recorded", told(given));
+            let entry = entry.result("lease_seconds", plan.lease);
+            entries::add(connection, job.id, &entry)?;
+        } else if is_act(&plan.word) {
+            entries::add(connection, job.id, &about(EntryType::NOTE, job, row).result("done", told(given)))?;
+        }
+        Ok(())
+    })?;
+    tell(service, job, row, "step done", "");
+    Ok(())
+}
+
+fn failed_run(service: &Service, ending: &Ending<'_>, row: &StepRow, failed: &Failed) -> Result<()> {
+    let (job, plan, now) = (ending.job, &row.plan, service.acting.now());
+    let tries = row.tries.saturating_add(1);
+    let why = if ending.is_late {
+        format!("it did not end within {} s: {}", plan.timeout, failed.what)
+    } else {
+        failed.what.clone()
+    };
+    let may_help = (failed.may_help_again || ending.is_late) && job.cancel.is_none();
+    if may_help && tries <= plan.retries {
+        let not_before = now.saturating_add(pause_before(row, tries));
+        service.state.with(|connection| {
+            steps::again(connection, job.id, &plan.id, tries, &why, not_before)
+        })?;
+        tell(service, job, row, "step failed for now", &why);
+        return Ok(());
+    }
+    service.state.change(|connection| {
+        steps::end(connection, job.id, &plan.id, StepState::Failed, None, &why, now)?;
+        jobs::set_attempt(connection, job.id, 0)?;
+        let entry = about(EntryType::NOTE, job, row).how("tries", tries).error("failed", cut(&why));
+        entries::add(connection, job.id, &entry)
+    })?;
+    tell(service, job, row, "step failed", &why);
+    Ok(())
+}
+
+/// Says that a step is not run, and why.
+pub(super) fn skip(service: &Service, job: &Job, step: &str, why: &str) -> Result<()> {
+    let now = service.acting.now();
+    service.state.change(|connection| {
+        let rows = steps::of(connection, job.id)?;
+        let Some(row) = rows.iter().find(|row| row.plan.id == step) else { return Ok(()) };
+        steps::end(connection, job.id, step, StepState::Skipped, None, why, now)?;
+        entries::add(connection, job.id, &about(EntryType::NOTE, job, row).result("not run", cut(why)))
+    })?;
+    let facts = [("step", step.into()), ("why", why.into())];
+    service.acting.tell("step not run", &job.name(), &facts);
+    Ok(())
+}
+
+/// Nothing more of a job is run; questions about it are withdrawn.
+pub(super) fn give_up_rest(service: &Service, job: &Job, why: &str) -> Result<()> {
+    let rows = service.state.with(|connection| steps::of(connection, job.id))?;
+    for row in rows.iter().filter(|row| !row.state.has_ended()) {
+        skip(service, job, &row.plan.id, why)?;
+    }
+    service.state.with(|connection| approvals::withdraw(connection, job.id))
+}
+
+/// Whether a step does something to the asset or to people's access that has no entry of its own.
+fn is_act(word: &str) -> bool {
+    let family = word.split('.').next().unwrap_or_default();
+    !matches!(family, "capture" | "keep" | "timeline" | "report")
+}
+
+pub(super) fn about(kind: EntryType, job: &Job, row: &StepRow) -> NewEntry {
+    let asset = jobs::asset_text(&job.plan).unwrap_or_default();
+    NewEntry::new(kind).how("step", row.plan.id.as_str()).how("use", row.plan.word.as_str()).how("asset", asset)
+}
+
+/// A result as an entry can hold it: as JSON text, since logs hold no fractions, and not too much of it.
+pub(super) fn told(given: &Value) -> String {
+    cut(&given.to_string())
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MOST_TOLD).collect()
+}
+
+fn tell(service: &Service, job: &Job, row: &StepRow, what: &'static str, why: &str) {
+    let facts = [
+        ("step", row.plan.id.clone().into()),
+        ("use", row.plan.word.clone().into()),
+        ("why", why.into()),
+    ];
+    service.acting.tell(what, &job.name(), &facts);
+}

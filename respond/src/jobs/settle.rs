@@ -1,0 +1,78 @@
+//! What a killed acquisition left unsaid in the case's log. Only while no child of the job runs.
+
+use custody::bundle::Bundle;
+use custody::{Case, CustodyLog, Entry, EntryType, Exhibit, NewEntry};
+
+use super::acting::Acting;
+use super::case_of_job::JOB;
+use crate::error::Result;
+use crate::state::jobs::Job;
+use crate::steps::exhibits::state_of;
+use std::path::Path;
+
+/// Records in the case's log each exhibit that was sealed by a process that was killed before it could, and each that stays
+/// open because another one of its name was sealed.
+pub(super) fn settle(folder: &Path, job: &Job, acting: &Acting) -> Result<()> {
+    let case = Case::open(folder)?;
+    let entries = case.log().read()?.entries;
+    let exhibits = case.exhibits()?;
+    let mut sealed: Vec<&Exhibit> = Vec::new();
+    let mut open: Vec<&Exhibit> = Vec::new();
+    for exhibit in &exhibits {
+        match state_of(exhibit)? {
+            Some(true) => sealed.push(exhibit),
+            Some(false) => open.push(exhibit),
+            None => {}
+        }
+    }
+    for exhibit in &sealed {
+        sign_tail(exhibit, acting)?;
+        if !is_told(&entries, &EntryType::BUNDLE_SEALED, exhibit) {
+            let bundle = Bundle::open(&exhibit.folder).map_err(custody::Error::from)?;
+            let size = std::fs::metadata(exhibit.folder.join("manifest.json")).map_or(0, |file| file.len());
+            let entry = NewEntry::new(EntryType::BUNDLE_SEALED)
+                .exhibit(&exhibit.id)
+                .subject("manifest.json", size, bundle.manifest_sha256())
+                .how(JOB, job.uuid.as_str())
+                .how("recorded", "by the service, since the acquisition was killed before it could");
+            case.append(entry, &acting.writer())?;
+        }
+    }
+    for exhibit in open {
+        let is_replaced = sealed.iter().any(|other| name_of(other) == name_of(exhibit));
+        if is_replaced && !is_told(&entries, &EntryType::NOTE, exhibit) {
+            let entry = NewEntry::new(EntryType::NOTE)
+                .exhibit(&exhibit.id)
+                .how(JOB, job.uuid.as_str())
+                .result("text", "left open: its acquisition was cut short and could not be gone on with; it was made again");
+            case.append(entry, &acting.writer())?;
+        }
+    }
+    Ok(())
+}
+
+/// Signs what a killed process wrote into an exhibit's log without its checkpoint.
+fn sign_tail(exhibit: &Exhibit, acting: &Acting) -> Result<()> {
+    let log = CustodyLog::open(&exhibit.folder)?;
+    let contents = log.read()?;
+    let signed = contents.checkpoint.map_or(0, |checkpoint| checkpoint.checkpoint.size);
+    if signed < contents.entries.len() as u64 {
+        let entry = NewEntry::new(EntryType::NOTE)
+            .exhibit(&exhibit.id)
+            .result("text", "the acquisition was killed while it ended; what it had written is signed with this entry");
+        log.append(&entry, &acting.writer())?;
+    }
+    Ok(())
+}
+
+fn is_told(entries: &[Entry], kind: &EntryType, exhibit: &Exhibit) -> bool {
+    entries
+        .iter()
+        .any(|entry| entry.kind == *kind && entry.about.exhibit.as_deref() == Some(exhibit.id.as_str()))
+}
+
+/// The folder's name without the id.
+fn name_of(exhibit: &Exhibit) -> String {
+    let folder = exhibit.folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.strip_prefix(&exhibit.id).unwrap_or_default().to_owned()
+}
