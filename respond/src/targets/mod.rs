@@ -1,5 +1,7 @@
 //! How assets are reached: this host, SSH, an EC2 account, a container runtime, a Kubernetes API server, an EDR.
 
+pub mod kubernetes;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -16,7 +18,7 @@ pub struct TargetSettings {
     pub containers: BTreeMap<String, serde_json::Value>,
     /// Kubernetes clusters.
     #[serde(default)]
-    pub kubernetes: BTreeMap<String, serde_json::Value>,
+    pub kubernetes: BTreeMap<String, kubernetes::ClusterSettings>,
     /// EDR tenants.
     #[serde(default)]
     pub edr: BTreeMap<String, serde_json::Value>,
