@@ -4,6 +4,7 @@
 mod azure_disk;
 #[cfg(feature = "cloud")]
 mod cloud_logs;
+mod container;
 pub(crate) mod disk;
 #[cfg(feature = "cloud")]
 mod ebs;
@@ -52,6 +53,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     Disk(disk::Args),
+    Container(container::Args),
     #[cfg(feature = "cloud")]
     Ebs(ebs::Args),
     Logs(logs::Args),
@@ -112,6 +114,7 @@ struct Into {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let report = match &args.what {
         What::Disk(args) => disk::run(args, session),
+        What::Container(args) => container::run(args, session),
         #[cfg(feature = "cloud")]
         What::Ebs(args) if args.is_live() => return ebs::run_live(args, session),
         #[cfg(feature = "cloud")]
