@@ -196,13 +196,16 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn begin(found: &'a Found, options: &'a ContainerOptions, streams: &mut Streams<'_>) -> Self {
         let root = Path::new("/");
-        let mut run =
-            Self { root, found, options, first: None, members: BTreeSet::new(), after: Map::new() };
+        let mut run = Self { root, found, options, first: None, members: BTreeSet::new(), after: Map::new() };
         for (path, what) in &found.notes {
             issue(streams, &path.to_string_lossy(), what);
         }
         let Some(view) = found.first() else {
-            issue(streams, &found.id, "it does not run: there is no process, no memory and no socket to take");
+            issue(
+                streams,
+                &found.id,
+                "it does not run: there is no process, no memory and no socket to take",
+            );
             return run;
         };
         let Some(pid) = view.pid else { return run };
@@ -210,7 +213,8 @@ impl<'a> Run<'a> {
         match start_of(root, pid) {
             None => issue(streams, &found.id, "its first process had ended before it could be read"),
             Some(start) if known.is_some_and(|known| known != start) => {
-                let what = format!("process {pid} began at another time than its runtime says: it is another one");
+                let what =
+                    format!("process {pid} began at another time than its runtime says: it is another one");
                 issue(streams, &found.id, &what);
             }
             Some(start) => run.first = Some((pid, start)),
@@ -325,12 +329,20 @@ impl<'a> Run<'a> {
         let was_there = self.is_there();
         let pid = self.first.filter(|_| was_there).map(|(pid, _)| pid);
         if self.first.is_some() && !was_there {
-            issue(streams, &found.id, "the container ended while it was read: what follows is what it left behind");
+            issue(
+                streams,
+                &found.id,
+                "the container ended while it was read: what follows is what it left behind",
+            );
         }
         let after = &mut self.after;
         streams.tar("files", "files", |out| {
             let mounted = root_files(root, found, pid, options.files, clock, out)?;
-            for view in found.views.iter().filter(|view| view.runtime.starts_with("docker") || view.runtime.starts_with("podman")) {
+            for view in found
+                .views
+                .iter()
+                .filter(|view| view.runtime.starts_with("docker") || view.runtime.starts_with("podman"))
+            {
                 for (name, answer) in docker::later(root, view, &options.sockets) {
                     match answer {
                         Ok(bytes) => out.made(&format!("V5/{name}"), &bytes)?,

@@ -34,7 +34,9 @@ pub(super) fn views(
         let service = Service { socket };
         match service.namespaces() {
             Ok(names) => {
-                for name in names.iter().filter(|name| wanted.namespace.is_empty() || **name == wanted.namespace) {
+                for name in
+                    names.iter().filter(|name| wanted.namespace.is_empty() || **name == wanted.namespace)
+                {
                     service.in_namespace(name, wanted, &mut found, notes);
                 }
             }
@@ -94,7 +96,13 @@ impl Service {
         }
     }
 
-    fn view(&self, namespace: &str, id: String, container: &[u8], notes: &mut Vec<(PathBuf, String)>) -> View {
+    fn view(
+        &self,
+        namespace: &str,
+        id: String,
+        container: &[u8],
+        notes: &mut Vec<(PathBuf, String)>,
+    ) -> View {
         let place = |file: &str| format!("containerd/{namespace}/{id}/{file}");
         let mut view = View {
             runtime: "containerd".to_owned(),
@@ -110,13 +118,17 @@ impl Service {
         view.name = if pod.iter().all(String::is_empty) { name } else { pod.join("/") };
         view.documents.push((place("container.pb"), container.to_vec()));
         // An Any: its value is the OCI runtime specification, as JSON.
-        if let Some(spec) = bytes(container, 5).and_then(|any| bytes(any, 2)).filter(|spec| spec.starts_with(b"{")) {
+        if let Some(spec) =
+            bytes(container, 5).and_then(|any| bytes(any, 2)).filter(|spec| spec.starts_with(b"{"))
+        {
             view.documents.push((place("config.json"), spec.to_vec()));
         }
         match self.ask("/containerd.services.tasks.v1.Tasks/List", Some(namespace), Vec::new()) {
             Ok(tasks) => {
                 // A task without an id of its own is named by its container.
-                let is_its = |task: &&[u8]| text(task, 2).as_deref() == Some(&id) || text(task, 1).as_deref() == Some(&id);
+                let is_its = |task: &&[u8]| {
+                    text(task, 2).as_deref() == Some(&id) || text(task, 1).as_deref() == Some(&id)
+                };
                 if let Some(task) = messages(&tasks, 1).find(is_its) {
                     view.documents.push((place("task.pb"), task.to_vec()));
                     self.task(task, &mut view);
@@ -167,7 +179,8 @@ impl Service {
             match text(mount, 1).as_deref() {
                 Some("overlay") => {
                     let options = messages(mount, 4).filter_map(|option| std::str::from_utf8(option).ok());
-                    view.upper = options.filter_map(|option| option.strip_prefix("upperdir=")).find_map(absolute);
+                    view.upper =
+                        options.filter_map(|option| option.strip_prefix("upperdir=")).find_map(absolute);
                 }
                 Some("bind") => view.root = text(mount, 2).as_deref().and_then(absolute),
                 _ => {}

@@ -18,8 +18,11 @@ const LIMIT: Duration = Duration::from_secs(12);
 const MOST: usize = 20_000;
 
 /// Asked of the container that fits, beside `inspect`: file, end of the target, only while it runs.
-const MORE: [(&str, &str, bool); 3] =
-    [("top.json", "top", true), ("changes.json", "changes", false), ("log", "logs?stdout=1&stderr=1&timestamps=1&tail=10000", false)];
+const MORE: [(&str, &str, bool); 3] = [
+    ("top.json", "top", true),
+    ("changes.json", "changes", false),
+    ("log", "logs?stdout=1&stderr=1&timestamps=1&tail=10000", false),
+];
 
 /// The containers that fit.
 pub(super) fn views(
@@ -85,10 +88,12 @@ fn listed(socket: &Path, wanted: &Wanted) -> Result<Vec<Listed>, String> {
     for container in containers.iter().take(MOST) {
         let text = |key: &str| container.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let names = container.get("Names").and_then(Value::as_array).into_iter().flatten();
-        let names: Vec<&str> = names.filter_map(Value::as_str).map(|name| name.trim_start_matches('/')).collect();
+        let names: Vec<&str> =
+            names.filter_map(Value::as_str).map(|name| name.trim_start_matches('/')).collect();
         let id = text("Id");
         // Which of its names was asked for does not matter.
-        let name = names.iter().find(|name| **name == wanted.id).or(names.first()).copied().unwrap_or_default();
+        let name =
+            names.iter().find(|name| **name == wanted.id).or(names.first()).copied().unwrap_or_default();
         if is_plain(&id) && wanted.fits("", &id, name) > 0 {
             found.push(Listed { id, name: name.to_owned(), image: text("Image"), state: text("State") });
         }
@@ -111,7 +116,8 @@ fn view(engine: &str, socket: &Path, listed: Listed, notes: &mut Vec<(PathBuf, S
             return view;
         }
     };
-    let text = |pointer: &str| inspected.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text =
+        |pointer: &str| inspected.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     let path = |pointer: &str| text(pointer).map(PathBuf::from).filter(|path| path.is_absolute());
     let pid = inspected.pointer("/State/Pid").and_then(Value::as_u64).filter(|&pid| pid > 1);
     view.pid = pid.and_then(|pid| u32::try_from(pid).ok());
@@ -121,7 +127,9 @@ fn view(engine: &str, socket: &Path, listed: Listed, notes: &mut Vec<(PathBuf, S
     if let Some(image) = text("/Image").filter(|image| is_plain(&image.replace(':', "-"))) {
         match ask(socket, format!("/images/{image}/json")) {
             Ok(bytes) => view.documents.push((format!("{engine}/containers/{id}/image.json"), bytes)),
-            Err(error) => notes.push((socket.to_owned(), format!("did not say what image {image} is: {error}"))),
+            Err(error) => {
+                notes.push((socket.to_owned(), format!("did not say what image {image} is: {error}")))
+            }
         }
     }
     view
@@ -129,7 +137,8 @@ fn view(engine: &str, socket: &Path, listed: Listed, notes: &mut Vec<(PathBuf, S
 
 /// Answers that take the engine a while: asked once what goes first is taken.
 pub(super) fn later(root: &Path, view: &View, more: &[PathBuf]) -> Vec<(String, Result<Vec<u8>, String>)> {
-    let known = engines(root).into_iter().find(|engine| engine.name == view.runtime).map(|engine| engine.socket);
+    let known =
+        engines(root).into_iter().find(|engine| engine.name == view.runtime).map(|engine| engine.socket);
     let given = more.iter().find(|socket| is_socket(socket));
     let Some(socket) = given.or(known.as_ref()) else { return Vec::new() };
     let runs = view.pid.is_some();
@@ -155,7 +164,9 @@ mod tests {
         let socket = folder.path().join("d.sock");
         let id = format!("{:0<64}", "c0ffee");
         let (list, inspect) = (
-            format!(r#"[{{"Id":"{id}","Names":["/web"],"Image":"shop:1","State":"running"}},{{"Id":"../x","Names":["/web"]}}]"#),
+            format!(
+                r#"[{{"Id":"{id}","Names":["/web"],"Image":"shop:1","State":"running"}},{{"Id":"../x","Names":["/web"]}}]"#
+            ),
             r#"{"State":{"Pid":42},"GraphDriver":{"Data":{"UpperDir":"/d/diff"}},"LogPath":"/d/l.log","Image":"sha256:ab"}"#,
         );
         serve(socket.clone(), move |target, stream| {

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use super::capture::{ContainerOptions, ContainerRuntime};
 use super::members::container_in_control_group;
 use super::{containerd, docker, runc};
-use super::capture::{ContainerOptions, ContainerRuntime};
 use crate::error::{Error, Result};
 
 /// What one runtime says of a container.
@@ -37,7 +37,8 @@ pub(super) struct View {
 
 impl View {
     fn told(&self) -> String {
-        let namespace = if self.namespace.is_empty() { String::new() } else { format!("{}/", self.namespace) };
+        let namespace =
+            if self.namespace.is_empty() { String::new() } else { format!("{}/", self.namespace) };
         let name = if self.name.is_empty() { String::new() } else { format!(" ({})", self.name) };
         format!("{namespace}{}{name} of {}", self.id, self.runtime)
     }
@@ -88,7 +89,9 @@ impl Wanted {
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-+".contains(&byte))
         };
         if id.is_empty() || !plain(id) || !plain(namespace) {
-            return Err("it must be an id, a name or NAMESPACE/ID, of letters, digits, _ . - and +".to_owned());
+            return Err(
+                "it must be an id, a name or NAMESPACE/ID, of letters, digits, _ . - and +".to_owned()
+            );
         }
         Ok(Self { namespace: namespace.to_owned(), id: id.to_owned() })
     }
@@ -122,7 +125,9 @@ pub(super) fn find(root: &Path, text: &str, options: &ContainerOptions) -> Resul
     let wanted = Wanted::read(text).map_err(fault)?;
     let mut notes = Vec::new();
     let mut views = Vec::new();
-    let has = |runtime: ContainerRuntime| matches!(options.runtime, ContainerRuntime::Auto) || options.runtime == runtime;
+    let has = |runtime: ContainerRuntime| {
+        matches!(options.runtime, ContainerRuntime::Auto) || options.runtime == runtime
+    };
     if has(ContainerRuntime::Docker) {
         views.extend(docker::views(root, &wanted, &options.sockets, &mut notes));
     }
@@ -162,11 +167,14 @@ fn chosen(wanted: &Wanted, mut views: Vec<View>) -> std::result::Result<Found, S
     let ids: BTreeSet<String> =
         views.iter().filter(|view| best > 0 && fit(view) == best).map(|view| view.id.clone()).collect();
     if ids.len() > 1 {
-        let told: Vec<String> = views.iter().filter(|view| fit(view) == best).map(View::told).take(10).collect();
+        let told: Vec<String> =
+            views.iter().filter(|view| fit(view) == best).map(View::told).take(10).collect();
         return Err(format!("several containers are called so: {}", told.join(", ")));
     }
     let Some(id) = ids.into_iter().next() else { return Ok(Found::default()) };
-    let is_there = |view: &View| wanted.namespace.is_empty() || view.namespace.is_empty() || view.namespace == wanted.namespace;
+    let is_there = |view: &View| {
+        wanted.namespace.is_empty() || view.namespace.is_empty() || view.namespace == wanted.namespace
+    };
     views.retain(|view| view.id == id && is_there(view));
     let pids: BTreeSet<u32> = views.iter().filter_map(|view| view.pid).collect();
     if pids.len() > 1 {
@@ -221,7 +229,8 @@ mod tests {
     #[test]
     fn a_beginning_that_fits_two_is_refused_and_a_whole_id_is_not() {
         let (one, two) = (format!("{:0<64}", "abcd1"), format!("{:0<64}", "abcd2"));
-        let views = || vec![view("docker", "", &one, "web", Some(4)), view("docker", "", &two, "db", Some(5))];
+        let views =
+            || vec![view("docker", "", &one, "web", Some(4)), view("docker", "", &two, "db", Some(5))];
         let find = |text: &str| chosen(&Wanted::read(text).unwrap(), views());
         assert!(find("abcd").unwrap_err().contains("several"));
         assert_eq!(find("abcd1").unwrap().id, one);
@@ -235,7 +244,8 @@ mod tests {
         let id = format!("{:0<64}", "abcd1");
         let same = vec![view("docker", "", &id, "web", Some(4)), view("runc", "moby", &id, "", Some(4))];
         assert_eq!(chosen(&Wanted::read("web").unwrap(), same).unwrap().views.len(), 2);
-        let two = || vec![view("containerd", "a", "box", "", Some(4)), view("containerd", "b", "box", "", Some(5))];
+        let two =
+            || vec![view("containerd", "a", "box", "", Some(4)), view("containerd", "b", "box", "", Some(5))];
         assert!(chosen(&Wanted::read("box").unwrap(), two()).unwrap_err().contains("NAMESPACE/ID"));
         assert_eq!(chosen(&Wanted::read("b/box").unwrap(), two()).unwrap().views[0].pid, Some(5));
     }

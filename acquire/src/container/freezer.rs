@@ -133,7 +133,11 @@ fn switch(groups: &str, ours: &str, mounts: &str) -> Result<Switch, String> {
             None => refusals.push(format!("control group {path} is not mounted here")),
         }
     }
-    Err(if refusals.is_empty() { "it is in no control group that can freeze".to_owned() } else { refusals.join("; ") })
+    Err(if refusals.is_empty() {
+        "it is in no control group that can freeze".to_owned()
+    } else {
+        refusals.join("; ")
+    })
 }
 
 /// Where a group's folder lies, by the table of mounts.

@@ -74,13 +74,19 @@ fn members_of(all: &BTreeMap<u32, Seen>, first: u32, us: u32) -> BTreeSet<u32> {
     let Some(of) = all.get(&first) else { return found };
     found.insert(first);
     let parent = u32::try_from(of.parent).unwrap_or(0);
-    let others: Vec<&Seen> = [1, us, parent].iter().filter(|&&pid| pid != first).filter_map(|pid| all.get(pid)).collect();
-    let is_shared = |group: &&(String, String)| group.1 == "/" || others.iter().any(|other| other.groups.contains(*group));
+    let others: Vec<&Seen> =
+        [1, us, parent].iter().filter(|&&pid| pid != first).filter_map(|pid| all.get(pid)).collect();
+    let is_shared = |group: &&(String, String)| {
+        group.1 == "/" || others.iter().any(|other| other.groups.contains(*group))
+    };
     let own: Vec<&(String, String)> = of.groups.iter().filter(|group| !is_shared(group)).collect();
-    let below = |path: &str, top: &str| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let below = |path: &str, top: &str| {
+        path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     for (&pid, seen) in all {
-        let in_group =
-            own.iter().any(|(hierarchy, top)| seen.groups.iter().any(|(h, path)| h == hierarchy && below(path, top)));
+        let in_group = own
+            .iter()
+            .any(|(hierarchy, top)| seen.groups.iter().any(|(h, path)| h == hierarchy && below(path, top)));
         let in_namespace = own.is_empty()
             && !of.pid_namespace.is_empty()
             && seen.pid_namespace == of.pid_namespace

@@ -317,7 +317,7 @@ impl Plan {
         range: &Range,
         pages_left: &mut u64,
         patience: &mut Patience,
-    ) -> Result<Vec<(u64, u64)>, String> {
+    ) -> std::result::Result<Vec<(u64, u64)>, String> {
         if let Some(why) = range.refusal() {
             return Err(why.to_owned());
         }
@@ -511,7 +511,8 @@ impl Core {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    self.given_up = Some((State::Unreadable, "given up: a read of it did not answer in time"));
+                    self.given_up =
+                        Some((State::Unreadable, "given up: a read of it did not answer in time"));
                     0
                 }
                 Err(error) => {
@@ -717,7 +718,9 @@ mod tests {
 
     #[test]
     fn beyond_the_limit_mapped_files_go_first_and_every_byte_is_accounted_for() {
-        let file = ranges(b"00400000-00404000 r-xp 00000000 fd:01 7 /usr/lib/x.so\n00600000-00604000 rw-p 0 00:00 0 \n");
+        let file = ranges(
+            b"00400000-00404000 r-xp 00000000 fd:01 7 /usr/lib/x.so\n00600000-00604000 rw-p 0 00:00 0 \n",
+        );
         let mut plan = Plan {
             runs: vec![Vec::new(); 2],
             why: vec![String::new(); 2],
@@ -756,8 +759,13 @@ mod tests {
         let at = found.expect("the page of the secret is in the core");
         assert_eq!(&core[at..at + kept.len()], &kept[..]);
         for row in out.rows(&format!("V1/memory/{pid}.ranges.jsonl")) {
-            let hex = |key: &str| u64::from_str_radix(row[key].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
-            let sum: u64 = ["data", "absent", "unreadable", "skipped"].iter().filter_map(|key| row.get(*key)?.as_u64()).sum();
+            let hex = |key: &str| {
+                u64::from_str_radix(row[key].as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+            };
+            let sum: u64 = ["data", "absent", "unreadable", "skipped"]
+                .iter()
+                .filter_map(|key| row.get(*key)?.as_u64())
+                .sum();
             assert_eq!(sum, hex("end") - hex("start"), "{row}");
         }
     }

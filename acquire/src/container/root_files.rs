@@ -13,7 +13,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use super::find::Found;
 use crate::error::Result;
 use crate::tar_packer::TarPacker;
-use crate::triage::bounded_reads::{Patience, link_below, names_below, open_folder, read_below, target_below};
+use crate::triage::bounded_reads::{
+    Patience, link_below, names_below, open_folder, read_below, target_below,
+};
 use crate::triage::container_changes::{Layer, upper_folder};
 use crate::triage::live_table::Row;
 use crate::triage::mounts::{MountKind, Mounts};
@@ -60,7 +62,10 @@ pub(super) fn root_files(
             let taken = in_memory(root, pid, &mount.point, largest, &mut patience, out)?;
             row.put("taken", taken);
         } else {
-            row.put("taken", if mount.kind == MountKind::Kernel { "no: of the kernel" } else { "no: not its own" });
+            row.put(
+                "taken",
+                if mount.kind == MountKind::Kernel { "no: of the kernel" } else { "no: not its own" },
+            );
         }
         mounted.push(row);
     }
@@ -112,7 +117,10 @@ fn in_memory(
     let to_measure = real.clone();
     match patience.wait(move || measure(&to_measure)) {
         Ok(Size { bytes, .. }) if bytes > largest => {
-            out.note(point, &format!("in memory, and not taken: it holds {bytes} bytes, which is beyond the limit"));
+            out.note(
+                point,
+                &format!("in memory, and not taken: it holds {bytes} bytes, which is beyond the limit"),
+            );
             return Ok(format!("no: {bytes} bytes"));
         }
         Ok(_) => {}
@@ -189,7 +197,8 @@ fn written_by(proc: &Path, pid: u32) -> Vec<PathBuf> {
     };
     let Ok(shim) = open(parent) else { return found };
     let name = read_below(&shim, "comm", 64).unwrap_or_default().bytes;
-    if ![&b"containerd-shim"[..], b"conmon", b"docker-container"].iter().any(|start| name.starts_with(start)) {
+    if ![&b"containerd-shim"[..], b"conmon", b"docker-container"].iter().any(|start| name.starts_with(start))
+    {
         return found;
     }
     let (numbers, _) = names_below(&shim, "fd", MOST_DESCRIPTORS).unwrap_or_default();
@@ -242,7 +251,10 @@ fn whole(
     match patience.wait(move || measure(&to_measure)) {
         Ok(Size { bytes, is_cut }) if bytes > largest || is_cut => {
             let more = if is_cut { " or more" } else { "" };
-            out.note(&shown, &format!("not taken: its root holds {bytes} bytes{more}, which is beyond the limit"));
+            out.note(
+                &shown,
+                &format!("not taken: its root holds {bytes} bytes{more}, which is beyond the limit"),
+            );
             Ok(())
         }
         Ok(_) => out.tree_as(&real, &shown),

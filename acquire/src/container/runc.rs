@@ -126,7 +126,8 @@ mod tests {
         );
         fs::write(folder.join("state.json"), state).unwrap();
         let mut notes = Vec::new();
-        let of = |text: &str, notes: &mut Vec<_>| views(root.path(), &Wanted::read(text).unwrap(), &[], notes);
+        let of =
+            |text: &str, notes: &mut Vec<_>| views(root.path(), &Wanted::read(text).unwrap(), &[], notes);
         let found = of("k8s.io/box", &mut notes);
         assert_eq!((found[0].pid, found[0].start_ticks), (Some(4711), Some(99)));
         assert_eq!((found[0].namespace.as_str(), found[0].documents.len()), ("k8s.io", 2));

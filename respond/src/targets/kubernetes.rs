@@ -268,7 +268,8 @@ impl Cluster {
                 listed.items.extend(items);
             }
             let before = next;
-            next = answer.pointer("/metadata/continue").and_then(Value::as_str).unwrap_or_default().to_owned();
+            next =
+                answer.pointer("/metadata/continue").and_then(Value::as_str).unwrap_or_default().to_owned();
             if next.is_empty() {
                 return Ok(listed);
             }
@@ -444,7 +445,8 @@ fn check_server(server: &str) -> Result<(), &'static str> {
         return Err("it has a query");
     }
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let is_loopback =
+        bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     match uri.scheme_str() {
         Some("https") => Ok(()),
         Some("http") if is_loopback => Ok(()),
@@ -456,7 +458,12 @@ fn check_path(path: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~:=,&?%".contains(&byte);
     let segments = path.split('?').next().unwrap_or_default();
     let climbs = segments.split('/').any(|part| matches!(part, "." | ".."));
-    if !path.starts_with('/') || path.len() > 128 << 10 || !path.bytes().all(plain) || climbs || segments.contains("//") {
+    if !path.starts_with('/')
+        || path.len() > 128 << 10
+        || !path.bytes().all(plain)
+        || climbs
+        || segments.contains("//")
+    {
         return Err("not sent: the path holds what no name may hold".to_owned());
     }
     Ok(())
@@ -536,7 +543,11 @@ fn private_key(path: &Path) -> Result<PrivateKey<'static>, String> {
 }
 
 fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most).collect::<String>() + "…" }
+    if text.chars().count() <= most {
+        text.to_owned()
+    } else {
+        text.chars().take(most).collect::<String>() + "…"
+    }
 }
 
 #[cfg(test)]
@@ -545,10 +556,20 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_a_loopback_address_only_and_an_address_holds_no_password() {
-        for server in ["https://api.example:6443", "http://127.0.0.1:8001", "http://[::1]:8001", "http://localhost:1"] {
+        for server in
+            ["https://api.example:6443", "http://127.0.0.1:8001", "http://[::1]:8001", "http://localhost:1"]
+        {
             assert_eq!(check_server(server), Ok(()), "{server}");
         }
-        for server in ["http://10.0.0.1", "ftp://x", "https://u:p@x", "https://x/?a=b", "nonsense", "", "http://127.0.0.1.example"] {
+        for server in [
+            "http://10.0.0.1",
+            "ftp://x",
+            "https://u:p@x",
+            "https://x/?a=b",
+            "nonsense",
+            "",
+            "http://127.0.0.1.example",
+        ] {
             assert!(check_server(server).is_err(), "{server}");
         }
     }

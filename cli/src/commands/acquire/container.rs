@@ -73,8 +73,9 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Report, Failure> {
     options.pause = args.pause;
     options.memory = args.memory_limit;
     options.files = args.files_limit;
-    let capture = ContainerCapture::find(&args.id, options)
-        .map_err(|error| Failure::new(error).hint("`exhibit acquire triage --artefact containers` lists what runs here"))?;
+    let capture = ContainerCapture::find(&args.id, options).map_err(|error| {
+        Failure::new(error).hint("`exhibit acquire triage --artefact containers` lists what runs here")
+    })?;
     let process = capture.pid().map_or_else(|| "it does not run".to_owned(), |pid| format!("process {pid}"));
     session.ui.say(&format!("container {} by {}: {process}", capture.id(), capture.runtimes()));
     let name = args.into.name.clone().unwrap_or_else(|| {
