@@ -81,6 +81,7 @@ pub(crate) enum Command {
     Grant(commands::grant::Args),
     #[cfg(feature = "cloud")]
     Push(commands::push::Args),
+    Commission(commands::commission::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
     #[cfg(feature = "timeline")]
@@ -116,6 +117,7 @@ impl Command {
             Command::Grant(args) => commands::grant::run(args, session),
             #[cfg(feature = "cloud")]
             Command::Push(args) => commands::push::run(args, session),
+            Command::Commission(args) => commands::commission::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "timeline")]

@@ -21,7 +21,7 @@ mod login_records;
 pub(crate) mod mounts;
 mod own_facts;
 #[cfg(test)]
-mod packed;
+pub(crate) mod packed;
 mod pattern;
 pub(crate) mod process_facts;
 mod process_files;
