@@ -2,6 +2,8 @@
 //!
 //! A step may be run again after a kill at any instruction: it looks for what an earlier run has done before it does it.
 
+mod elsewhere;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -174,7 +176,14 @@ impl Failed {
 }
 
 /// Every step.
-pub static STEPS: &[&dyn Step] = &[];
+pub static STEPS: &[&dyn Step] = &[
+    elsewhere::SSH_TRIAGE,
+    elsewhere::SSH_MEMORY,
+    elsewhere::SSH_DISK,
+    elsewhere::SSH_LOGS,
+    elsewhere::CONTAINER,
+    elsewhere::K8S_POD,
+];
 
 /// The step of this word.
 #[must_use]
