@@ -22,6 +22,8 @@ mod cloud_logs;
 #[cfg(feature = "cloud")]
 #[path = "acquire/cloudtrail_digests.rs"]
 mod cloudtrail_digests;
+#[path = "acquire/container.rs"]
+mod container;
 #[path = "acquire/custody_of_it.rs"]
 mod custody_of_it;
 #[path = "acquire/cut_short.rs"]

@@ -93,6 +93,7 @@ pub(crate) enum Command {
     Jobs(commands::jobs::Args),
     #[cfg(feature = "serve")]
     Stats(commands::stats::Args),
+    Commission(commands::commission::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
     #[cfg(feature = "timeline")]
@@ -134,6 +135,7 @@ impl Command {
             Command::Jobs(args) => commands::jobs::run(args, session),
             #[cfg(feature = "serve")]
             Command::Stats(args) => commands::stats::run(args, session),
+            Command::Commission(args) => commands::commission::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "timeline")]

@@ -15,6 +15,7 @@ mod case_lock;
 pub mod checkpoint;
 pub mod clock;
 pub mod closing;
+mod commission;
 pub mod continuity;
 mod custody_log;
 pub mod digest;
@@ -43,6 +44,7 @@ pub mod verify;
 
 pub use case::{Case, CaseFile, Exhibit, Logged, NewCase};
 pub use case_lock::TimelineLock;
+pub use commission::{Commission, LONGEST_COMMISSION};
 pub use checkpoint::{Checkpoint, SignedCheckpoint, SignedNote};
 pub use clock::{Clock, FixedClock, Moment, SystemClock};
 pub use continuity::{Continuity, HeldSpan};

@@ -1,6 +1,7 @@
 //! One file a command: its arguments, and a `run` that only translates.
 
 pub(crate) mod acquire;
+pub(crate) mod commission;
 pub(crate) mod completions;
 pub(crate) mod custody;
 #[cfg(feature = "timeline")]

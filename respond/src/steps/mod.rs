@@ -11,6 +11,7 @@ pub(crate) mod exhibits;
 pub(crate) mod keep_alert;
 mod notify;
 mod timeline;
+mod elsewhere;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -203,6 +204,12 @@ pub static STEPS: &[&dyn Step] = &[
     notify::WEBHOOK,
     timeline::BUILD,
     timeline::ISSUE,
+    elsewhere::SSH_TRIAGE,
+    elsewhere::SSH_MEMORY,
+    elsewhere::SSH_DISK,
+    elsewhere::SSH_LOGS,
+    elsewhere::CONTAINER,
+    elsewhere::K8S_POD,
 ];
 
 /// The step of this word.

@@ -4,6 +4,8 @@
 mod azure_disk;
 #[cfg(feature = "cloud")]
 mod cloud_logs;
+mod commissioned;
+mod container;
 pub(crate) mod disk;
 #[cfg(feature = "cloud")]
 mod ebs;
@@ -52,6 +54,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     Disk(disk::Args),
+    Container(container::Args),
     #[cfg(feature = "cloud")]
     Ebs(ebs::Args),
     Logs(logs::Args),
@@ -72,21 +75,27 @@ struct Into {
     #[cfg_attr(
         feature = "cloud",
         arg(
-            long,
-            required = false,
             required_unless_present = "grant",
             default_value_if("grant", clap::builder::ArgPredicate::IsPresent, ".")
         )
     )]
-    #[cfg_attr(not(feature = "cloud"), arg(long))]
+    #[arg(
+        long,
+        required = false,
+        required_unless_present = "commission",
+        default_value_if("commission", clap::builder::ArgPredicate::IsPresent, ".")
+    )]
     case: PathBuf,
+    /// Acquire for a case that is elsewhere, as this file says; see `exhibit commission`
+    #[cfg_attr(feature = "cloud", arg(conflicts_with_all = ["grant", "to"]))]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["case", "encrypt_to"])]
+    commission: Option<PathBuf>,
     /// Write it where this grant allows it, with no credential and no case on this host; see `exhibit grant`
     #[cfg(feature = "cloud")]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["case", "to", "encrypt_to"], help_heading = "Evidence store")]
     grant: Option<PathBuf>,
-    /// With --grant: the folder in which log and tables lie until it is sealed [default: this one]
-    #[cfg(feature = "cloud")]
-    #[arg(long, value_name = "DIR", requires = "grant", help_heading = "Evidence store")]
+    /// With --commission, or --grant until it is sealed: where the exhibit's folder is made [default: here]
+    #[arg(long, value_name = "DIR", conflicts_with = "case")]
     log_in: Option<PathBuf>,
     /// The exhibit's name [default: the source's]
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -112,6 +121,7 @@ struct Into {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let report = match &args.what {
         What::Disk(args) => disk::run(args, session),
+        What::Container(args) => container::run(args, session),
         #[cfg(feature = "cloud")]
         What::Ebs(args) if args.is_live() => return ebs::run_live(args, session),
         #[cfg(feature = "cloud")]
@@ -141,9 +151,9 @@ impl Into {
     fn with_defaults(case: &Path) -> Into {
         Into {
             case: case.to_owned(),
+            commission: None,
             #[cfg(feature = "cloud")]
             grant: None,
-            #[cfg(feature = "cloud")]
             log_in: None,
             name: None,
             chunk_size: 512 << 10,
@@ -166,6 +176,9 @@ fn acquire_into(
     #[cfg(feature = "cloud")]
     if let Some(grant) = &into.grant {
         return granted::run(grant, into, session, plan, false);
+    }
+    if let Some(commission) = &into.commission {
+        return commissioned::run(commission, into, session, plan, false);
     }
     let case = target::open_case(&into.case)?;
     let key = session.key()?;
@@ -200,6 +213,9 @@ fn resume_into(
     #[cfg(feature = "cloud")]
     if let Some(grant) = &into.grant {
         return granted::run(grant, into, session, plan, true);
+    }
+    if let Some(commission) = &into.commission {
+        return commissioned::run(commission, into, session, plan, true);
     }
     let case = target::open_case(&into.case)?;
     let mut open = Vec::new();
