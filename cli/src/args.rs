@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Grant(commands::grant::Args),
     #[cfg(feature = "cloud")]
     Push(commands::push::Args),
+    #[cfg(feature = "serve")]
+    Serve(commands::serve::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
     #[cfg(feature = "timeline")]
@@ -116,6 +118,8 @@ impl Command {
             Command::Grant(args) => commands::grant::run(args, session),
             #[cfg(feature = "cloud")]
             Command::Push(args) => commands::push::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Serve(args) => commands::serve::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "timeline")]
