@@ -10,7 +10,13 @@
 
 #[path = "respond/door.rs"]
 mod door;
+#[path = "respond/door_sns.rs"]
+mod door_sns;
 #[path = "respond/door_support.rs"]
 mod door_support;
+#[path = "respond/door_tls.rs"]
+mod door_tls;
 #[path = "support/http_client.rs"]
 mod http_client;
+#[path = "respond/sns_sender.rs"]
+mod sns_sender;
