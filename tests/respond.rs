@@ -1,9 +1,9 @@
 //! Tests of the respond crate.
-
 #![allow(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
+    clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::print_stderr,
     reason = "a test says by panicking what is wrong, and on standard error what it had to skip"
 )]
@@ -18,3 +18,15 @@ mod isolate_host;
 mod moto;
 #[path = "support/netns.rs"]
 mod netns;
+#[path = "respond/door.rs"]
+mod door;
+#[path = "respond/door_sns.rs"]
+mod door_sns;
+#[path = "respond/door_support.rs"]
+mod door_support;
+#[path = "respond/door_tls.rs"]
+mod door_tls;
+#[path = "support/http_client.rs"]
+mod http_client;
+#[path = "respond/sns_sender.rs"]
+mod sns_sender;

@@ -94,6 +94,8 @@ pub(crate) enum Command {
     #[cfg(feature = "serve")]
     Stats(commands::stats::Args),
     Commission(commands::commission::Args),
+    #[cfg(feature = "serve")]
+    Serve(commands::serve::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
     #[cfg(feature = "timeline")]
@@ -136,6 +138,8 @@ impl Command {
             #[cfg(feature = "serve")]
             Command::Stats(args) => commands::stats::run(args, session),
             Command::Commission(args) => commands::commission::run(args, session),
+    #[cfg(feature = "serve")]
+            Command::Serve(args) => commands::serve::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "timeline")]
