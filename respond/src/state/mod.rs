@@ -1,5 +1,7 @@
 //! What must survive: SQLite in WAL mode with `synchronous=FULL`. One file a table, with its SQL.
 
+pub mod readiness;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +10,7 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 
 /// Every table, in the order in which they are made. Statements only, each of which may be run again.
-const TABLES: &[&str] = &[];
+const TABLES: &[&str] = &[readiness::TABLE];
 
 /// The state of one service. All writes go through one connection.
 #[derive(Debug)]
