@@ -98,6 +98,8 @@ pub(crate) enum Command {
     Serve(commands::serve::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
+    #[cfg(feature = "serve")]
+    Ready(commands::ready::Args),
     #[cfg(feature = "timeline")]
     Demo(commands::demo::Args),
     Completions(commands::completions::Args),
@@ -142,6 +144,8 @@ impl Command {
             Command::Serve(args) => commands::serve::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Ready(args) => commands::ready::run(args, session),
             #[cfg(feature = "timeline")]
             Command::Demo(args) => commands::demo::run(args, session),
             Command::Completions(args) => commands::completions::run(args, session),

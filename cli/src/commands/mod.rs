@@ -25,6 +25,8 @@ pub(crate) mod pull;
 pub(crate) mod push;
 #[cfg(feature = "timeline")]
 pub(crate) mod query;
+#[cfg(feature = "serve")]
+pub(crate) mod ready;
 pub(crate) mod report;
 pub(crate) mod selftest;
 #[cfg(feature = "serve")]
