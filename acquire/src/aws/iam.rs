@@ -38,17 +38,6 @@ pub struct Simulated {
     pub decision: Decision,
 }
 
-/// An access key of a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessKey {
-    /// `AKIA…`
-    pub id: String,
-    /// `Active` or `Inactive`.
-    pub status: String,
-    /// When it was made, RFC 3339.
-    pub created: String,
-}
-
 /// What policies say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Decision {
@@ -164,24 +153,6 @@ impl Iam {
     pub fn own_policy(&self, role: &str, policy: &str) -> Result<Raw, Failure> {
         let form = Form::default().with("RoleName", role).with("PolicyName", policy);
         Ok(self.read("GetRolePolicy", role, form)?.1)
-    }
-
-    /// The access keys of a user, with the time that each was made.
-    ///
-    /// # Errors
-    ///
-    /// [`FailureKind::Denied`] without `iam:ListAccessKeys`.
-    pub fn access_key_ages(&self, user: &str) -> Result<Answered<Vec<AccessKey>>, Failure> {
-        let call = Call::reads("ListAccessKeys", user);
-        let (answer, raw) = self.0.form(&call, Form::default().with("UserName", user))?;
-        let result = answer.child("ListAccessKeysResult");
-        let keys = result.into_iter().flat_map(|result| result.list("AccessKeyMetadata"));
-        let value = keys.map(|key| AccessKey {
-            id: key.string(&["AccessKeyId"]),
-            status: key.string(&["Status"]),
-            created: key.string(&["CreateDate"]),
-        });
-        Ok(Answered { value: value.collect(), raw: vec![raw] })
     }
 
     /// The access keys of a user: ids, states and dates, never the keys.

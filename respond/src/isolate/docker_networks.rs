@@ -391,7 +391,7 @@ pub(crate) fn of(context: &Context<'_>) -> Result<Box<dyn Isolation>, Failed> {
         Some(value) => value.as_bool().ok_or_else(|| Failed::for_good("pause must be true or false"))?,
     };
     let socket = match context.settings.targets.containers.get(&context.asset.target) {
-        Some(target) => target.get("socket").and_then(Value::as_str).unwrap_or(SOCKET),
+        Some(target) => target.sockets.first().and_then(|socket| socket.to_str()).unwrap_or(SOCKET),
         None if context.asset.target == "local" => SOCKET,
         None => {
             return Err(Failed::for_good(format!(

@@ -113,7 +113,7 @@ fn host_logs(probe: &Probe) -> Result<Vec<Finding>, Unable> {
         return Err(Unable::untested("/var/log cannot be read"));
     }
     let now = probe.now();
-    let age = |path: &str| {
+    let age = |path: &'static str| {
         last_written(&probe.root.join(path)).map(|at| (path, now.saturating_sub(at).max(0)))
     };
     let logs = ["var/log/journal", "var/log/syslog", "var/log/messages"].into_iter().filter_map(age);

@@ -119,7 +119,7 @@ fn credentials(probe: &Probe) -> Result<Vec<Finding>, Unable> {
         let seen = format!("{} renews its credentials by itself", who.arn);
         return Ok(vec![Finding::of(&who.arn, true, seen, expected).with_answers(&caller.raw)]);
     };
-    let keys = Iam::new(connection)?.access_key_ages(user)?;
+    let keys = Iam::new(connection)?.list_access_keys(user)?;
     if keys.value.is_empty() {
         return Err(Unable::untested(format!("IAM names no access key of {user}")));
     }
@@ -131,8 +131,9 @@ fn credentials(probe: &Probe) -> Result<Vec<Finding>, Unable> {
         let scope = format!("{user}/{}", key.id);
         match age {
             Ok(days) => {
-                let seen = format!("{} and {days} days old", key.status.to_lowercase());
-                let holds = key.status != "Active" || days.saturating_add(14) < limit;
+                let state = if key.is_active { "active" } else { "inactive" };
+                let seen = format!("{state} and {days} days old");
+                let holds = !key.is_active || days.saturating_add(14) < limit;
                 Finding::of(scope, holds, seen, &expected).with_answers(&keys.raw)
             }
             Err(_) => Finding::new(scope, Status::Error, "IAM says no time that it was made", &expected),

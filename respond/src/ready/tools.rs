@@ -7,7 +7,7 @@ use acquire::HttpPost;
 use custody::anchors::{Authorities, request_time_stamp};
 use custody::keys::VerifyingKey;
 use custody::ssh::SshPublicKey;
-use custody::{Hasher, sha256};
+use custody::Hasher;
 
 use super::check::{Check, Finding, Severity, Status, Unable, chain};
 use super::probe::Probe;
