@@ -50,7 +50,7 @@ pub(super) enum Send<'b> {
     Nothing,
     Json(Value),
     Form(&'b [(&'b str, String)]),
-    Parts { fields: &'b [(&'b str, &'b str)], file: (&'b str, &'b str, &'b [u8]) },
+    Parts { fields: &'b [(&'b str, &'b str)], files: &'b [(&'b str, &'b str, &'b [u8])] },
 }
 
 impl<'a> Api<'a> {
@@ -113,35 +113,65 @@ impl<'a> Api<'a> {
         save(response, into, most, &what)
     }
 
-    /// Fetches what an address that the API named gives into a file. It is one of the host's own or of these endings of
-    /// names; nothing of ours is sent along.
+    /// Fetches what an address that the API named gives into a file. It is one of the API's own host, or of these endings of
+    /// names; to the latter nothing of ours is sent along.
     ///
     /// # Errors
     ///
     /// As [`Self::fetch`], and for other addresses.
-    pub(super) fn fetch_elsewhere(&self, url: &str, endings: &[&str], into: &Path, most: u64) -> Result<(), Failed> {
+    pub(super) fn fetch_elsewhere(
+        &self,
+        url: &str,
+        endings: &[&str],
+        into: &Path,
+        most: u64,
+    ) -> Result<(), Failed> {
+        let (response, what) = self.elsewhere(url, endings)?;
+        save(response, into, most, &what)
+    }
+
+    /// The same of a short text.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::fetch_elsewhere`].
+    pub(super) fn read_elsewhere(&self, url: &str, endings: &[&str]) -> Result<Vec<u8>, Failed> {
+        let (mut response, what) = self.elsewhere(url, endings)?;
+        read(&mut response, &what)
+    }
+
+    fn elsewhere(&self, url: &str, endings: &[&str]) -> Result<(Response<Body>, String), Failed> {
         let host = |url: &str| url.parse::<Uri>().ok().and_then(|uri| uri.authority().cloned());
         let (Some(there), Some(ours)) = (host(url), host(&self.base)) else {
             return Err(Failed::for_good("the API named an address that is none"));
         };
-        let is_named = endings.iter().any(|ending| there.host().ends_with(ending)) && there.as_str() == there.host();
+        let is_named =
+            endings.iter().any(|ending| there.host().ends_with(ending)) && there.as_str() == there.host();
         if check_address(url).is_err() || !(there == ours || is_named) {
-            return Err(Failed::for_good(format!("the API named {:?} to fetch from, which is not its own", there.host())));
+            let named = crate::alert::one_line(there.host());
+            return Err(Failed::for_good(format!(
+                "the API named {named:?} to fetch from, which is not its own"
+            )));
         }
         let what = format!("GET from {}", there.host());
-        let mut request = Request::builder().method(Method::GET).uri(url);
         if there == ours {
-            request = request.header("Authorization", self.authorization()?);
+            return Ok((self.send(&Method::GET, url, &Send::Nothing, &what)?, what));
         }
-        let request = request.body(()).map_err(|_| Failed::for_good(format!("{what}: no request")))?;
-        let mut response = self.transfers.run(request).map_err(|error| unreached(&what, &error))?;
+        let asked = self.transfers.get(url).call();
+        let mut response = asked.map_err(|error| unreached(&what, &error))?;
         match response.status().as_u16() {
-            200 => save(response, into, most, &what),
+            200 => Ok((response, what)),
             status => Err(refused(status, &what, &mut response)),
         }
     }
 
-    fn send(&self, method: &Method, url: &str, send: &Send<'_>, what: &str) -> Result<Response<Body>, Failed> {
+    fn send(
+        &self,
+        method: &Method,
+        url: &str,
+        send: &Send<'_>,
+        what: &str,
+    ) -> Result<Response<Body>, Failed> {
         let mut renewed = false;
         for attempt in 1.. {
             let authorization = self.authorization()?;
@@ -184,8 +214,8 @@ impl<'a> Api<'a> {
             Send::Nothing => return self.transfers.run(request.body(())?),
             Send::Json(value) => ("application/json".to_owned(), value.to_string().into_bytes()),
             Send::Form(fields) => ("application/x-www-form-urlencoded".to_owned(), form(fields).into_bytes()),
-            Send::Parts { fields, file } => {
-                let (boundary, body) = parts(fields, file);
+            Send::Parts { fields, files } => {
+                let (boundary, body) = parts(fields, files);
                 (format!("multipart/form-data; boundary={boundary}"), body)
             }
         };
@@ -219,13 +249,16 @@ impl<'a> Api<'a> {
                     continue;
                 }
                 status @ (400 | 401 | 403) => {
-                    return Err(Failed::for_good(format!("no token was given ({status}): client id or secret is wrong")));
+                    return Err(Failed::for_good(format!(
+                        "no token was given ({status}): client id or secret is wrong"
+                    )));
                 }
                 status => return Err(Failed::for_now(format!("no token was given ({status})"))),
             }
             let body = read(&mut response, "fetching a token")?;
             // Nothing of this answer is ever told.
-            let answer = strict_json::read(&body).map_err(|_| Failed::for_now("the answer with the token is no JSON"))?;
+            let answer = strict_json::read(&body)
+                .map_err(|_| Failed::for_now("the answer with the token is no JSON"))?;
             let token = answer.get("access_token").and_then(Value::as_str).unwrap_or_default();
             if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(Failed::for_now("the answer holds no token"));
@@ -245,9 +278,9 @@ impl<'a> Api<'a> {
 /// [`Failed`], without anything of it.
 pub(super) fn secret(file: &Path) -> Result<String, Failed> {
     let mut text = String::new();
-    File::open(file)
-        .and_then(|file| file.take(MOST_SECRET).read_to_string(&mut text))
-        .map_err(|error| Failed::for_good(format!("the secret in {file:?} cannot be read: {}", error.kind())))?;
+    File::open(file).and_then(|file| file.take(MOST_SECRET).read_to_string(&mut text)).map_err(|error| {
+        Failed::for_good(format!("the secret in {file:?} cannot be read: {}", error.kind()))
+    })?;
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Failed::for_good(format!("{file:?} holds no secret of one line")));
@@ -285,7 +318,7 @@ fn agent(patience: Duration) -> Agent {
 
 /// https, or plain to this machine itself, where a proxy of one's own may stand.
 fn check_address(url: &str) -> Result<(), Failed> {
-    let wrong = || Failed::for_good(format!("{:?} is no https address", crate::edr::api::shown(url)));
+    let wrong = || Failed::for_good(format!("{:?} is no https address", shown(url)));
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let authority = uri.authority().ok_or_else(wrong)?;
     let is_plain = !authority.as_str().contains('@');
@@ -301,29 +334,41 @@ fn shown(url: &str) -> String {
 }
 
 fn form(fields: &[(&str, String)]) -> String {
-    let pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+    let pairs: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
     pairs.join("&")
 }
 
-fn parts(fields: &[(&str, &str)], (name, file_name, bytes): &(&str, &str, &[u8])) -> (String, Vec<u8>) {
-    // Whoever knows the whole file could put this into it; the file is our own.
-    let boundary = format!("exhibit-{}", custody::sha256(bytes));
-    let mut body = Vec::with_capacity(bytes.len() + 2048);
+/// Fields, and files with the name of their field and their own.
+fn parts(fields: &[(&str, &str)], files: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
+    // Whoever knows all of it could put this into it; the files are our own.
+    let whole: Vec<u8> = files.iter().flat_map(|(_, _, bytes)| custody::sha256(bytes).0).collect();
+    let boundary = format!("exhibit-{}", custody::sha256(&whole));
+    let mut body = Vec::new();
     for (name, value) in fields {
-        let part = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        let part =
+            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
         body.extend_from_slice(part.as_bytes());
     }
-    let head = format!(
-        "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{file_name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
-    );
-    body.extend_from_slice(head.as_bytes());
-    body.extend_from_slice(bytes);
-    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    for (name, file_name, bytes) in files {
+        let head = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{file_name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+        );
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
     (boundary, body)
 }
 
 fn read(response: &mut Response<Body>, what: &str) -> Result<Vec<u8>, Failed> {
-    response.body_mut().with_config().limit(MOST_ANSWER).read_to_vec().map_err(|error| unreached(what, &error))
+    response
+        .body_mut()
+        .with_config()
+        .limit(MOST_ANSWER)
+        .read_to_vec()
+        .map_err(|error| unreached(what, &error))
 }
 
 fn save(response: Response<Body>, into: &Path, most: u64, what: &str) -> Result<(), Failed> {
@@ -361,7 +406,8 @@ fn refused(status: u16, what: &str, response: &mut Response<Body>) -> Failed {
         .find_map(|place| value.pointer(place)?.as_str())
         .unwrap_or_default();
     let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
-    let words = if said.is_empty() { format!("{what}: {status}") } else { format!("{what}: {status}, {said}") };
+    let words =
+        if said.is_empty() { format!("{what}: {status}") } else { format!("{what}: {status}, {said}") };
     match status {
         401 | 403 => Failed::for_good(format!("{words}: the client lacks a right for this")),
         400 | 404 | 405 | 410 | 422 => Failed::for_good(words),
@@ -390,7 +436,15 @@ mod tests {
         for good in ["https://api.example.com", "http://127.0.0.1:80", "http://[::1]:1/x"] {
             assert!(check_address(good).is_ok(), "{good}");
         }
-        for bad in ["http://api.example.com", "ftp://x", "https://a@b", "x", "", "http://127.0.0.1.evil.example", "http://localhost@evil.example"] {
+        for bad in [
+            "http://api.example.com",
+            "ftp://x",
+            "https://a@b",
+            "x",
+            "",
+            "http://127.0.0.1.evil.example",
+            "http://localhost@evil.example",
+        ] {
             assert!(check_address(bad).is_err(), "{bad}");
         }
     }

@@ -47,7 +47,10 @@ impl<'a> Falcon<'a> {
                 ("client_secret", secret(&settings.client_secret_file)?),
             ],
         };
-        Ok(Self { api: Api::new(&settings.url, credentials, patience)?, collector: settings.collector.as_ref() })
+        Ok(Self {
+            api: Api::new(&settings.url, credentials, patience)?,
+            collector: settings.collector.as_ref(),
+        })
     }
 }
 
@@ -61,7 +64,9 @@ fn only(answer: &Value, what: &str) -> Result<Value, Failed> {
     }
     match answer.get("resources").and_then(Value::as_array).map(Vec::as_slice) {
         Some([only]) => Ok(only.clone()),
-        Some(others) => Err(Failed::for_good(format!("{what}: {} results where one was asked for", others.len()))),
+        Some(others) => {
+            Err(Failed::for_good(format!("{what}: {} results where one was asked for", others.len())))
+        }
         None => Err(Failed::for_now(format!("{what}: no result"))),
     }
 }
@@ -76,15 +81,22 @@ impl Product for Falcon<'_> {
         match host.get("status").and_then(Value::as_str).unwrap_or_default() {
             "contained" => Ok(Containment::Contained),
             "normal" => Ok(Containment::Normal),
-            word @ ("containment_pending" | "lift_containment_pending") => Ok(Containment::Changing(word.to_owned())),
-            other => Err(Failed::for_now(format!("the host has the status {other:?}, which is none that is known"))),
+            word @ ("containment_pending" | "lift_containment_pending") => {
+                Ok(Containment::Changing(word.to_owned()))
+            }
+            other => Err(Failed::for_now(format!(
+                "the host has the status {other:?}, which is none that is known"
+            ))),
         }
     }
 
     fn ask(&self, device: &str, contained: bool, comment: &str) -> Result<Value, Failed> {
         let act = if contained { "contain" } else { "lift_containment" };
         let path = format!("/devices/entities/devices-actions/v2?action_name={act}");
-        let answer = self.api.post(&path, json!({"ids": [device], "action_parameters": [{"name": "comment", "value": comment}]}))?;
+        let answer = self.api.post(
+            &path,
+            json!({"ids": [device], "action_parameters": [{"name": "comment", "value": comment}]}),
+        )?;
         let done = only(&answer, act)?;
         if done.get("id").and_then(Value::as_str) != Some(device) {
             return Err(Failed::for_good(format!("{act}: Falcon acted on another host than was asked for")));
@@ -100,13 +112,19 @@ impl Product for Falcon<'_> {
         let session = session.get("session_id").and_then(Value::as_str).filter(|id| is_id(id));
         let session = session.ok_or_else(|| Failed::for_now("the session has no id"))?.to_owned();
         let folder = self.collector.map_or("/var/tmp", CollectorSettings::folder);
-        Ok(Box::new(Session { falcon: self, device: device.to_owned(), session, folder: format!("{folder}/exhibit-{tag}") }))
+        Ok(Box::new(Session {
+            falcon: self,
+            device: device.to_owned(),
+            session,
+            folder: format!("{folder}/exhibit-{tag}"),
+        }))
     }
 }
 
 /// Ids of theirs go into addresses.
 fn is_id(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    (1..=128).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 struct Session<'s> {
@@ -123,7 +141,8 @@ impl Session<'_> {
         let body = json!({"base_command": base, "command_string": line, "session_id": self.session, "id": 0, "persist": false});
         let begun = only(&self.falcon.api.post(&path, body)?, base)?;
         let request = begun.get("cloud_request_id").and_then(Value::as_str).filter(|id| is_id(id));
-        let request = request.ok_or_else(|| Failed::for_now(format!("{base}: no id of the request")))?.to_owned();
+        let request =
+            request.ok_or_else(|| Failed::for_now(format!("{base}: no id of the request")))?.to_owned();
         let patience = self.falcon.api.patience();
         loop {
             let answer = self.falcon.api.get(&format!("{path}?cloud_request_id={request}&sequence_id=0"))?;
@@ -131,7 +150,10 @@ impl Session<'_> {
             if state.get("complete").and_then(Value::as_bool) == Some(true) {
                 let said = state.get("stderr").and_then(Value::as_str).unwrap_or_default();
                 if !said.trim().is_empty() {
-                    return Err(Failed::for_now(format!("{base} on the host: {}", crate::alert::one_line(said))));
+                    return Err(Failed::for_now(format!(
+                        "{base} on the host: {}",
+                        crate::alert::one_line(said)
+                    )));
                 }
                 return Ok(state);
             }
@@ -154,8 +176,12 @@ impl Session<'_> {
             }
             return Err(Failed::for_good(format!("the tenant has another put-file {name:?}")));
         }
-        let fields = [("name", name), ("description", "Exhibit's collector"), ("comments_for_audit_log", "put by Exhibit")];
-        let send = Send::Parts { fields: &fields, file: ("file", name, bytes) };
+        let fields = [
+            ("name", name),
+            ("description", "Exhibit's collector"),
+            ("comments_for_audit_log", "put by Exhibit"),
+        ];
+        let send = Send::Parts { fields: &fields, files: &[("file", name, bytes)] };
         api.ask(&Method::POST, "/real-time-response/entities/put-files/v1", &send)?;
         Ok(())
     }
@@ -176,7 +202,11 @@ impl Channel for Session<'_> {
         if script.contains("```") {
             return Err(Failed::for_good("a script that RTR cannot take"));
         }
-        let state = self.command("admin-command", "runscript", &format!("runscript -Raw=```{script}``` -Timeout=120"))?;
+        let state = self.command(
+            "admin-command",
+            "runscript",
+            &format!("runscript -Raw=```{script}``` -Timeout=120"),
+        )?;
         Ok(state.get("stdout").and_then(Value::as_str).unwrap_or_default().to_owned())
     }
 
@@ -185,7 +215,8 @@ impl Channel for Session<'_> {
         let api = &self.falcon.api;
         let request = got.get("cloud_request_id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let hash = loop {
-            let files = api.get(&format!("/real-time-response/entities/file/v2?session_id={}", self.session))?;
+            let files =
+                api.get(&format!("/real-time-response/entities/file/v2?session_id={}", self.session))?;
             let files = files.get("resources").and_then(Value::as_array).cloned().unwrap_or_default();
             let ours = files.iter().find(|file| {
                 let is = |key: &str, value: &str| file.get(key).and_then(Value::as_str) == Some(value);

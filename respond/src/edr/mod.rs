@@ -85,7 +85,9 @@ impl EdrSettings {
         match self {
             Self::CrowdStrike(_) => hex(32),
             Self::Defender(_) => hex(40),
-            Self::SentinelOne(_) => (15..=20).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit()),
+            Self::SentinelOne(_) => {
+                (15..=20).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit())
+            }
         }
     }
 }
@@ -125,7 +127,8 @@ impl CollectorSettings {
     /// [`Failed`] when it cannot be read, is too long, or is another.
     pub fn read(&self) -> Result<Vec<u8>, Failed> {
         use std::io::Read as _;
-        let fault = |error: std::io::Error| Failed::for_good(format!("the collector {:?}: {error}", self.file));
+        let fault =
+            |error: std::io::Error| Failed::for_good(format!("the collector {:?}: {error}", self.file));
         let mut bytes = Vec::new();
         let file = std::fs::File::open(&self.file).map_err(fault)?;
         file.take(MOST_COLLECTOR + 1).read_to_end(&mut bytes).map_err(fault)?;
@@ -134,7 +137,10 @@ impl CollectorSettings {
         }
         let found = custody::sha256(&bytes).to_string();
         if !found.eq_ignore_ascii_case(&self.sha256) {
-            return Err(Failed::for_good(format!("the collector {:?} is not the one in the settings", self.file)));
+            return Err(Failed::for_good(format!(
+                "the collector {:?} is not the one in the settings",
+                self.file
+            )));
         }
         Ok(bytes)
     }
@@ -278,7 +284,9 @@ pub fn tenant<'a>(
     product: Option<&str>,
 ) -> Result<(&'a str, &'a EdrSettings), Failed> {
     let is_it = |settings: &EdrSettings| product.is_none_or(|product| settings.word() == product);
-    for name in [named, asset.tags.get("edr").map(String::as_str), Some(asset.target.as_str())].into_iter().flatten() {
+    for name in
+        [named, asset.tags.get("edr").map(String::as_str), Some(asset.target.as_str())].into_iter().flatten()
+    {
         if let Some((name, settings)) = tenants.get_key_value(name).filter(|(_, settings)| is_it(settings)) {
             return Ok((name, settings));
         }
@@ -290,7 +298,10 @@ pub fn tenant<'a>(
     match (fitting.next(), fitting.next()) {
         (Some((name, settings)), None) => Ok((name, settings)),
         (None, _) => Err(Failed::for_good("no EDR of that product in the settings")),
-        _ => Err(Failed::for_good(format!("which EDR watches {}? Give it the tag `edr` in the inventory", asset.id))),
+        _ => Err(Failed::for_good(format!(
+            "which EDR watches {}? Give it the tag `edr` in the inventory",
+            asset.id
+        ))),
     }
 }
 
@@ -342,7 +353,10 @@ mod tests {
         let other = "77aa2adf9009775a446ce0fe26899011";
         assert_eq!(device(&falcon(), &asset(json!({"aliases": ["WS", aid]}))).unwrap(), aid);
         assert!(device(&falcon(), &asset(json!({"aliases": [other, aid]}))).is_err());
-        assert_eq!(device(&falcon(), &asset(json!({"aliases": [other, aid], "tags": {"edr_id": aid}}))).unwrap(), aid);
+        assert_eq!(
+            device(&falcon(), &asset(json!({"aliases": [other, aid], "tags": {"edr_id": aid}}))).unwrap(),
+            aid
+        );
         assert!(device(&falcon(), &asset(json!({"tags": {"edr_id": "../x"}}))).is_err());
         assert!(device(&falcon(), &asset(json!({}))).is_err());
     }
