@@ -216,7 +216,8 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
         }
     }
     assert_eq!(door.state.next_undecided(100).unwrap().len(), 10);
-    assert!(door.metrics.value("exhibit_connections", &[]) <= 200.0);
+    // Up to 64 more, while those that must go are going.
+    assert!(door.metrics.value("exhibit_connections", &[]) <= 264.0);
     assert!(door.metrics.value("exhibit_connections_evicted_total", &[]) > 9000.0);
 }
 
