@@ -124,7 +124,7 @@ impl Phase {
             _ if isolates => Self::Isolate,
             "protect" => Self::Protect,
             "aws" if rest.ends_with("protect") => Self::Protect,
-            "capture" if rest.starts_with("ebs") || rest.starts_with("disk") => Self::Disk,
+            "capture" if rest.contains("ebs") || rest.contains("disk") => Self::Disk,
             "capture" if rest.contains("logs") => Self::Slow,
             "capture" => Self::Volatile,
             "build" | "timeline" | "report" => Self::Analyse,
