@@ -70,6 +70,9 @@ mod proofs;
 #[cfg(feature = "cloud")]
 #[path = "support/radosgw.rs"]
 mod radosgw;
+#[cfg(feature = "serve")]
+#[path = "rules_commands.rs"]
+mod rules_commands;
 #[cfg(feature = "cloud")]
 #[allow(dead_code, reason = "the tests of the library use more of it")]
 #[path = "support/s3.rs"]

@@ -10,14 +10,6 @@
 
 #[path = "respond/alerts.rs"]
 mod alerts;
-#[path = "respond/isolate_aws.rs"]
-mod isolate_aws;
-#[path = "respond/isolate_host.rs"]
-mod isolate_host;
-#[path = "support/moto.rs"]
-mod moto;
-#[path = "support/netns.rs"]
-mod netns;
 #[path = "respond/door.rs"]
 mod door;
 #[path = "respond/door_sns.rs"]
@@ -28,5 +20,15 @@ mod door_support;
 mod door_tls;
 #[path = "support/http_client.rs"]
 mod http_client;
+#[path = "respond/isolate_aws.rs"]
+mod isolate_aws;
+#[path = "respond/isolate_host.rs"]
+mod isolate_host;
+#[path = "support/moto.rs"]
+mod moto;
+#[path = "support/netns.rs"]
+mod netns;
+#[path = "respond/rules.rs"]
+mod rules;
 #[path = "respond/sns_sender.rs"]
 mod sns_sender;

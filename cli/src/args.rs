@@ -96,6 +96,12 @@ pub(crate) enum Command {
     Commission(commands::commission::Args),
     #[cfg(feature = "serve")]
     Serve(commands::serve::Args),
+    #[cfg(feature = "serve")]
+    Capture(commands::capture::Args),
+    #[cfg(feature = "serve")]
+    Rules(commands::rules::Args),
+    #[cfg(feature = "serve")]
+    Inventory(commands::inventory::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
     #[cfg(feature = "serve")]
@@ -140,7 +146,7 @@ impl Command {
             #[cfg(feature = "serve")]
             Command::Stats(args) => commands::stats::run(args, session),
             Command::Commission(args) => commands::commission::run(args, session),
-    #[cfg(feature = "serve")]
+            #[cfg(feature = "serve")]
             Command::Serve(args) => commands::serve::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),

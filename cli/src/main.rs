@@ -1,6 +1,8 @@
 //! The `exhibit` command.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "serve")]
+mod alert_file;
 mod amounts;
 mod args;
 #[cfg(feature = "cloud")]
@@ -10,6 +12,8 @@ mod failure;
 mod identity;
 mod interrupt;
 mod parent;
+#[cfg(feature = "serve")]
+mod plan_words;
 mod progress_bar;
 #[cfg(feature = "cloud")]
 mod secret_text;

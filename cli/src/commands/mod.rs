@@ -1,6 +1,8 @@
 //! One file a command: its arguments, and a `run` that only translates.
 
 pub(crate) mod acquire;
+#[cfg(feature = "serve")]
+pub(crate) mod capture;
 pub(crate) mod commission;
 pub(crate) mod completions;
 pub(crate) mod custody;
@@ -10,6 +12,8 @@ pub(crate) mod export;
 #[cfg(feature = "cloud")]
 pub(crate) mod grant;
 pub(crate) mod init;
+#[cfg(feature = "serve")]
+pub(crate) mod inventory;
 #[cfg(feature = "serve")]
 pub(crate) mod isolate;
 #[cfg(feature = "serve")]
@@ -28,6 +32,8 @@ pub(crate) mod query;
 #[cfg(feature = "serve")]
 pub(crate) mod ready;
 pub(crate) mod report;
+#[cfg(feature = "serve")]
+pub(crate) mod rules;
 pub(crate) mod selftest;
 #[cfg(feature = "serve")]
 pub(crate) mod serve;

@@ -2,16 +2,16 @@
 //!
 //! A step may be run again after a kill at any instruction: it looks for what an earlier run has done before it does it.
 
-pub mod isolate;
 mod capture;
 pub(crate) mod child;
 mod ebs_snapshot;
 mod ec2_protect;
+mod elsewhere;
 pub(crate) mod exhibits;
+pub mod isolate;
 pub(crate) mod keep_alert;
 mod notify;
 mod timeline;
-mod elsewhere;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,11 @@ pub trait Step: Sync {
     /// Whether it changes something that users would notice, so that limits of isolation hold for it.
     fn isolates(&self) -> bool {
         false
+    }
+
+    /// Whether it can be taken back, so that a rule may give it a lease.
+    fn undoes(&self) -> bool {
+        self.isolates()
     }
 
     /// What else a rule may say of it. A rule that says anything else is refused when it is loaded.
@@ -124,7 +129,7 @@ impl Phase {
             _ if isolates => Self::Isolate,
             "protect" => Self::Protect,
             "aws" if rest.ends_with("protect") => Self::Protect,
-            "capture" if rest.starts_with("ebs") || rest.starts_with("disk") => Self::Disk,
+            "capture" if rest.contains("ebs") || rest.contains("disk") => Self::Disk,
             "capture" if rest.contains("logs") => Self::Slow,
             "capture" => Self::Volatile,
             "build" | "timeline" | "report" => Self::Analyse,

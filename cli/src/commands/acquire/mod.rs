@@ -19,7 +19,7 @@ mod import;
 pub(crate) mod logs;
 mod memory;
 #[cfg(feature = "cloud")]
-mod permissions;
+pub(crate) mod permissions;
 mod triage;
 
 use std::path::{Path, PathBuf};
