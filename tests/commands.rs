@@ -51,6 +51,9 @@ mod frozen_case;
 mod grant_commands;
 #[path = "handover_commands.rs"]
 mod handover_commands;
+#[cfg(feature = "serve")]
+#[path = "support/http_client.rs"]
+mod http_client;
 #[path = "imaging_commands.rs"]
 mod imaging_commands;
 #[path = "support/loopback.rs"]
@@ -74,6 +77,9 @@ mod s3;
 #[cfg(feature = "cloud")]
 #[path = "support/s3_front.rs"]
 mod s3_front;
+#[cfg(feature = "serve")]
+#[path = "serve_commands.rs"]
+mod serve_commands;
 #[path = "syscalls.rs"]
 mod syscalls;
 #[path = "support/test_authority.rs"]

@@ -88,6 +88,8 @@ pub(crate) enum Command {
     #[cfg(feature = "cloud")]
     Push(commands::push::Args),
     #[cfg(feature = "serve")]
+    Serve(commands::serve::Args),
+    #[cfg(feature = "serve")]
     Jobs(commands::jobs::Args),
     #[cfg(feature = "serve")]
     Stats(commands::stats::Args),
@@ -126,6 +128,8 @@ impl Command {
             Command::Grant(args) => commands::grant::run(args, session),
             #[cfg(feature = "cloud")]
             Command::Push(args) => commands::push::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Serve(args) => commands::serve::run(args, session),
             #[cfg(feature = "serve")]
             Command::Jobs(args) => commands::jobs::run(args, session),
             #[cfg(feature = "serve")]

@@ -1,9 +1,12 @@
 //! What `exhibit serve --config FILE` is told. Secrets are named by file, never written here.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use crate::error::{Error, Result};
 
 /// The file of settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,6 +53,39 @@ pub struct Settings {
     /// What readiness is measured against.
     #[serde(default)]
     pub ready: crate::ready::ReadySettings,
+}
+
+/// No file of settings is longer.
+const LONGEST: u64 = 1 << 20;
+
+impl Settings {
+    /// Reads a file of settings. Paths in it that are not absolute start at its folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], and [`Error::Settings`] with the line of what is wrong.
+    pub fn load(file: &Path) -> Result<Self> {
+        let mut text = String::new();
+        let read = std::fs::File::open(file).and_then(|open| open.take(LONGEST).read_to_string(&mut text));
+        read.map_err(|source| Error::Read { path: file.to_owned(), source })?;
+        let wrong =
+            |error: toml::de::Error| Error::Settings { path: file.to_owned(), what: error.to_string() };
+        let mut settings: Self = toml::from_str(&text).map_err(wrong)?;
+        settings.start_at(file.parent().unwrap_or(Path::new("")));
+        Ok(settings)
+    }
+
+    fn start_at(&mut self, folder: &Path) {
+        let from_folder = |path: &mut PathBuf| *path = folder.join(&*path);
+        from_folder(&mut self.state);
+        from_folder(&mut self.cases);
+        from_folder(&mut self.rules);
+        self.inventory.iter_mut().for_each(from_folder);
+        self.capture.key.iter_mut().for_each(from_folder);
+        self.server.paths().for_each(from_folder);
+        self.sources.iter_mut().flat_map(crate::authenticate::SourceSettings::paths).for_each(from_folder);
+        self.notify.values_mut().filter_map(|one| one.secret_file.as_mut()).for_each(from_folder);
+    }
 }
 
 /// The cloud account, as `--region`, `--aws-profile` and `--endpoint-url` of every command.

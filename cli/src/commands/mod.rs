@@ -24,6 +24,8 @@ pub(crate) mod push;
 pub(crate) mod query;
 pub(crate) mod report;
 pub(crate) mod selftest;
+#[cfg(feature = "serve")]
+pub(crate) mod serve;
 #[cfg(feature = "timeline")]
 pub(crate) mod show;
 #[cfg(feature = "timeline")]

@@ -1,0 +1,224 @@
+//! Connections: so many and no more. When all places are taken, whoever is idle for longest goes.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+use super::metrics::{self, Metrics};
+use crate::authenticate::ClientCertificate;
+
+/// For the head of a request, and for a connection on which none comes.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// For the handshake of TLS.
+const TLS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Of one request.
+const MOST_HEADERS: usize = 64;
+
+/// Bytes of the head of one request.
+const MOST_HEAD: usize = 16 << 10;
+
+/// Who is at the other end; an extension of each request.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    pub(super) client: Option<ClientCertificate>,
+}
+
+/// Where the TLS of new connections is taken from, so that a reload can change it.
+pub(super) type Tls = Arc<dyn Fn() -> Option<Arc<rustls::ServerConfig>> + Send + Sync>;
+
+/// Every open connection.
+#[derive(Debug)]
+pub(super) struct Connections {
+    most: usize,
+    open: Mutex<BTreeMap<u64, Arc<Place>>>,
+    freed: Notify,
+    count: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Place {
+    is_busy: AtomicBool,
+    /// Grows with time: when it was last busy.
+    last: AtomicU64,
+    leave: Notify,
+}
+
+/// One taken place; free again when dropped.
+struct Taken {
+    connections: Arc<Connections>,
+    number: u64,
+    place: Arc<Place>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut open = self.connections.open();
+        open.remove(&self.number);
+        self.connections.metrics.set(metrics::CONNECTIONS, &[], open.len() as f64);
+        drop(open);
+        self.connections.freed.notify_one();
+    }
+}
+
+impl Connections {
+    pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            open: Mutex::default(),
+            freed: Notify::new(),
+            count: AtomicU64::new(0),
+            metrics,
+        })
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Place>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open().len()
+    }
+
+    fn next(&self) -> u64 {
+        self.count.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes a place, for which the oldest idle connection may have to go. Waits while everybody is busy.
+    async fn take(self: &Arc<Self>) -> Taken {
+        loop {
+            let freed = self.freed.notified();
+            {
+                let mut open = self.open();
+                if open.len() < self.most {
+                    let (number, last) = (self.next(), AtomicU64::new(self.next()));
+                    let place =
+                        Arc::new(Place { is_busy: AtomicBool::new(false), last, leave: Notify::new() });
+                    open.insert(number, Arc::clone(&place));
+                    self.metrics.set(metrics::CONNECTIONS, &[], open.len() as f64);
+                    return Taken { connections: Arc::clone(self), number, place };
+                }
+                let idle = open.values().filter(|place| !place.is_busy.load(Ordering::Relaxed));
+                if let Some(oldest) = idle.min_by_key(|place| place.last.load(Ordering::Relaxed)) {
+                    // Not chosen again while it goes.
+                    oldest.is_busy.store(true, Ordering::Relaxed);
+                    oldest.leave.notify_one();
+                    self.metrics.count(metrics::EVICTED, &[]);
+                }
+            }
+            let _ = tokio::time::timeout(Duration::from_secs(1), freed).await;
+        }
+    }
+
+    /// Lets connections in until told to stop.
+    pub(super) async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Tls,
+        router: Router,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        loop {
+            let taken = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                taken = self.take() => taken,
+            };
+            let accepted = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    let (tls, router, stop) = (tls(), router.clone(), stop.clone());
+                    tokio::spawn(talk(stream, address, tls, router, taken, stop));
+                }
+                // Of one connection that has gone again, or of too many open files: the next may be better.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
+
+async fn talk(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    router: Router,
+    taken: Taken,
+    stop: watch::Receiver<bool>,
+) {
+    // Answers are small, and the sender waits for them.
+    let _ = stream.set_nodelay(true);
+    let Some(config) = tls else {
+        return serve(stream, Peer { address, client: None }, router, taken, stop).await;
+    };
+    let place = Arc::clone(&taken.place);
+    let handshake = tokio::time::timeout(TLS_PATIENCE, TlsAcceptor::from(config).accept(stream));
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        () = place.leave.notified() => return,
+    };
+    let Ok(Ok(stream)) = accepted else { return };
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let client = shown.map(|certificate| ClientCertificate::new(certificate.clone().into_owned()));
+    serve(stream, Peer { address, client }, router, taken, stop).await;
+}
+
+async fn serve<S>(stream: S, peer: Peer, router: Router, taken: Taken, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let place = Arc::clone(&taken.place);
+    let connections = Arc::clone(&taken.connections);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let (router, peer) = (router.clone(), peer.clone());
+        let (place, connections) = (Arc::clone(&place), Arc::clone(&connections));
+        async move {
+            place.is_busy.store(true, Ordering::Relaxed);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            let answer: Result<_, Infallible> = router.oneshot(request).await;
+            place.last.store(connections.next(), Ordering::Relaxed);
+            place.is_busy.store(false, Ordering::Relaxed);
+            answer
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_headers(MOST_HEADERS)
+        .max_header_size(MOST_HEAD)
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            // Whatever went wrong, the sender knows that it has no answer.
+            _ = connection.as_mut() => return,
+            () = place.leave.notified() => return,
+            _ = stop.wait_for(|stop| *stop), if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
