@@ -8,6 +8,8 @@
     reason = "a test says by panicking what is wrong, and on standard error what it had to skip"
 )]
 
+#[path = "respond/alerts.rs"]
+mod alerts;
 #[path = "respond/door.rs"]
 mod door;
 #[path = "respond/door_sns.rs"]
@@ -20,3 +22,5 @@ mod door_tls;
 mod http_client;
 #[path = "respond/sns_sender.rs"]
 mod sns_sender;
+#[path = \"respond/jobs.rs\"]
+mod jobs;

@@ -1,11 +1,41 @@
 //! Alerts of many products in one form. One file a product; [`SOURCES`] is the table.
+//!
+//! What a body says is hostile. Texts become lines without control characters, of bounded length; addresses, hashes, links
+//! and times are parsed and written anew; an id of an asset has the form of its kind ([`AssetKind::allows`]) or is left out.
+//! None of it is fit for a shell or for HTML by that alone: who shows or passes it on escapes it as the place wants.
+
+mod alertmanager;
+mod asset_patterns;
+mod crowdstrike;
+mod darktrace;
+mod defender;
+mod draft;
+mod elastic;
+mod envelope;
+mod falco;
+mod fields;
+mod gcp_scc;
+mod generic;
+mod guardduty;
+mod mapping;
+mod security_hub;
+mod sentinelone;
+mod splunk;
+pub mod strict_json;
+mod wazuh;
 
 mod asset_patterns;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use envelope::Event;
+use fields::Fields;
+pub use mapping::Mapping;
 
 /// One alert, as rules see it. What the sender did not say is empty.
+///
+/// A host may be named several times, by each name and id that its product gives it: whoever resolves assets counts those
+/// that are one asset of the inventory once.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Alert {
@@ -50,6 +80,12 @@ pub struct Alert {
     pub link: String,
     /// Whether the sender says that it is only a sample.
     pub is_sample: bool,
+    /// What a person pressed at the sender to send it, such as the name of a custom action of Security Hub; else empty.
+    #[serde(default)]
+    pub action: String,
+    /// What of the body could not be used, and why.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// Whether it still holds.
@@ -118,9 +154,110 @@ pub struct SourceKind {
     pub word: &'static str,
     /// What it is, for people.
     pub about: &'static str,
-    /// Reads one body, which may hold several alerts.
-    pub read: fn(&Value) -> Result<Vec<Alert>, Unparsed>,
+    /// How its severities become 0 to 100.
+    pub severity: &'static str,
+    /// Whether it comes as an event of Amazon EventBridge.
+    event_bridge: bool,
+    /// The parts of a body that are an alert each.
+    items: for<'a> fn(Fields<'a>) -> Vec<Fields<'a>>,
+    /// Reads one of them.
+    read: fn(&Item<'_>) -> Result<Alert, Unparsed>,
+}
+
+/// One alert of a body, and what surrounds it.
+struct Item<'a> {
+    alert: Fields<'a>,
+    body: Fields<'a>,
+    event: &'a Event,
+    /// Whether a mapping of the settings will say what is what.
+    is_mapped: bool,
 }
 
 /// Every product.
-pub static SOURCES: &[SourceKind] = &[];
+pub static SOURCES: &[&SourceKind] = &[
+    &guardduty::SOURCE,
+    &security_hub::SOURCE,
+    &crowdstrike::SOURCE,
+    &defender::SOURCE,
+    &sentinelone::SOURCE,
+    &elastic::SOURCE,
+    &splunk::SOURCE,
+    &wazuh::SOURCE,
+    &falco::SOURCE,
+    &alertmanager::SOURCE,
+    &darktrace::SOURCE,
+    &gcp_scc::SOURCE,
+    &generic::SOURCE,
+];
+
+/// How many alerts one body may hold.
+const MOST_ALERTS: usize = 1000;
+
+/// The product of this word.
+#[must_use]
+pub fn source(word: &str) -> Option<&'static SourceKind> {
+    SOURCES.iter().copied().find(|source| source.word == word)
+}
+
+/// Reads the alerts of one body: strict JSON (see [`strict_json`]), taken out of the envelopes of SNS, Pub/Sub and
+/// EventBridge. Fields that the mapping names are read as it says, the others as the product has them.
+///
+/// What an alert lacks is empty, what it has in a wrong form is left out and noted in [`Alert::notes`].
+///
+/// # Errors
+///
+/// [`Unparsed`] when the body is no acceptable JSON, or nothing that this product sends as an alert. There is never an
+/// empty list.
+pub fn read(source_word: &str, mapping: Option<&Mapping>, body: &[u8]) -> Result<Vec<Alert>, Unparsed> {
+    let kind =
+        source(source_word).ok_or_else(|| Unparsed(format!("no source {:?}", fields::line(source_word))))?;
+    let (event, body) = envelope::open(strict_json::read(body)?, kind.event_bridge)?;
+    let body = Fields::of(&body);
+    if !body.value().is_object() && !body.value().is_array() {
+        return Err(Unparsed("the body is no object".to_owned()));
+    }
+    let items = match mapping {
+        Some(mapping) if mapping.has_items() => mapping.items(body),
+        _ => (kind.items)(body),
+    };
+    if items.is_empty() {
+        return Err(Unparsed("the body holds no alert".to_owned()));
+    }
+    if items.len() > MOST_ALERTS {
+        return Err(Unparsed(format!("more than {MOST_ALERTS} alerts in one body")));
+    }
+    let several = items.len() > 1;
+    let mut alerts = Vec::with_capacity(items.len());
+    for (number, alert) in items.into_iter().enumerate() {
+        let item = Item { alert, body, event: &event, is_mapped: mapping.is_some() };
+        let read = (kind.read)(&item).and_then(|alert| match mapping {
+            Some(mapping) => mapping.apply(item.alert, alert),
+            None => Ok(alert),
+        });
+        // All or nothing: half a body would look like the whole.
+        let place =
+            |why: Unparsed| if several { Unparsed(format!("alert {}: {why}", number + 1)) } else { why };
+        let mut alert = read.map_err(place)?;
+        alert.check_place();
+        alerts.push(alert);
+    }
+    Ok(alerts)
+}
+
+/// The highest severity in a body, for the order of work; 0 when it cannot be read.
+#[must_use]
+pub fn severity_hint(source_word: &str, mapping: Option<&Mapping>, body: &[u8]) -> u8 {
+    let alerts = read(source_word, mapping, body).unwrap_or_default();
+    alerts.iter().map(|alert| alert.severity).max().unwrap_or(0)
+}
+
+/// The body itself is the alert, or each item of the first of these lists that there is.
+fn listed<'a>(body: Fields<'a>, lists: &[&str]) -> Vec<Fields<'a>> {
+    if body.value().is_array() {
+        return body.list("").collect();
+    }
+    match lists.iter().map(|list| body.at(list)).find(|list| list.value().is_array()) {
+        Some(list) => list.list("").collect(),
+        None => vec![body],
+    }
+}
