@@ -22,5 +22,5 @@ mod door_tls;
 mod http_client;
 #[path = "respond/sns_sender.rs"]
 mod sns_sender;
-#[path = \"respond/jobs.rs\"]
+#[path = "respond/jobs.rs"]
 mod jobs;
