@@ -83,6 +83,15 @@ mod s3_front;
 #[cfg(feature = "serve")]
 #[path = "serve_commands.rs"]
 mod serve_commands;
+#[cfg(feature = "serve")]
+#[path = "serve_end_to_end.rs"]
+mod serve_end_to_end;
+#[cfg(feature = "serve")]
+#[path = "serve_jobs.rs"]
+mod serve_jobs;
+#[cfg(feature = "serve")]
+#[path = "support/serving.rs"]
+mod serving;
 #[path = "syscalls.rs"]
 mod syscalls;
 #[path = "support/test_authority.rs"]

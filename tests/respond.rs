@@ -32,3 +32,5 @@ mod netns;
 mod rules;
 #[path = "respond/sns_sender.rs"]
 mod sns_sender;
+#[path = "respond/jobs.rs"]
+mod jobs;

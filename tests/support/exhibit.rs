@@ -9,6 +9,7 @@ pub(crate) struct Desk {
 }
 
 /// What a run of the binary gave.
+#[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) stdout: String,

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use respond::authenticate::WebFetch;
+use respond::jobs::{Acting, Deliveries, LogAndCount, Runner};
+use respond::rules::Current;
 use respond::server::log::{Level, Log};
 use respond::server::metrics::{self, Metrics};
 use respond::server::{Outfit, Prepared, Server};
@@ -17,7 +19,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::failure::{Failure, Outcome, chain};
+use crate::identity;
 use crate::session::Session;
+use crate::signing_key::KeyPlace;
 use crate::ui;
 
 /// Between two looks at what signals asked for.
@@ -81,7 +85,11 @@ fn serve(
     std::fs::create_dir_all(&settings.cases)
         .map_err(|error| Failure::new(format!("{} cannot be made: {error}", settings.cases.display())))?;
     let state = Arc::new(State::open(&settings.state)?);
-    // Jobs are begun here, before anybody is let in: what an earlier run left is gone on with first.
+    // Before anybody is let in: what an earlier run left is gone on with first.
+    let rules = Arc::new(Current::load(settings, Arc::clone(&outfit.clock))?);
+    let deliveries = Arc::new(Deliveries::new(Arc::clone(&state), prepared.sources()));
+    let acting = acting(settings, &state, outfit, session)?;
+    let runner = Runner::start(settings.clone(), Arc::clone(&state), deliveries.clone(), rules.clone(), acting)?;
     let server = Server::start(&args.config, settings, prepared, Arc::clone(&state), outfit)?;
     let operations = server.operations().map(|address| address.to_string());
     let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
@@ -101,22 +109,58 @@ fn serve(
     }
     while !signals.stop.load(Ordering::Relaxed) {
         if signals.reload.swap(false, Ordering::Relaxed) {
-            reload(&args.config, &server, outfit);
+            reload(&args.config, &server, &rules, &deliveries, outfit);
         }
         std::thread::sleep(LOOK);
     }
     outfit.log.write(Level::Info, "stopping", &[]);
     let is_whole = server.stop(Duration::from_secs(args.stop_within));
+    runner.stop();
     outfit.log.write(Level::Info, "stopped", &[("all_answered", json!(is_whole))]);
     Ok(if is_whole { Outcome::Done } else { Outcome::WithIssues })
 }
 
+/// By whose hand jobs are done: the settings' examiner, with the key that they name or else the one of every command.
+fn acting(
+    settings: &Settings,
+    state: &Arc<State>,
+    outfit: &Outfit,
+    session: &Session,
+) -> Result<Acting, Failure> {
+    let key = match &settings.capture.key {
+        Some(path) => KeyPlace::File(path.clone()).open()?,
+        // As `init` does: a first start needs nothing else.
+        None => session.key_or_new()?.0,
+    };
+    let mut identity = identity::of_this_run(&settings.examiner, Some(&settings.organisation));
+    "automatic response".clone_into(&mut identity.actor.role);
+    let teller = LogAndCount::new(
+        outfit.log.clone(),
+        Arc::clone(&outfit.metrics),
+        state,
+        Arc::clone(&outfit.clock),
+    );
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new(format!("the file of this program cannot be found: {error}")))?;
+    Ok(Acting {
+        program,
+        key: Arc::from(key),
+        clock: Arc::clone(&outfit.clock),
+        identity,
+        teller: Arc::new(teller),
+    })
+}
+
 /// Reads everything anew, and puts it in only if all of it is good.
-fn reload(file: &Path, server: &Server, outfit: &Outfit) {
+fn reload(file: &Path, server: &Server, rules: &Current, deliveries: &Deliveries, outfit: &Outfit) {
     let read = || -> respond::Result<usize> {
         let settings = Settings::load(file)?;
         let prepared = Prepared::load(file, &settings, outfit)?;
+        let sources = prepared.sources();
+        // The last that can fail: nothing was replaced before it.
         server.put_in(file, prepared)?;
+        rules.reload()?;
+        deliveries.put_in(sources);
         Ok(settings.sources.len())
     };
     let result = read();

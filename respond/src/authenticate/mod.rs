@@ -32,6 +32,7 @@ pub use sns::{Control, SnsSettings};
 pub use standard_webhooks::StandardWebhooksSettings;
 pub use static_secret::{BasicSettings, BearerSettings, HeaderSettings, PathTokenSettings};
 
+use crate::alert::{self, Alert, Mapping, Unparsed};
 use crate::error::{Error, Result};
 
 /// No source has more schemes.
@@ -45,6 +46,9 @@ pub struct SourceSettings {
     pub name: String,
     /// What it sends: a word of [`crate::alert::SOURCES`].
     pub kind: String,
+    /// Where what stands in its bodies: a mapping file, for `generic` and for what a product leaves open.
+    #[serde(default)]
+    pub mapping: Option<PathBuf>,
     /// How it proves that it is the sender; all of them must hold.
     #[serde(default)]
     pub authenticate: Vec<Scheme>,
@@ -81,7 +85,7 @@ pub enum Scheme {
 impl SourceSettings {
     /// Every path in it.
     pub(crate) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.authenticate.iter_mut().flat_map(|scheme| match scheme {
+        let schemes = self.authenticate.iter_mut().flat_map(|scheme| match scheme {
             Scheme::Hmac(settings) => settings.secret_files.as_mut_slice(),
             Scheme::Crowdstrike(settings) => settings.secret_files.as_mut_slice(),
             Scheme::StandardWebhooks(settings) => settings.secret_files.as_mut_slice(),
@@ -91,7 +95,8 @@ impl SourceSettings {
             Scheme::Basic(settings) => settings.secret_files.as_mut_slice(),
             Scheme::Graph(settings) => settings.secret_files.as_mut_slice(),
             Scheme::Sns(_) | Scheme::ClientCertificate(_) | Scheme::Address(_) => &mut [],
-        })
+        });
+        schemes.chain(self.mapping.as_mut())
     }
 }
 
@@ -183,6 +188,7 @@ pub struct Source {
     pub name: String,
     /// As [`SourceSettings::kind`].
     pub kind: String,
+    mapping: Option<Mapping>,
     checks: Vec<Check>,
     /// Headers that hold secrets, lower case; never kept.
     secret_headers: Vec<String>,
@@ -236,6 +242,12 @@ impl Source {
         if settings.authenticate.len() > MOST_SCHEMES {
             return Err(fault(format!("it has more than {MOST_SCHEMES} schemes")));
         }
+        if alert::source(&settings.kind).is_none() {
+            let kinds: Vec<&str> = alert::SOURCES.iter().map(|kind| kind.word).collect();
+            return Err(fault(format!("its kind is {:?}, and is one of {}", settings.kind, kinds.join(", "))));
+        }
+        let mapping = settings.mapping.as_deref().map(Mapping::load).transpose();
+        let mapping = mapping.map_err(|error| fault(error.to_string()))?;
         let mut checks = Vec::new();
         let mut secret_headers = Vec::new();
         let mut knows_sender = false;
@@ -258,7 +270,7 @@ impl Source {
             ));
         }
         checks.sort_by_key(|check| check.stage() as u8);
-        Ok(Self { name: name.clone(), kind: settings.kind.clone(), checks, secret_headers })
+        Ok(Self { name: name.clone(), kind: settings.kind.clone(), mapping, checks, secret_headers })
     }
 
     /// Checks everything of one stage. Every scheme of it is looked at, so that time says nothing of which one failed.
@@ -294,9 +306,17 @@ impl Source {
     ///
     /// Why it holds none that this source sends.
     pub fn severity(&self, body: &[u8]) -> Result<u8, String> {
-        let _: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        Ok(0)
+        let alerts = self.read(body).map_err(|unparsed| unparsed.0)?;
+        Ok(alerts.iter().map(|alert| alert.severity).max().unwrap_or(0))
+    }
+
+    /// The alerts that a body holds.
+    ///
+    /// # Errors
+    ///
+    /// [`Unparsed`]: why it holds none that this source sends.
+    pub fn read(&self, body: &[u8]) -> std::result::Result<Vec<Alert>, Unparsed> {
+        alert::read(&self.kind, self.mapping.as_ref(), body)
     }
 
     /// Whether a check may have to wait for the network, so that it must not run where others are served.

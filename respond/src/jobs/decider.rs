@@ -38,7 +38,7 @@ pub trait Intake: Send + Sync {
     /// # Errors
     ///
     /// [`crate::Error::State`].
-    fn next(&self, most: u32) -> Result<Vec<Undecided>>;
+    fn next(&self, most: usize) -> Result<Vec<Undecided>>;
 
     /// Reads the alerts of a delivery.
     ///
@@ -64,7 +64,7 @@ pub trait Intake: Send + Sync {
 }
 
 /// Deliveries looked at in one go.
-const BATCH: u32 = 64;
+const BATCH: usize = 16;
 /// Alerts of one job that are kept as exhibits; of further ones the log has the hash.
 const MOST_KEPT: usize = 20;
 /// Reasons that the log of a case repeats; the state has all.

@@ -1,5 +1,6 @@
 //! What came of a step: the journal, the lease, and what the case's log is told, in one transaction.
 
+use custody::clock::parse_rfc3339;
 use custody::{EntryType, NewEntry};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::error::Result;
 use crate::state::jobs::{self, Job};
 use crate::state::leases::{self, Lease};
 use crate::state::steps::{self, StepRow, StepState};
-use crate::state::{approvals, entries};
+use crate::state::{alerts, approvals, entries};
 use crate::steps::{Failed, named};
 
 /// How a run of a step ended.
@@ -69,7 +70,19 @@ fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()
         }
         Ok(())
     })?;
-    tell(service, job, row, "step done", "");
+    let begun = given.get("begun").and_then(Value::as_str).and_then(|begun| parse_rfc3339(begun).ok());
+    let mut facts = vec![
+        ("step", plan.id.clone().into()),
+        ("use", plan.word.clone().into()),
+        ("issues", given.get("issues").cloned().unwrap_or_default()),
+    ];
+    if let Some(begun) = begun.filter(|_| plan.word.starts_with("capture.")) {
+        let alert = service.state.with(|connection| alerts::of(connection, job.alert))?;
+        let waited = alert.map_or(0, |alert| begun.saturating_sub(alert.received_at).max(0));
+        #[allow(clippy::cast_precision_loss, reason = "seconds for people")]
+        facts.push(("seconds_after_alert", (waited as f64 / 1e9).into()));
+    }
+    service.acting.tell("step done", &job.name(), &facts);
     Ok(())
 }
 

@@ -85,11 +85,23 @@ pub struct Standing {
     pub oldest_queued: Option<i64>,
 }
 
+impl Standing {
+    /// As the state has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`].
+    pub fn of(state: &State) -> Result<Self> {
+        state.with(|connection| {
+            Ok(Self { jobs: jobs::counts(connection)?, oldest_queued: jobs::oldest_queued(connection)? })
+        })
+    }
+}
+
 /// The running service of jobs.
 pub struct Runner {
     service: Arc<Service>,
     threads: Vec<JoinHandle<()>>,
-    _lock: File,
 }
 
 impl std::fmt::Debug for Runner {
@@ -99,11 +111,12 @@ impl std::fmt::Debug for Runner {
 }
 
 impl Runner {
-    /// Takes the state for this process, sets right what a killed service left, and begins to decide and work.
+    /// Sets right what a killed service left, and begins to decide and work. The caller has the state for itself, by a
+    /// [`crate::state::StateLock`].
     ///
     /// # Errors
     ///
-    /// [`Error::InUse`] while another service has the state, or children of a killed one do not end; [`Error::State`];
+    /// [`Error::InUse`] when children of a killed service do not end; [`Error::State`];
     /// [`Error::Read`] when folders cannot be made.
     pub fn start(
         mut settings: Settings,
@@ -116,7 +129,7 @@ impl Runner {
             let whole = std::fs::create_dir_all(&*folder).and_then(|()| folder.canonicalize());
             *folder = whole.map_err(|source| Error::Read { path: folder.clone(), source })?;
         }
-        let lock = take(&settings)?;
+        wait_for_children(&settings)?;
         let service = Arc::new(Service {
             settings,
             state,
@@ -140,19 +153,7 @@ impl Runner {
         for number in 1..=service.settings.jobs.workers.min(64) {
             begin(format!("worker {number}"), work_all)?;
         }
-        Ok(Self { service, threads, _lock: lock })
-    }
-
-    /// Says that a delivery was stored.
-    pub fn wake(&self) {
-        self.service.bell.ring();
-    }
-
-    /// Something that says so from elsewhere.
-    #[must_use]
-    pub fn waker(&self) -> impl Fn() + Send + Sync + 'static + use<> {
-        let service = Arc::clone(&self.service);
-        move || service.bell.ring()
+        Ok(Self { service, threads })
     }
 
     /// Decides by these rules from now on.
@@ -160,24 +161,11 @@ impl Runner {
         *self.service.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
-    /// How much there is to do.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::State`].
-    pub fn standing(&self) -> Result<Standing> {
-        self.service.state.with(|connection| {
-            Ok(Standing {
-                jobs: jobs::counts(connection)?,
-                oldest_queued: jobs::oldest_queued(connection)?,
-            })
-        })
-    }
-
     /// Stops: nothing new is begun, what runs is asked to end, and is gone on with at the next start.
     pub fn stop(self) {
         self.service.stop.store(true, Ordering::Relaxed);
         self.service.bell.ring();
+        self.service.state.tell_news();
         for thread in self.threads {
             // One that panicked has ended too.
             let _ = thread.join();
@@ -185,50 +173,71 @@ impl Runner {
     }
 }
 
-/// One service at a time has the state; and none begins before the children of another have ended.
-fn take(settings: &Settings) -> Result<File> {
-    let open = |path: std::path::PathBuf| {
-        let opened = File::options().create(true).truncate(false).write(true).open(&path);
-        opened.map(|file| (file, path.clone())).map_err(|source| Error::Read { path, source })
+/// None begins before the children of another have ended.
+fn wait_for_children(settings: &Settings) -> Result<()> {
+    let path = children_lock(settings);
+    let opened = File::options().create(true).truncate(false).write(true).open(&path);
+    let children = opened.map_err(|source| Error::Read { path: path.clone(), source })?;
+    let try_lock = || {
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&children, FlockOperation::NonBlockingLockExclusive))
     };
-    let try_lock = |file: &File| {
-        rustix::io::retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)).is_ok()
-    };
-    let (lock, path) = open(settings.state.join("service.lock"))?;
-    if !try_lock(&lock) {
-        return Err(Error::InUse { path });
-    }
-    let (children, path) = open(children_lock(settings))?;
     let begun = Instant::now();
-    while !try_lock(&children) {
+    while try_lock().is_err() {
         if begun.elapsed() > CHILDREN {
             return Err(Error::InUse { path });
         }
         thread::sleep(Duration::from_millis(10));
     }
-    Ok(lock)
+    Ok(())
+}
+
+/// What a thread waits for when a turn found nothing to do.
+#[derive(Clone, Copy)]
+enum News {
+    /// That a delivery is stored.
+    Deliveries,
+    /// That a job changed.
+    Jobs,
+}
+
+impl News {
+    fn now(self, service: &Service) -> u64 {
+        match self {
+            Self::Deliveries => service.state.news(),
+            Self::Jobs => service.bell.count(),
+        }
+    }
+
+    fn wait(self, service: &Service, seen: u64, at_most: Duration) {
+        match self {
+            Self::Deliveries => {
+                service.state.await_news(seen, at_most);
+            }
+            Self::Jobs => service.bell.wait(seen, at_most),
+        }
+    }
 }
 
 fn decide_all(service: &Service) {
-    turns(service, "decider", decide_next);
+    turns(service, "decider", News::Deliveries, decide_next);
 }
 
 fn work_all(service: &Service) {
-    turns(service, "worker", worker::work_next);
+    turns(service, "worker", News::Jobs, worker::work_next);
 }
 
 fn keep_all(service: &Service) {
-    turns(service, "keeper", keeper::keep_next);
+    turns(service, "keeper", News::Jobs, keeper::keep_next);
 }
 
 /// Does turn after turn until the service stops; waits where a turn found nothing to do.
-fn turns(service: &Service, who: &'static str, turn: fn(&Service) -> Result<usize>) {
+fn turns(service: &Service, who: &'static str, news: News, turn: fn(&Service) -> Result<usize>) {
     while !service.is_stopping() {
-        let seen = service.bell.count();
+        let seen = news.now(service);
         let done = catch_unwind(AssertUnwindSafe(|| turn(service)));
         let why = match done {
             Ok(Ok(0)) => {
-                service.bell.wait(seen, LOOK);
+                news.wait(service, seen, LOOK);
                 continue;
             }
             Ok(Ok(_)) => continue,
@@ -236,7 +245,7 @@ fn turns(service: &Service, who: &'static str, turn: fn(&Service) -> Result<usiz
             Err(_) => "it panicked".to_owned(),
         };
         service.acting.tell("could not go on", "", &[("who", who.into()), ("why", why.into())]);
-        service.bell.wait(service.bell.count(), PAUSE);
+        news.wait(service, news.now(service), PAUSE);
     }
 }
 

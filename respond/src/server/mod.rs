@@ -152,6 +152,12 @@ impl Prepared {
         Ok(Self { sources: sources.into_iter().map(Arc::new).collect(), tls })
     }
 
+    /// The sources.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Arc<Source>> {
+        self.sources.clone()
+    }
+
     /// The names of the sources.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.sources.iter().map(|source| source.name.as_str())

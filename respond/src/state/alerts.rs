@@ -119,11 +119,6 @@ pub(crate) fn of(connection: &Connection, id: i64) -> rusqlite::Result<Option<St
         .optional()
 }
 
-/// How many are kept.
-pub(crate) fn count(connection: &Connection) -> rusqlite::Result<u64> {
-    connection.query_row("SELECT count(*) FROM alerts", [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
-}
-
 fn stored(row: &Row<'_>) -> rusqlite::Result<StoredAlert> {
     Ok(StoredAlert {
         id: row.get(0)?,

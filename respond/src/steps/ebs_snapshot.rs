@@ -88,7 +88,8 @@ fn done(context: &Context<'_>) -> Result<Option<Value>, Failed> {
         }
     }
     let bytes: u64 = exhibits.values().filter_map(|told| told.get("bytes")?.as_u64()).sum();
-    Ok(Some(json!({"snapshots": exhibits, "bytes": bytes})))
+    let begun = exhibits.values().filter_map(|told| told.get("begun")?.as_str()).min();
+    Ok(Some(json!({"begun": begun, "bytes": bytes, "snapshots": exhibits})))
 }
 
 fn is_there(context: &Context<'_>, snapshot: &str) -> Result<bool, Failed> {

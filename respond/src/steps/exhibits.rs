@@ -64,7 +64,11 @@ pub(crate) fn told(exhibit: &Exhibit) -> Result<Value, Failed> {
     let bundle = Bundle::open(&exhibit.folder)
         .map_err(|error| Failed::for_now(format!("{} cannot be read: {error}", exhibit.id)))?;
     let bytes: u64 = bundle.manifest().streams.iter().map(|stream| stream.size).sum();
+    let entries = CustodyLog::open(&exhibit.folder).and_then(|log| log.read()).map(|log| log.entries);
+    let entries = entries.unwrap_or_default();
+    let begun = entries.iter().find(|entry| entry.kind == EntryType::ACQUIRE_START);
     Ok(json!({
         "exhibit": exhibit.id, "manifest_sha256": bundle.manifest_sha256().to_string(), "bytes": bytes,
+        "begun": begun.map(|entry| entry.time.wall.clone()),
     }))
 }
