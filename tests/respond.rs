@@ -10,10 +10,16 @@
 
 #[path = "respond/alerts.rs"]
 mod alerts;
+#[path = "support/dockerd.rs"]
+mod dockerd;
 #[path = "respond/isolate_aws.rs"]
 mod isolate_aws;
+#[path = "respond/isolate_docker.rs"]
+mod isolate_docker;
 #[path = "respond/isolate_host.rs"]
 mod isolate_host;
+#[path = "respond/isolate_k8s.rs"]
+mod isolate_k8s;
 #[path = "support/moto.rs"]
 mod moto;
 #[path = "support/netns.rs"]
