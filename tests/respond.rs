@@ -10,6 +10,8 @@
 
 #[path = "respond/alerts.rs"]
 mod alerts;
+#[path = "support/dockerd.rs"]
+mod dockerd;
 #[path = "respond/door.rs"]
 mod door;
 #[path = "respond/door_sns.rs"]
@@ -22,8 +24,14 @@ mod door_tls;
 mod http_client;
 #[path = "respond/isolate_aws.rs"]
 mod isolate_aws;
+#[path = "respond/isolate_docker.rs"]
+mod isolate_docker;
 #[path = "respond/isolate_host.rs"]
 mod isolate_host;
+#[path = "respond/isolate_k8s.rs"]
+mod isolate_k8s;
+#[path = "respond/jobs.rs"]
+mod jobs;
 #[path = "support/moto.rs"]
 mod moto;
 #[path = "support/netns.rs"]
@@ -32,5 +40,3 @@ mod netns;
 mod rules;
 #[path = "respond/sns_sender.rs"]
 mod sns_sender;
-#[path = "respond/jobs.rs"]
-mod jobs;

@@ -148,6 +148,12 @@ impl Command {
             Command::Commission(args) => commands::commission::run(args, session),
             #[cfg(feature = "serve")]
             Command::Serve(args) => commands::serve::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Capture(args) => commands::capture::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Rules(args) => commands::rules::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Inventory(args) => commands::inventory::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "serve")]
