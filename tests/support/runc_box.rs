@@ -16,7 +16,7 @@ pub(crate) const SCRIPT: &str = "secret=planted-$((40+2))-secret\n\
     exec 5> /tmp/gone; echo gone-but-open >&5; rm /tmp/gone\n\
     nc -l -p 4444 &\n\
     echo ready\n\
-    while true; do sleep 1; done\n";
+    while true; do sleep 600; done\n";
 
 const PROGRAMS: [&str; 7] = ["sh", "sleep", "cat", "rm", "nc", "mkdir", "ls"];
 
