@@ -184,6 +184,18 @@ pub fn capture(
     }
     swept?;
     let work = work_folder(context, &tag)?;
+    // A grant is good for one acquisition, which an earlier run may have begun, or even ended.
+    let used = work.join("grant");
+    if used.is_file() {
+        let closed = close(context, &used)?;
+        if !matches!(closed.code, Some(0 | 1)) {
+            return Err(Failed::for_now(format!("an earlier grant could not be closed, {}", closed.told())));
+        }
+        fs::remove_file(&used).map_err(|error| Failed::for_now(format!("{used:?}: {error}")))?;
+        if let Some(sealed) = super::containers::sealed(context.case, name)? {
+            return Ok(sealed);
+        }
+    }
     let order = Order::take_up(context, settings, &work, name, &kind)?;
     (context.intend)(
         &json!({"host": settings.host, "folder": format!("{}/exhibit-{tag}.*", settings.folder())}),
@@ -251,13 +263,8 @@ impl Order {
         let is_stored = context.settings.capture.to.is_some();
         let file = work.join(if is_stored { "grant" } else { "commission" });
         let order = if is_stored { Self::Grant(file.clone()) } else { Self::Commission(file.clone()) };
-        // A grant is good for one acquisition, which an earlier run may have begun.
-        if file.is_file() && !is_stored {
-            return Ok(order);
-        }
         if file.is_file() {
-            close(context, &file)?;
-            fs::remove_file(&file).map_err(|error| Failed::for_now(format!("{file:?}: {error}")))?;
+            return Ok(order);
         }
         let capture = &context.settings.capture;
         let mut command = of_ours(context.program, context.settings);
