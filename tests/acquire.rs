@@ -81,6 +81,8 @@ mod radosgw;
 mod range_server;
 #[path = "acquire/resume.rs"]
 mod resume;
+#[path = "support/runc_box.rs"]
+mod runc_box;
 #[cfg(feature = "cloud")]
 #[path = "support/s3.rs"]
 mod s3;

@@ -25,6 +25,8 @@ mod cloud_secrets;
 #[cfg(feature = "cloud")]
 #[path = "cloud_store_commands.rs"]
 mod cloud_store_commands;
+#[path = "commission_commands.rs"]
+mod commission_commands;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]

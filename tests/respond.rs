@@ -1,4 +1,5 @@
 //! Tests of the respond crate.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +11,8 @@
 
 #[path = "respond/alerts.rs"]
 mod alerts;
+#[path = "respond/bench.rs"]
+mod bench;
 #[path = "support/dockerd.rs"]
 mod dockerd;
 #[path = "respond/door.rs"]
@@ -32,11 +35,17 @@ mod isolate_host;
 mod isolate_k8s;
 #[path = "respond/jobs.rs"]
 mod jobs;
+#[path = "respond/kubernetes.rs"]
+mod kubernetes;
 #[path = "support/moto.rs"]
 mod moto;
 #[path = "support/netns.rs"]
 mod netns;
 #[path = "respond/rules.rs"]
 mod rules;
+#[path = "support/runc_box.rs"]
+mod runc_box;
 #[path = "respond/sns_sender.rs"]
 mod sns_sender;
+#[path = "respond/ssh.rs"]
+mod ssh;

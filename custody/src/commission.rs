@@ -92,8 +92,8 @@ impl Commission {
     ///
     /// [`Error::StrictJson`] when a text holds what strict JSON cannot.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let value = serde_json::to_value(self)
-            .map_err(|error| Error::malformed("commission", error.to_string()))?;
+        let value =
+            serde_json::to_value(self).map_err(|error| Error::malformed("commission", error.to_string()))?;
         Ok((strict_json::to_line(&value)? + "\n").into_bytes())
     }
 
@@ -103,7 +103,11 @@ impl Commission {
             return malformed(format!("its format is {:?}, not {FORMAT:?}", self.format));
         }
         if !Self::KINDS.contains(&self.kind.as_str()) {
-            return malformed(format!("there is no kind {:?}: it is one of {}", self.kind, Self::KINDS.join(", ")));
+            return malformed(format!(
+                "there is no kind {:?}: it is one of {}",
+                self.kind,
+                Self::KINDS.join(", ")
+            ));
         }
         if case_layout::exhibit_number(&self.folder_name()).map(case_layout::exhibit_id).as_deref()
             != Some(self.exhibit.as_str())
@@ -162,12 +166,15 @@ mod tests {
 
     #[test]
     fn a_commission_comes_back_as_it_was_written_and_a_changed_one_is_refused() {
-        let made = Commission::new(&case(), "E003", "web01-triage", "triage", &[], "2026-11-21T00:00:00Z").unwrap();
+        let made =
+            Commission::new(&case(), "E003", "web01-triage", "triage", &[], "2026-11-21T00:00:00Z").unwrap();
         let bytes = made.to_bytes().unwrap();
         assert_eq!(Commission::from_bytes(&bytes).unwrap(), made);
         assert_eq!(made.folder_name(), "E003-web01-triage");
         let text = String::from_utf8(bytes).unwrap();
-        for (from, to) in [("E003", "../E"), ("E003", "x"), ("triage\",\"name", "ebs\",\"name"), ("/1", "/2"), ("\n", "")] {
+        for (from, to) in
+            [("E003", "../E"), ("E003", "x"), ("triage\",\"name", "ebs\",\"name"), ("/1", "/2"), ("\n", "")]
+        {
             assert!(Commission::from_bytes(text.replace(from, to).as_bytes()).is_err(), "{from} {to}");
         }
         assert!(Commission::new(&case(), "E003", "n", "ebs", &[], "").is_err());

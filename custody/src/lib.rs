@@ -44,9 +44,9 @@ pub mod verify;
 
 pub use case::{Case, CaseFile, Exhibit, Logged, NewCase};
 pub use case_lock::TimelineLock;
-pub use commission::{Commission, LONGEST_COMMISSION};
 pub use checkpoint::{Checkpoint, SignedCheckpoint, SignedNote};
 pub use clock::{Clock, FixedClock, Moment, SystemClock};
+pub use commission::{Commission, LONGEST_COMMISSION};
 pub use continuity::{Continuity, HeldSpan};
 pub use custody_log::{Appended, CustodyLog, HOW_SINGLE_WRITER, LogContents, Writer};
 pub use digest::{Digest, Hash256, Hasher, PortableHasher, sha256, sha256_portable};

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use acquire::container::{ContainerCapture, ContainerOptions, ContainerRuntime};
 use acquire::{Acquisition, NoProgress, Progress, Report};
@@ -13,152 +11,14 @@ use custody::bundle::{Bundle, CatalogEntry, MemberKind};
 use custody::sha256;
 use serde_json::{Value, json};
 
+use crate::runc_box::{RuncBox, SCRIPT, make_root, run, wait_until, why_not};
 use crate::support::{destination, options, with_writer};
 
-/// What runs in the container: its secret is put together there, so that it stands in no file and no command line.
-const SCRIPT: &str = "secret=planted-$((40+2))-secret\n\
-    echo started\n\
-    rm /etc/old; echo new > /etc/new; rm -r /etc/folder; mkdir /etc/folder; echo x > /etc/folder/x\n\
-    mkdir -p /dev/shm; echo in-memory > /dev/shm/hidden\n\
-    exec 5> /tmp/gone; echo gone-but-open >&5; rm /tmp/gone\n\
-    nc -l -p 4444 &\n\
-    echo ready\n\
-    while true; do sleep 1; done\n";
-
-const PROGRAMS: [&str; 7] = ["sh", "sleep", "cat", "rm", "nc", "mkdir", "ls"];
-
-fn why_not(program: &str) -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("containers need root".to_owned());
-    }
-    for needed in [program, "busybox"] {
-        if Command::new(needed).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-            return Some(format!("there is no {needed}"));
-        }
-    }
-    None
-}
-
-fn make_root(root: &Path) {
-    for folder in ["bin", "proc", "sys", "dev", "tmp", "etc/folder"] {
-        fs::create_dir_all(root.join(folder)).unwrap();
-    }
-    let busybox =
-        ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()).unwrap();
-    fs::copy(busybox, root.join("bin/busybox")).unwrap();
-    for name in PROGRAMS {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
-    }
-    fs::write(root.join("etc/old"), "old\n").unwrap();
-    fs::write(root.join("etc/folder/below"), "old\n").unwrap();
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A container of runc that runs, removed with this.
-struct RuncBox {
-    folder: tempfile::TempDir,
-    id: String,
-    overlay: bool,
-}
-
-impl RuncBox {
-    fn start(id: &str, overlay: bool) -> Option<Self> {
-        if let Some(why) = why_not("runc") {
-            eprintln!("skipped: {why}");
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let this = Self { folder, id: id.to_owned(), overlay };
-        let path = |name: &str| this.folder.path().join(name);
-        for name in ["lower", "upper", "work", "rootfs", "state"] {
-            fs::create_dir(path(name)).unwrap();
-        }
-        make_root(&path(if overlay { "lower" } else { "rootfs" }));
-        if overlay {
-            let options = format!(
-                "lowerdir={},upperdir={},workdir={}",
-                path("lower").display(),
-                path("upper").display(),
-                path("work").display()
-            );
-            let mounted = Command::new("mount")
-                .args(["-t", "overlay", "overlay", "-o", &options])
-                .arg(path("rootfs"))
-                .output();
-            if !mounted.is_ok_and(|output| output.status.success()) {
-                eprintln!("skipped: no overlay can be mounted here");
-                return None;
-            }
-        }
-        run(Command::new("runc").arg("spec").current_dir(this.folder.path()));
-        let mut config: Value = serde_json::from_slice(&fs::read(path("config.json")).unwrap()).unwrap();
-        config["process"]["terminal"] = false.into();
-        config["process"]["args"] = json!(["/bin/sh", "-c", SCRIPT]);
-        config["root"]["readonly"] = false.into();
-        fs::write(path("config.json"), config.to_string()).unwrap();
-        let log = File::create(path("out.log")).unwrap();
-        let begun = this
-            .runc()
-            .args(["run", "-d", "--bundle"])
-            .arg(this.folder.path())
-            .arg(id)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .status()
-            .unwrap();
-        let said = || fs::read_to_string(path("out.log")).unwrap();
-        if !begun.success() {
-            eprintln!("skipped: runc cannot run a container here: {}", said());
-            return None;
-        }
-        wait_until("the container is ready", || said().contains("ready"));
-        Some(this)
-    }
-
-    fn runc(&self) -> Command {
-        let mut command = Command::new("runc");
-        command.arg("--root").arg(self.folder.path().join("state"));
-        command
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn options(&self) -> ContainerOptions {
-        let mut options = ContainerOptions::default();
-        options.states = vec![self.path("state")];
-        options.runtime = ContainerRuntime::Runc;
-        options
-    }
-
-    fn status(&self) -> String {
-        let state: Value = serde_json::from_str(&run(self.runc().args(["state", &self.id]))).unwrap();
-        state["status"].as_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for RuncBox {
-    fn drop(&mut self) {
-        let _ = self.runc().args(["delete", "-f", &self.id]).output();
-        if self.overlay {
-            let _ = Command::new("umount").arg("-l").arg(self.path("rootfs")).output();
-        }
-    }
+fn options_of(it: &RuncBox) -> ContainerOptions {
+    let mut options = ContainerOptions::default();
+    options.states = vec![it.path("state")];
+    options.runtime = ContainerRuntime::Runc;
+    options
 }
 
 /// What an acquisition left.
@@ -219,7 +79,7 @@ impl Taken {
 #[test]
 fn a_container_of_runc_is_taken_with_memory_sockets_logs_changes_and_deleted_files() {
     let Some(it) = RuncBox::start("exhibit-test-whole", true) else { return };
-    let capture = ContainerCapture::find("exhibit-test-whole", it.options()).unwrap();
+    let capture = ContainerCapture::find("exhibit-test-whole", options_of(&it)).unwrap();
     assert_eq!(capture.runtimes(), "runc");
     let taken = Taken::of(capture, &NoProgress);
     let issues = taken.issues();
@@ -279,7 +139,7 @@ fn a_container_of_runc_is_taken_with_memory_sockets_logs_changes_and_deleted_fil
 #[test]
 fn a_paused_container_goes_on_afterwards_and_it_is_told_when_it_stood_still() {
     let Some(it) = RuncBox::start("exhibit-test-pause", true) else { return };
-    let mut options = it.options();
+    let mut options = options_of(&it);
     options.pause = true;
     let seen = Looking::new(&it);
     let taken = Taken::of(ContainerCapture::find("exhibit-test-pause", options).unwrap(), &seen);
@@ -330,7 +190,7 @@ fn a_container_that_dies_in_the_middle_is_sealed_with_what_was_got_and_the_rest_
     for (at, secret) in [("commands", false), ("processes", false), ("files", true)] {
         let id = format!("exhibit-test-dies-{at}");
         let Some(it) = RuncBox::start(&id, true) else { return };
-        let capture = ContainerCapture::find(&id, it.options()).unwrap();
+        let capture = ContainerCapture::find(&id, options_of(&it)).unwrap();
         let taken = Taken::of(capture, &Removing { it: &it, at });
         let issues = taken.issues();
         assert!(issues.contains("ended"), "{at}: {issues}");
@@ -344,7 +204,7 @@ fn a_container_that_dies_in_the_middle_is_sealed_with_what_was_got_and_the_rest_
 #[test]
 fn a_root_that_is_no_overlay_is_taken_as_a_whole_without_what_is_mounted_in_it() {
     let Some(it) = RuncBox::start("exhibit-test-root", false) else { return };
-    let taken = Taken::of(ContainerCapture::find("exhibit-test-root", it.options()).unwrap(), &NoProgress);
+    let taken = Taken::of(ContainerCapture::find("exhibit-test-root", options_of(&it)).unwrap(), &NoProgress);
     let root = it.path("rootfs").display().to_string();
     assert_eq!(taken.content("files", &format!("{root}/etc/new")), b"new\n");
     let files = taken.catalog("files");
@@ -357,7 +217,7 @@ fn a_root_that_is_no_overlay_is_taken_as_a_whole_without_what_is_mounted_in_it()
 #[test]
 fn memory_beyond_the_limit_is_skipped_and_said_so() {
     let Some(it) = RuncBox::start("exhibit-test-limit", true) else { return };
-    let mut options = it.options();
+    let mut options = options_of(&it);
     options.memory = 64 << 10;
     let taken = Taken::of(ContainerCapture::find("exhibit-test-limit", options).unwrap(), &NoProgress);
     assert!(taken.issues().contains("beyond the limit"), "{}", taken.issues());
@@ -370,7 +230,7 @@ fn a_name_that_fits_several_or_none_is_refused() {
     let ids = ["1", "2"].map(|end| format!("{:0<63}{end}", "feedc0de"));
     let Some(one) = RuncBox::start(&ids[0], true) else { return };
     let Some(two) = RuncBox::start(&ids[1], true) else { return };
-    let mut options = one.options();
+    let mut options = options_of(&one);
     options.states.push(two.path("state"));
     let several = ContainerCapture::find("feedc0de", options.clone()).unwrap_err().to_string();
     assert!(several.contains("several"), "{several}");

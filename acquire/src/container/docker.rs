@@ -128,7 +128,7 @@ fn view(engine: &str, socket: &Path, listed: Listed, notes: &mut Vec<(PathBuf, S
         match ask(socket, format!("/images/{image}/json")) {
             Ok(bytes) => view.documents.push((format!("{engine}/containers/{id}/image.json"), bytes)),
             Err(error) => {
-                notes.push((socket.to_owned(), format!("did not say what image {image} is: {error}")))
+                notes.push((socket.to_owned(), format!("did not say what image {image} is: {error}")));
             }
         }
     }

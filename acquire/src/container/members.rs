@@ -20,6 +20,8 @@ const MOST: usize = 1 << 22;
 struct Seen {
     parent: u64,
     start: u64,
+    /// It has ended and was not waited for.
+    is_over: bool,
     /// Hierarchy, path.
     groups: BTreeSet<(String, String)>,
     pid_namespace: Vec<u8>,
@@ -48,15 +50,19 @@ fn seen(proc: &Path, pid: u32) -> Option<Seen> {
     Some(Seen {
         parent: stat.parent,
         start: stat.start,
+        is_over: matches!(stat.state, 'Z' | 'X'),
         groups: pairs.collect(),
         pid_namespace: link_below(&folder, "ns/pid").unwrap_or_default(),
     })
 }
 
-/// The start of a process in clock ticks since boot; `None` if there is none of that number.
+/// The start of a process in clock ticks since boot; `None` if there is none of that number, or it has ended.
 pub(super) fn start_of(root: &Path, pid: u32) -> Option<u64> {
     let proc = root.join("proc");
-    Patience::of(LIMIT).wait(move || Ok(seen(&proc, pid).map(|seen| seen.start))).ok().flatten()
+    Patience::of(LIMIT)
+        .wait(move || Ok(seen(&proc, pid).filter(|seen| !seen.is_over).map(|seen| seen.start)))
+        .ok()
+        .flatten()
 }
 
 /// The processes of the container whose first one is `first`; that is always among them if it is there.
@@ -129,7 +135,7 @@ mod tests {
 
     fn process(parent: u64, group: &str, namespace: &str) -> Seen {
         let groups = BTreeSet::from([("0".to_owned(), group.to_owned()), ("9".to_owned(), "/".to_owned())]);
-        Seen { parent, start: 1, groups, pid_namespace: namespace.into() }
+        Seen { parent, start: 1, is_over: false, groups, pid_namespace: namespace.into() }
     }
 
     #[test]

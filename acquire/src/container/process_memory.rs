@@ -28,6 +28,7 @@ use crate::pipeline::Marks;
 use crate::tar_packer::TarPacker;
 use crate::triage::bounded_reads::{Patience, open_below, open_folder, read_below};
 use crate::triage::live_table::{Lines, Row};
+use crate::triage::processes::has_gone;
 
 const FORMAT: &str = "exhibit-process-memory/1";
 /// One read; a page that another program must bring may never come.
@@ -98,7 +99,8 @@ pub(super) fn process_memory(
     let opened = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            out.note(Path::new(&place), &format!("not taken: {error}"));
+            let why = if has_gone(&error) { "the process had ended".to_owned() } else { error.to_string() };
+            out.note(Path::new(&place), &format!("not taken: {why}"));
             return Ok(None);
         }
     };

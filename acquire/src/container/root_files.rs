@@ -238,7 +238,7 @@ fn whole(
     let known = found.views.iter().find_map(|view| view.root.clone());
     let known = known.map(|known| root.join(known.strip_prefix("/").unwrap_or(&known)));
     let through = pid.map(|pid| root.join(format!("proc/{pid}/root")));
-    let Some(shown) = known.clone().or(through.clone()) else {
+    let Some(shown) = known.or(through.clone()) else {
         out.note(Path::new(&found.id), "its root was not found, so no file of it was taken");
         return Ok(());
     };

@@ -84,7 +84,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let file = args.commission.as_deref().ok_or_else(|| Failure::usage("name the file with --commission"))?;
     let commission = read(file)?;
     if commission.case != case.file().id {
-        return Err(Failure::usage(format!("the commission is for case {}, not for this one", commission.case)));
+        return Err(Failure::usage(format!(
+            "the commission is for case {}, not for this one",
+            commission.case
+        )));
     }
     let exhibit = case.exhibit(&commission.exhibit)?;
     if !exhibit.is_called(&commission.name) {
@@ -99,9 +102,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 /// Reads a commission from its file.
 pub(crate) fn read(file: &Path) -> Result<Commission, Failure> {
     let mut bytes = Vec::new();
-    File::open(file)
-        .and_then(|file| file.take(LONGEST_COMMISSION).read_to_end(&mut bytes))
-        .map_err(|error| Failure::usage(format!("the commission cannot be read from {}: {error}", file.display())))?;
+    File::open(file).and_then(|file| file.take(LONGEST_COMMISSION).read_to_end(&mut bytes)).map_err(
+        |error| Failure::usage(format!("the commission cannot be read from {}: {error}", file.display())),
+    )?;
     Ok(Commission::from_bytes(&bytes)?)
 }
 
@@ -140,7 +143,10 @@ fn make(
             "commission": output.display().to_string(), "exhibit": exhibit.id, "name": name, "kind": kind,
         }))?;
     } else {
-        session.ui.say(&format!("{} waits for what is acquired: exhibit acquire {kind} --commission FILE", exhibit.id));
+        session.ui.say(&format!(
+            "{} waits for what is acquired: exhibit acquire {kind} --commission FILE",
+            exhibit.id
+        ));
         session.ui.data(&output.display().to_string())?;
     }
     Ok(Outcome::Done)
@@ -178,7 +184,11 @@ fn take(
     let (bytes, arrived) = checked.inspect_err(|_| empty(folder))?;
     case.add_reserved(exhibit, &commission.name, writer)?;
     if let Some((size, digest)) = arrived.manifest {
-        let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id).subject("manifest.json", size, digest);
+        let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id).subject(
+            "manifest.json",
+            size,
+            digest,
+        );
         case.append(sealed, writer)?;
     }
     let sealed = arrived.manifest.is_some();
@@ -194,9 +204,17 @@ fn take(
             "collector_key": arrived.key, "collector_sha256": arrived.build, "issue_count": arrived.issues,
         }))?;
     } else {
-        session.ui.say(&format!("{} is in the case, {}; its log is signed by {}", exhibit.id, ui::bytes(bytes), arrived.key));
+        session.ui.say(&format!(
+            "{} is in the case, {}; its log is signed by {}",
+            exhibit.id,
+            ui::bytes(bytes),
+            arrived.key
+        ));
         if !sealed {
-            session.ui.warn(&format!("{} was not sealed: it is in the case as it came, and stays OPEN", exhibit.id));
+            session.ui.warn(&format!(
+                "{} was not sealed: it is in the case as it came, and stays OPEN",
+                exhibit.id
+            ));
         }
         session.ui.data(&folder.display().to_string())?;
     }
@@ -244,7 +262,11 @@ fn empty(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         // What cannot be removed is found by the next try, which says so.
-        let _ = if is_folder { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
+        let _ = if is_folder {
+            std::fs::remove_dir_all(entry.path())
+        } else {
+            std::fs::remove_file(entry.path())
+        };
     }
 }
 
@@ -268,8 +290,12 @@ fn give_up(
 
 /// Writes an acquired folder to standard output.
 fn give(folder: &Path, session: &Session) -> Result<Outcome, Failure> {
-    let name = folder.file_name().and_then(|name| name.to_str()).filter(|name| custody::case_layout::exhibit_number(name).is_some());
-    let name = name.ok_or_else(|| Failure::usage(format!("{} is not named as an exhibit is", folder.display())))?;
+    let name = folder
+        .file_name()
+        .and_then(|name| name.to_str())
+        .filter(|name| custody::case_layout::exhibit_number(name).is_some());
+    let name =
+        name.ok_or_else(|| Failure::usage(format!("{} is not named as an exhibit is", folder.display())))?;
     if !custody::case_layout::log(folder).is_file() {
         return Err(Failure::usage(format!("there is no exhibit in {}", folder.display())));
     }
@@ -319,13 +345,15 @@ fn unpack(from: impl Read, name: &str, folder: &Path, most: u64) -> Result<u64, 
     let mut archive = tar::Archive::new(from);
     let (mut bytes, mut files) = (0u64, 0u64);
     for entry in archive.entries()? {
-        let mut entry = entry.map_err(|error| Failure::verification(format!("what came is no whole tar: {error}")))?;
+        let mut entry =
+            entry.map_err(|error| Failure::verification(format!("what came is no whole tar: {error}")))?;
         let refused = |why: &str| Failure::verification(format!("what came is refused: a member {why}"));
         let kind = entry.header().entry_type();
         if !matches!(kind, tar::EntryType::Regular | tar::EntryType::Directory) {
             return Err(refused("is neither a file nor a folder"));
         }
-        let path = below(&entry.path_bytes(), name).ok_or_else(|| refused("lies outside of the exhibit's folder"))?;
+        let path = below(&entry.path_bytes(), name)
+            .ok_or_else(|| refused("lies outside of the exhibit's folder"))?;
         let size = entry.size();
         files = files.saturating_add(1);
         if files > MOST_FILES || size > most.saturating_sub(bytes) {

@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// Bytes that the host may acquire, before compression
     #[arg(long, default_value = "100GiB", value_name = "SIZE", value_parser = amounts::part)]
     size: u64,
-    /// What the host may acquire: disk, memory, triage or logs
+    /// What the host may acquire: container, disk, logs, memory or triage
     #[arg(long, default_value = "disk", value_name = "KIND", value_parser = kind)]
     kind: GrantedKind,
     /// The exhibit's name [default: the kind]
@@ -73,7 +73,7 @@ pub(crate) struct Args {
 
 fn kind(word: &str) -> Result<GrantedKind, String> {
     let found = GrantedKind::ALL.into_iter().find(|kind| kind.word() == word);
-    found.ok_or_else(|| "it is disk, memory, triage or logs".to_owned())
+    found.ok_or_else(|| "it is container, disk, logs, memory or triage".to_owned())
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
@@ -207,6 +207,7 @@ fn told(grant: &Grant, output: &Path, args: &Args, session: &Session) -> Result<
         "the file is a secret: whoever has it can write to that place; remove it from the host after use",
     );
     let what = match granted.kind {
+        GrantedKind::Container => "container ID",
         GrantedKind::Disk => "disk /dev/sda",
         GrantedKind::Logs => "logs /var/log",
         other => other.word(),

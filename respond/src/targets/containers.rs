@@ -77,7 +77,9 @@ pub(crate) fn capture(
         words.push("--pause".into());
     }
     for (option, limit) in [("--memory-limit", how.memory_limit), ("--files-limit", how.files_limit)] {
-        if let Some(limit) = limit.filter(|limit| limit.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')) {
+        if let Some(limit) =
+            limit.filter(|limit| limit.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.'))
+        {
             words.extend([option.into(), limit.into()]);
         }
     }
@@ -117,10 +119,12 @@ pub(crate) fn here(context: &Context<'_>, name: &str, words: &[OsString]) -> Res
         ssh::account(context, command.args(["--to", place]));
     }
     let shown: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    (context.intend)(&json!({"acquire": shown, "name": name})).map_err(|error| Failed::for_now(error.to_string()))?;
+    (context.intend)(&json!({"acquire": shown, "name": name}))
+        .map_err(|error| Failed::for_now(error.to_string()))?;
     let limit = Limit { until: Instant::now() + TIME, stop: Some(context.stop) };
     let ended = run(&mut command, Input::Nothing, limit)?;
-    let issues: u64 = ended.documents().iter().filter_map(|document| document.get("issue_count")?.as_u64()).sum();
+    let issues: u64 =
+        ended.documents().iter().filter_map(|document| document.get("issue_count")?.as_u64()).sum();
     match (ended.code, sealed(context.case, name)?) {
         (Some(0 | 1), Some(mut told)) => {
             if let Some(told) = told.as_object_mut() {
@@ -143,7 +147,8 @@ pub(crate) fn sealed(case: &Path, name: &str) -> Result<Option<Value>, Failed> {
     let case = Case::open(case).map_err(fault)?;
     for exhibit in case.exhibits().map_err(fault)?.into_iter().filter(|exhibit| exhibit.is_called(name)) {
         let log = CustodyLog::open(&exhibit.folder).and_then(|log| log.read());
-        let is_sealed = log.is_ok_and(|log| log.entries.iter().any(|entry| entry.kind == EntryType::BUNDLE_SEALED));
+        let is_sealed =
+            log.is_ok_and(|log| log.entries.iter().any(|entry| entry.kind == EntryType::BUNDLE_SEALED));
         if let Some(bundle) = is_sealed.then(|| Bundle::open(&exhibit.folder).ok()).flatten() {
             let bytes: u64 = bundle.manifest().streams.iter().map(|stream| stream.size).sum();
             return Ok(Some(json!({

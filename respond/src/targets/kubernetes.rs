@@ -492,6 +492,9 @@ fn unanswered(act: &str, error: &ureq::Error) -> Refusal {
     use ureq::Error;
     let (what, may_pass) = match error {
         Error::Timeout(_) => ("no whole answer came in time".to_owned(), true),
+        Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            ("the server could not prove by TLS who it is".to_owned(), false)
+        }
         Error::Io(error) => (error.kind().to_string(), true),
         Error::HostNotFound => ("the server's name is not known".to_owned(), true),
         Error::ConnectionFailed => ("no connection could be made".to_owned(), true),

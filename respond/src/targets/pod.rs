@@ -44,7 +44,11 @@ impl PodName {
         let mut parts = id.splitn(3, '/');
         let (cluster, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
         let plain = is_name(namespace) && !namespace.contains('.') && is_name(name);
-        plain.then(|| Self { cluster: cluster.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() })
+        plain.then(|| Self {
+            cluster: cluster.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
     }
 
     fn path(&self) -> String {
@@ -166,12 +170,20 @@ pub(crate) fn write_evidence(cluster: &Cluster, pod: &Pod, folder: &Path) -> Res
     let selector = encoded(&format!("involvedObject.name={name},involvedObject.uid={uid}"));
     let events = format!("/api/v1/namespaces/{namespace}/events?fieldSelector={selector}");
     writing.list("events.json", cluster, &events)?;
-    writing.list("network-policies.json", cluster, &format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"))?;
+    writing.list(
+        "network-policies.json",
+        cluster,
+        &format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"),
+    )?;
     if let Some(node) = pod.node() {
         writing.get("node.json", cluster, &format!("/api/v1/nodes/{node}"))?;
     }
     if let Some(account) = pod.text("/spec/serviceAccountName").filter(|account| is_name(account)) {
-        writing.get("service-account.json", cluster, &format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}"))?;
+        writing.get(
+            "service-account.json",
+            cluster,
+            &format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}"),
+        )?;
     }
     if let Some((path, file)) = owner(&pod.object, namespace) {
         writing.get(&file, cluster, &path)?;
@@ -184,7 +196,8 @@ pub(crate) fn write_evidence(cluster: &Cluster, pod: &Pod, folder: &Path) -> Res
 /// Where what owns the pod stands, and the file it goes to.
 fn owner(pod: &Value, namespace: &str) -> Option<(String, String)> {
     let owners = pod.pointer("/metadata/ownerReferences")?.as_array()?;
-    let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))).or(owners.first())?;
+    let owner =
+        owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))).or(owners.first())?;
     let text = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default();
     let (group, plural) = match text("kind") {
         "ReplicaSet" => ("apis/apps/v1", "replicasets"),
@@ -194,7 +207,8 @@ fn owner(pod: &Value, namespace: &str) -> Option<(String, String)> {
         _ => return None,
     };
     let name = text("name");
-    is_name(name).then(|| (format!("/{group}/namespaces/{namespace}/{plural}/{name}"), "owner.json".to_owned()))
+    is_name(name)
+        .then(|| (format!("/{group}/namespaces/{namespace}/{plural}/{name}"), "owner.json".to_owned()))
 }
 
 struct Writing<'a> {
@@ -215,7 +229,8 @@ impl Writing<'_> {
 
     fn bytes(&mut self, file: &str, bytes: &[u8]) -> Result<(), Failed> {
         let path = self.folder.join(file);
-        fs::write(&path, bytes).map_err(|error| Failed::for_now(format!("{path:?} cannot be written: {error}")))?;
+        fs::write(&path, bytes)
+            .map_err(|error| Failed::for_now(format!("{path:?} cannot be written: {error}")))?;
         self.asked.taken.push(file.to_owned());
         Ok(())
     }
@@ -280,10 +295,16 @@ mod tests {
         }});
         let pod = Pod { name: PodName::read("/web/shop").unwrap(), object };
         let found = pod.containers();
-        let told: Vec<_> = found.iter().map(|c| (c.name.as_str(), c.id.is_some(), c.is_running, c.has_previous)).collect();
+        let told: Vec<_> =
+            found.iter().map(|c| (c.name.as_str(), c.id.is_some(), c.is_running, c.has_previous)).collect();
         assert_eq!(
             told,
-            [("shop", true, true, true), ("odd", false, true, false), ("waits", false, false, false), ("init", true, false, false)]
+            [
+                ("shop", true, true, true),
+                ("odd", false, true, false),
+                ("waits", false, false, false),
+                ("init", true, false, false)
+            ]
         );
     }
 }

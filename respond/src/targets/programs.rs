@@ -163,8 +163,9 @@ impl Running {
         // A Ctrl-C at the terminal is for the service, which tells its children.
         std::os::unix::process::CommandExt::process_group(command, 0);
         let name = command.get_program().to_string_lossy().into_owned();
-        let mut child =
-            command.spawn().map_err(|error| Failed::for_now(format!("{name} could not be started: {error}")))?;
+        let mut child = command
+            .spawn()
+            .map_err(|error| Failed::for_now(format!("{name} could not be started: {error}")))?;
         let output = match reads_output {
             true => child.stdout.take().map(|pipe| keep(pipe, MOST_OUTPUT, false)),
             false => None,
@@ -179,8 +180,14 @@ impl Running {
     }
 
     fn ended(self, status: Option<ExitStatus>) -> Ended {
-        let text = |kept: Option<JoinHandle<Vec<u8>>>| kept.and_then(|thread| thread.join().ok()).unwrap_or_default();
-        Ended { code: status.and_then(|status| status.code()), output: text(self.output), words: text(self.words) }
+        let text = |kept: Option<JoinHandle<Vec<u8>>>| {
+            kept.and_then(|thread| thread.join().ok()).unwrap_or_default()
+        };
+        Ended {
+            code: status.and_then(|status| status.code()),
+            output: text(self.output),
+            words: text(self.words),
+        }
     }
 }
 
@@ -259,7 +266,11 @@ mod tests {
 
     #[test]
     fn a_child_gets_its_input_and_what_it_says_is_one_plain_line() {
-        let ended = run(&mut sh("cat; echo 'a\x1b[31m'>&2; exit 3"), Input::Bytes(b"{\"a\":1}\n".to_vec()), soon(None, 60_000));
+        let ended = run(
+            &mut sh("cat; echo 'a\x1b[31m'>&2; exit 3"),
+            Input::Bytes(b"{\"a\":1}\n".to_vec()),
+            soon(None, 60_000),
+        );
         let ended = ended.unwrap();
         assert_eq!((ended.code, ended.documents()), (Some(3), vec![serde_json::json!({"a": 1})]));
         assert_eq!(ended.words(), "a[31m");
@@ -276,14 +287,19 @@ mod tests {
 
     #[test]
     fn endless_output_takes_bounded_memory() {
-        let ended = run(&mut sh("head -c 50000000 /dev/zero; head -c 1000000 /dev/zero >&2"), Input::Nothing, soon(None, 60_000));
+        let ended = run(
+            &mut sh("head -c 50000000 /dev/zero; head -c 1000000 /dev/zero >&2"),
+            Input::Nothing,
+            soon(None, 60_000),
+        );
         let ended = ended.unwrap();
         assert!(ended.output.len() <= MOST_OUTPUT + 8192 && ended.words.len() <= 2 * MOST_WORDS + 8192);
     }
 
     #[test]
     fn one_childs_output_is_the_others_input() {
-        let (first, second) = run_piped(&mut sh("echo hello; exit 1"), &mut sh("cat; exit 2"), soon(None, 60_000)).unwrap();
+        let (first, second) =
+            run_piped(&mut sh("echo hello; exit 1"), &mut sh("cat; exit 2"), soon(None, 60_000)).unwrap();
         assert_eq!((first.code, second.code, second.output.as_slice()), (Some(1), Some(2), &b"hello\n"[..]));
     }
 }

@@ -89,7 +89,9 @@ impl SshSettings {
         if !is_name(&self.user, user) {
             return Err(format!("{:?} is no account", self.user));
         }
-        if self.collector_sha256.len() != 64 || !self.collector_sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if self.collector_sha256.len() != 64
+            || !self.collector_sha256.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
             return Err("collector_sha256 is no SHA-256 in hexadecimal".to_owned());
         }
         if !is_folder(self.folder()) {
@@ -102,8 +104,13 @@ impl SshSettings {
         ] {
             // Options of ssh know `~`, `%h` and blanks between several files.
             let text = path.to_str().unwrap_or_default();
-            if !text.starts_with('/') || text.contains(['%', '"', '$']) || text.chars().any(char::is_whitespace) {
-                return Err(format!("{what} {path:?} must be an absolute path without blanks, %, $ and quotes"));
+            if !text.starts_with('/')
+                || text.contains(['%', '"', '$'])
+                || text.chars().any(char::is_whitespace)
+            {
+                return Err(format!(
+                    "{what} {path:?} must be an absolute path without blanks, %, $ and quotes"
+                ));
             }
         }
         Ok(())
@@ -119,7 +126,8 @@ impl SshSettings {
     ///
     /// Why it cannot be used, in words.
     pub fn open_collector(&self) -> Result<File, String> {
-        let fault = |error: std::io::Error| format!("the collector {:?} cannot be read: {error}", self.collector);
+        let fault =
+            |error: std::io::Error| format!("the collector {:?} cannot be read: {error}", self.collector);
         let mut hasher = Hasher::new();
         let mut file = File::open(&self.collector).map_err(fault)?.take(MOST_COLLECTOR);
         let mut block = vec![0; 256 << 10];
@@ -131,7 +139,10 @@ impl SshSettings {
         }
         let found = hasher.finish().to_string();
         if !found.eq_ignore_ascii_case(&self.collector_sha256) {
-            return Err(format!("the collector {:?} has the SHA-256 {found}, not the one in the settings", self.collector));
+            return Err(format!(
+                "the collector {:?} has the SHA-256 {found}, not the one in the settings",
+                self.collector
+            ));
         }
         // Read again by who sends it; what arrives is hashed there.
         File::open(&self.collector).map_err(fault)
@@ -151,30 +162,52 @@ pub fn capture(
 ) -> Result<Value, Failed> {
     settings.check().map_err(Failed::for_good)?;
     let kind = words.first().and_then(|word| word.to_str()).unwrap_or_default().to_owned();
-    let words: Vec<String> = words.iter().map(|word| quoted(word.to_str().unwrap_or("\0"))).collect::<Option<_>>().ok_or_else(
-        || Failed::for_good("a parameter holds a character that is not sent to another host"),
-    )?;
+    let words: Vec<String> =
+        words.iter().map(|word| quoted(word.to_str().unwrap_or("\0"))).collect::<Option<_>>().ok_or_else(
+            || Failed::for_good("a parameter holds a character that is not sent to another host"),
+        )?;
     let tag = tag(context.job, context.id);
     let seconds = settings.time.unwrap_or(TIME).clamp(60, 7 * 24 * 3600);
-    let host = Host { settings, limit: Limit { until: Instant::now() + Duration::from_secs(seconds), stop: Some(context.stop) } };
+    let host = Host {
+        settings,
+        limit: Limit { until: Instant::now() + Duration::from_secs(seconds), stop: Some(context.stop) },
+    };
     let collector = settings.open_collector().map_err(Failed::for_good)?;
     // Before anything is touched: whoever answers must be the host that is known.
     let swept = host.sweep(&tag);
     if let Some(mut sealed) = super::containers::sealed(context.case, name)? {
         if let (Err(failed), Some(sealed)) = (swept, sealed.as_object_mut()) {
-            sealed.insert("left".to_owned(), format!("what may be left on {}: {failed}", settings.host).into());
+            sealed
+                .insert("left".to_owned(), format!("what may be left on {}: {failed}", settings.host).into());
         }
         return Ok(sealed);
     }
     swept?;
     let work = work_folder(context, &tag)?;
+    // A grant is good for one acquisition, which an earlier run may have begun, or even ended.
+    let used = work.join("grant");
+    if used.is_file() {
+        let closed = close(context, &used)?;
+        if !matches!(closed.code, Some(0 | 1)) {
+            return Err(Failed::for_now(format!("an earlier grant could not be closed, {}", closed.told())));
+        }
+        fs::remove_file(&used).map_err(|error| Failed::for_now(format!("{used:?}: {error}")))?;
+        if let Some(sealed) = super::containers::sealed(context.case, name)? {
+            return Ok(sealed);
+        }
+    }
     let order = Order::take_up(context, settings, &work, name, &kind)?;
-    (context.intend)(&json!({"host": settings.host, "folder": format!("{}/exhibit-{tag}.*", settings.folder())}))
-        .map_err(|error| Failed::for_now(error.to_string()))?;
+    (context.intend)(
+        &json!({"host": settings.host, "folder": format!("{}/exhibit-{tag}.*", settings.folder())}),
+    )
+    .map_err(|error| Failed::for_now(error.to_string()))?;
     let folder = host.make_folder(&tag)?;
     let collected = host.collect(context, &folder, collector, &order, &words);
     let removed = host.remove(&folder);
-    let left = removed.as_ref().err().map(|failed| format!("{folder} on {} was not removed: {failed}", settings.host));
+    let left = removed
+        .as_ref()
+        .err()
+        .map(|failed| format!("{folder} on {} was not removed: {failed}", settings.host));
     match (collected, left) {
         (Ok(mut told), left) => {
             if let Some(told) = told.as_object_mut() {
@@ -230,13 +263,8 @@ impl Order {
         let is_stored = context.settings.capture.to.is_some();
         let file = work.join(if is_stored { "grant" } else { "commission" });
         let order = if is_stored { Self::Grant(file.clone()) } else { Self::Commission(file.clone()) };
-        // A grant is good for one acquisition, which an earlier run may have begun.
-        if file.is_file() && !is_stored {
-            return Ok(order);
-        }
         if file.is_file() {
-            close(context, &file)?;
-            fs::remove_file(&file).map_err(|error| Failed::for_now(format!("{file:?}: {error}")))?;
+            return Ok(order);
         }
         let capture = &context.settings.capture;
         let mut command = of_ours(context.program, context.settings);
@@ -245,7 +273,20 @@ impl Order {
             Some(place) => {
                 let hours = (settings.time.unwrap_or(TIME) / 3600 + 1).clamp(1, 168);
                 let size = settings.most.unwrap_or(100 << 30).to_string();
-                account(context, command.args(["grant", "--to", place, "--kind", kind, "--hours", &hours.to_string(), "--size", &size]))
+                account(
+                    context,
+                    command.args([
+                        "grant",
+                        "--to",
+                        place,
+                        "--kind",
+                        kind,
+                        "--hours",
+                        &hours.to_string(),
+                        "--size",
+                        &size,
+                    ]),
+                )
             }
         };
         command.arg("--case").arg(context.case).args(["--name", name, "-o"]).arg(&file);
@@ -334,7 +375,14 @@ impl Host<'_> {
             command.args(["-o", &option]);
         }
         command.arg("-i").arg(&settings.identity_file);
-        command.args(["-p", &settings.port.unwrap_or(22).to_string(), "-l", &settings.user, "--", &settings.host]);
+        command.args([
+            "-p",
+            &settings.port.unwrap_or(22).to_string(),
+            "-l",
+            &settings.user,
+            "--",
+            &settings.host,
+        ]);
         command.arg(script);
         command
     }
@@ -342,7 +390,11 @@ impl Host<'_> {
     /// A script for `/bin/sh` there, as root where `sudo` is set.
     fn script(&self, script: &str) -> Result<String, Failed> {
         let script = quoted(script).ok_or_else(|| Failed::for_good("a script holds what no shell takes"))?;
-        Ok(if self.settings.sudo { format!("sudo -n -- /bin/sh -c {script}") } else { format!("/bin/sh -c {script}") })
+        Ok(if self.settings.sudo {
+            format!("sudo -n -- /bin/sh -c {script}")
+        } else {
+            format!("/bin/sh -c {script}")
+        })
     }
 
     fn run(&self, script: &str, input: Input, limit: Limit<'_>) -> Result<Ended, Failed> {
@@ -427,7 +479,8 @@ impl Host<'_> {
         };
         put("exhibit", "0500", Input::File(collector))?;
         self.check_collector(folder)?;
-        let order_bytes = fs::read(order.file()).map_err(|error| Failed::for_now(format!("{:?}: {error}", order.file())))?;
+        let order_bytes = fs::read(order.file())
+            .map_err(|error| Failed::for_now(format!("{:?}: {error}", order.file())))?;
         put("order", "0400", Input::Bytes(order_bytes))?;
         let script = format!(
             "cd {folder} && umask 077 && echo $$ > pid && XDG_DATA_HOME={folder}/data exec ./exhibit --json --no-progress acquire {} {} {folder}/order --log-in {folder}",
@@ -435,10 +488,16 @@ impl Host<'_> {
             order.option(),
         );
         let ended = self.run(&self.script(&script)?, Input::Nothing, self.limit)?;
-        let issues = ended.documents().iter().filter_map(|document| document.get("issue_count")?.as_u64()).sum::<u64>();
+        let issues = ended
+            .documents()
+            .iter()
+            .filter_map(|document| document.get("issue_count")?.as_u64())
+            .sum::<u64>();
         match ended.code {
             Some(0 | 1) => {}
-            Some(2 | 126 | 127) => return Err(Failed::for_good(format!("the collector could not be run, {}", ended.told()))),
+            Some(2 | 126 | 127) => {
+                return Err(Failed::for_good(format!("the collector could not be run, {}", ended.told())));
+            }
             _ => return Err(Failed::for_now(format!("the collector ended with {}", ended.told()))),
         }
         let mut told = match order {
@@ -464,7 +523,10 @@ impl Host<'_> {
         let said = String::from_utf8_lossy(&ended.output).into_owned();
         let found = said.split_whitespace().next().unwrap_or_default();
         if ended.code != Some(0) {
-            return Err(Failed::for_good(format!("the collector could not be hashed on the host, {}", ended.told())));
+            return Err(Failed::for_good(format!(
+                "the collector could not be hashed on the host, {}",
+                ended.told()
+            )));
         }
         if !found.eq_ignore_ascii_case(&self.settings.collector_sha256) {
             return Err(Failed::for_now("the collector was changed on its way to the host: it was not run"));
@@ -474,12 +536,19 @@ impl Host<'_> {
 
     /// Streams the exhibit into the case.
     fn fetch(&self, context: &Context<'_>, folder: &str, commission: &Path) -> Result<Value, Failed> {
-        let bytes = fs::read(commission).map_err(|error| Failed::for_now(format!("{commission:?}: {error}")))?;
-        let exhibit = custody::Commission::from_bytes(&bytes).map_err(|error| Failed::for_good(error.to_string()))?;
+        let bytes =
+            fs::read(commission).map_err(|error| Failed::for_now(format!("{commission:?}: {error}")))?;
+        let exhibit =
+            custody::Commission::from_bytes(&bytes).map_err(|error| Failed::for_good(error.to_string()))?;
         let name = exhibit.folder_name();
-        let mut from = self.ssh(&self.script(&format!("cd {folder} && exec ./exhibit -q commission --give {folder}/{name}"))?);
+        let mut from = self.ssh(
+            &self.script(&format!("cd {folder} && exec ./exhibit -q commission --give {folder}/{name}"))?,
+        );
         let mut into = of_ours(context.program, context.settings);
-        into.args(["commission", "--take", "-", "--commission"]).arg(commission).arg("--case").arg(context.case);
+        into.args(["commission", "--take", "-", "--commission"])
+            .arg(commission)
+            .arg("--case")
+            .arg(context.case);
         if let Some(most) = self.settings.most {
             into.args(["--most", &most.to_string()]);
         }
@@ -570,7 +639,9 @@ mod tests {
         for word in ["plain", "two words", "a'b", "$(id)", "`id`", "; rm -rf /", "*", "!", "\\", "", "ü"] {
             let script = format!("printf %s {}", quoted(word).unwrap());
             // Once more, as it is quoted for the login shell and for /bin/sh there.
-            let output = Command::new("/bin/sh").args(["-c", &format!("/bin/sh -c {}", quoted(&script).unwrap())]).output();
+            let output = Command::new("/bin/sh")
+                .args(["-c", &format!("/bin/sh -c {}", quoted(&script).unwrap())])
+                .output();
             assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), word);
         }
         assert_eq!(quoted("a\nb"), None);
@@ -583,7 +654,14 @@ mod tests {
         let host = Host { settings: &settings, limit: Limit { until: Instant::now(), stop: None } };
         let tag = tag("J000017", "triage");
         assert!(host.is_ours(&format!("/tmp/exhibit-{tag}.aB3dE6gH9j"), &tag));
-        for path in ["/", "/tmp", "/tmp/exhibit-x.aB3dE6gH9j", &format!("/tmp/exhibit-{tag}./../../etc"), &format!("/etc/exhibit-{tag}.aB3dE6gH9j"), ""] {
+        for path in [
+            "/",
+            "/tmp",
+            "/tmp/exhibit-x.aB3dE6gH9j",
+            &format!("/tmp/exhibit-{tag}./../../etc"),
+            &format!("/etc/exhibit-{tag}.aB3dE6gH9j"),
+            "",
+        ] {
             assert!(!host.is_ours(path, &tag), "{path}");
         }
         assert_ne!(super::tag("J1", "a.b"), super::tag("J1", "a-b"));
@@ -595,7 +673,13 @@ mod tests {
         let host = Host { settings: &settings, limit: Limit { until: Instant::now(), stop: None } };
         let command = host.ssh("true");
         let words: Vec<_> = command.get_args().map(|word| word.to_str().unwrap()).collect();
-        for needed in ["BatchMode=yes", "StrictHostKeyChecking=yes", "UserKnownHostsFile=/k/known", "ForwardAgent=no", "-a"] {
+        for needed in [
+            "BatchMode=yes",
+            "StrictHostKeyChecking=yes",
+            "UserKnownHostsFile=/k/known",
+            "ForwardAgent=no",
+            "-a",
+        ] {
             assert!(words.contains(&needed), "{needed}");
         }
         assert_eq!(&words[words.len() - 3..], ["--", "web01.example", "true"]);

@@ -44,8 +44,9 @@ pub(super) fn run(
     let writer = Writer::new(&key, &session.clock, identity);
     if !resumes {
         std::fs::create_dir(&folder).map_err(|error| {
-            Failure::new(format!("{} cannot be made: {error}", folder.display()))
-                .hint("a commission is for one acquisition; one of a disk that was cut short goes on with --resume")
+            Failure::new(format!("{} cannot be made: {error}", folder.display())).hint(
+                "a commission is for one acquisition; one of a disk that was cut short goes on with --resume",
+            )
         })?;
     }
     let mut options = PipelineOptions::default();
