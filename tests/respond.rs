@@ -30,3 +30,15 @@ mod door_tls;
 mod http_client;
 #[path = "respond/sns_sender.rs"]
 mod sns_sender;
+#[path = "respond/fake_service.rs"]
+mod fake_service;
+#[path = "support/loopback.rs"]
+mod loopback;
+#[path = "respond/ready.rs"]
+mod ready;
+#[path = "respond/ready_account.rs"]
+mod ready_account;
+#[path = "respond/ready_host.rs"]
+mod ready_host;
+#[path = "support/test_authority.rs"]
+mod test_authority;
