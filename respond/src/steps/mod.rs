@@ -9,7 +9,7 @@ mod ebs_snapshot;
 mod ec2_protect;
 pub(crate) mod exhibits;
 pub(crate) mod keep_alert;
-mod notify;
+pub(crate) mod notify;
 mod timeline;
 mod elsewhere;
 
