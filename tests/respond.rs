@@ -23,6 +23,8 @@ mod door_sns;
 mod door_support;
 #[path = "respond/door_tls.rs"]
 mod door_tls;
+#[path = "respond/fake_service.rs"]
+mod fake_service;
 #[path = "support/http_client.rs"]
 mod http_client;
 #[path = "respond/isolate_aws.rs"]
@@ -37,10 +39,20 @@ mod isolate_k8s;
 mod jobs;
 #[path = "respond/kubernetes.rs"]
 mod kubernetes;
+#[path = "support/loopback.rs"]
+mod loopback;
 #[path = "support/moto.rs"]
 mod moto;
 #[path = "support/netns.rs"]
 mod netns;
+#[path = "respond/ready.rs"]
+mod ready;
+#[path = "respond/ready_account.rs"]
+mod ready_account;
+#[path = "respond/ready_host.rs"]
+mod ready_host;
+#[path = "respond/ready_rules.rs"]
+mod ready_rules;
 #[path = "respond/rules.rs"]
 mod rules;
 #[path = "support/runc_box.rs"]
@@ -49,3 +61,5 @@ mod runc_box;
 mod sns_sender;
 #[path = "respond/ssh.rs"]
 mod ssh;
+#[path = "support/test_authority.rs"]
+mod test_authority;

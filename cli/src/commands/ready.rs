@@ -262,7 +262,7 @@ fn tell(one: &Found, session: &Session) -> Result<(), Failure> {
 }
 
 /// Words behind a label, wrapped below each other.
-fn wrapped(label: &str, words: &str, session: &Session) -> Result<(), Failure> {
+pub(super) fn wrapped(label: &str, words: &str, session: &Session) -> Result<(), Failure> {
     let words = ui::printable(words, false);
     let room = WIDTH.saturating_sub(label.chars().count()).max(20);
     let mut lines = vec![String::new()];
@@ -370,7 +370,10 @@ fn tell_diff(args: &DiffArgs, session: &Session) -> Result<Outcome, Failure> {
             );
             wrapped(&format!("{} {mark:<5} ", change.check), &words, session)?;
         }
-        session.ui.say(&format!("{} from run {first} to run {second}", ui::count(changes.len() as u64, "change", "changes")));
+        session.ui.say(&format!(
+            "{} from run {first} to run {second}",
+            ui::count(changes.len() as u64, "change", "changes")
+        ));
     }
     let is_worse = changes.iter().any(|change| change.is_worse);
     Ok(if is_worse { Outcome::WithIssues } else { Outcome::Done })

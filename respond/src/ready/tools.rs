@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use acquire::HttpPost;
+use custody::Hasher;
 use custody::anchors::{Authorities, request_time_stamp};
 use custody::keys::VerifyingKey;
 use custody::ssh::SshPublicKey;
-use custody::Hasher;
 
 use super::check::{Check, Finding, Severity, Status, Unable, chain};
 use super::probe::Probe;
@@ -234,6 +234,6 @@ mod tests {
         let bytes = vec![7; 3_000_000];
         std::fs::write(&path, &bytes).unwrap();
         let (head, digest) = hashed(&path).unwrap();
-        assert_eq!((head.len(), digest), (64, sha256(&bytes).to_string()));
+        assert_eq!((head.len(), digest), (64, custody::sha256(&bytes).to_string()));
     }
 }
