@@ -27,18 +27,14 @@ pub(super) static SSH_TRIAGE: &dyn Step = &OverSsh {
     word: "capture.ssh_triage",
     about: "Takes live state and files of a host over SSH, by our collector, which is removed afterwards",
     parameters: &[text("profile", "fast or full")],
-    words: |context| {
-        Ok(vec!["triage".into(), "--profile".into(), value(context, "profile")?.unwrap_or("full").into()])
-    },
+    words: |context| Ok(vec!["triage".into(), "--profile".into(), value(context, "profile")?.unwrap_or("full").into()]),
 };
 
 pub(super) static SSH_MEMORY: &dyn Step = &OverSsh {
     word: "capture.ssh_memory",
     about: "Takes the memory of a host over SSH; without an evidence store it needs room for it on the host",
     parameters: &[text("source", "auto, kcore, crash or mem")],
-    words: |context| {
-        Ok(vec!["memory".into(), "--source".into(), value(context, "source")?.unwrap_or("auto").into()])
-    },
+    words: |context| Ok(vec!["memory".into(), "--source".into(), value(context, "source")?.unwrap_or("auto").into()]),
 };
 
 pub(super) static SSH_DISK: &dyn Step = &OverSsh {
@@ -47,8 +43,7 @@ pub(super) static SSH_DISK: &dyn Step = &OverSsh {
     parameters: &[text("source", "The block device"), text("max_read", "Read no faster, as 200MB/s")],
     words: |context| {
         let source = value(context, "source")?;
-        let source =
-            source.ok_or_else(|| Failed::for_good("the rule names no source for capture.ssh_disk"))?;
+        let source = source.ok_or_else(|| Failed::for_good("the rule names no source for capture.ssh_disk"))?;
         let mut words: Vec<OsString> = vec!["disk".into(), source.into()];
         if let Some(rate) = value(context, "max_read")? {
             words.extend(["--max-read".into(), rate.into()]);
@@ -66,8 +61,7 @@ pub(super) static SSH_LOGS: &dyn Step = &OverSsh {
         let mut words: Vec<OsString> = vec!["logs".into()];
         for path in named.into_iter().flatten() {
             let path = path.as_str().filter(|path| path.starts_with('/'));
-            words
-                .push(path.ok_or_else(|| Failed::for_good("paths must be a list of absolute paths"))?.into());
+            words.push(path.ok_or_else(|| Failed::for_good("paths must be a list of absolute paths"))?.into());
         }
         if words.len() == 1 {
             words.push("/var/log".into());
@@ -237,11 +231,7 @@ impl Step for K8sPod {
             return Ok(json!({"changed": false}));
         };
         let (cluster, _) = cluster_of(context)?;
-        cluster.patch(
-            &format!("/api/v1/nodes/{node}"),
-            Patch::Merge,
-            &json!({"spec": {"unschedulable": null}}),
-        )?;
+        cluster.patch(&format!("/api/v1/nodes/{node}"), Patch::Merge, &json!({"spec": {"unschedulable": null}}))?;
         Ok(json!({"changed": true, "node": node}))
     }
 }
@@ -250,8 +240,7 @@ fn cluster_of(context: &Context<'_>) -> Result<(Cluster, PodName), Failed> {
     let name = PodName::read(&context.asset.id)
         .ok_or_else(|| Failed::for_good(format!("{:?} names no pod", context.asset.id)))?;
     let clusters = &context.settings.targets.kubernetes;
-    let target =
-        [context.asset.target.as_str(), name.cluster.as_str()].into_iter().find(|name| !name.is_empty());
+    let target = [context.asset.target.as_str(), name.cluster.as_str()].into_iter().find(|name| !name.is_empty());
     let target = target.unwrap_or_default();
     let settings = clusters
         .get(target)
@@ -262,15 +251,12 @@ fn cluster_of(context: &Context<'_>) -> Result<(Cluster, PodName), Failed> {
 /// Keeps new pods from the node; gives how it was before.
 fn cordon(context: &Context<'_>, cluster: &Cluster, node: &str) -> Result<Value, Failed> {
     let path = format!("/api/v1/nodes/{node}");
-    let earlier =
-        context.intents.iter().find(|intent| intent.get("cordon").and_then(Value::as_str) == Some(node));
+    let earlier = context.intents.iter().find(|intent| intent.get("cordon").and_then(Value::as_str) == Some(node));
     let was = match earlier.and_then(|intent| intent.get("was")?.as_bool()) {
         Some(was) => was,
         None => {
-            let was =
-                cluster.get(&path)?.pointer("/spec/unschedulable").and_then(Value::as_bool).unwrap_or(false);
-            (context.intend)(&json!({"cordon": node, "was": was}))
-                .map_err(|error| Failed::for_now(error.to_string()))?;
+            let was = cluster.get(&path)?.pointer("/spec/unschedulable").and_then(Value::as_bool).unwrap_or(false);
+            (context.intend)(&json!({"cordon": node, "was": was})).map_err(|error| Failed::for_now(error.to_string()))?;
             was
         }
     };
@@ -283,13 +269,11 @@ fn containers_of(context: &Context<'_>, pod: &Pod) -> Result<(Value, Option<Fail
     let Some(node) = pod.node() else {
         return Ok(("not taken: the pod is on no node yet".into(), None));
     };
-    let name =
-        [context.asset.target.as_str(), pod.name.cluster.as_str()].into_iter().find(|name| !name.is_empty());
+    let name = [context.asset.target.as_str(), pod.name.cluster.as_str()].into_iter().find(|name| !name.is_empty());
     let settings = name.and_then(|name| context.settings.targets.kubernetes.get(name));
     let Some(target) = settings.and_then(|settings| settings.nodes.get(node)) else {
         return Ok((
-            format!("not taken: no way to node {node} is set, so there is only what the API server tells")
-                .into(),
+            format!("not taken: no way to node {node} is set, so there is only what the API server tells").into(),
             None,
         ));
     };
