@@ -28,8 +28,9 @@ fn disk(desk: &Desk) -> std::path::PathBuf {
     desk.write("root/var/log/auth.log", log.repeat(20));
     desk.write("root/etc/hostname", "web01\n");
     let image = desk.path("root.raw");
-    let made = Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(desk.path("root")).arg(&image).arg("1G");
-    if !made.status().is_ok_and(|status| status.success()) {
+    let mut make = Command::new("mke2fs");
+    make.args(["-q", "-t", "ext4", "-d"]).arg(desk.path("root")).arg(&image).arg("1G");
+    if !make.status().is_ok_and(|status| status.success()) {
         fs::write(&image, log).unwrap();
         fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(1 << 30).unwrap();
     }

@@ -24,8 +24,6 @@ mod splunk;
 pub mod strict_json;
 mod wazuh;
 
-mod asset_patterns;
-
 use serde::{Deserialize, Serialize};
 
 use envelope::Event;
