@@ -28,6 +28,10 @@ impl Step for Ec2Protect {
         kind == AssetKind::Ec2Instance
     }
 
+    fn can_be_undone(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
         let (ec2, id) = client(context)?;
         // What an earlier run found is what was there before us.

@@ -37,6 +37,11 @@ pub trait Step: Sync {
         false
     }
 
+    /// Whether [`Step::undo`] takes it back. Whoever cancels its job can ask for that.
+    fn can_be_undone(&self) -> bool {
+        self.isolates()
+    }
+
     /// What else a rule may say of it. A rule that says anything else is refused when it is loaded.
     fn parameters(&self) -> &'static [Parameter] {
         &[]
