@@ -22,6 +22,8 @@ mod cloud_logs;
 #[cfg(feature = "cloud")]
 #[path = "acquire/cloudtrail_digests.rs"]
 mod cloudtrail_digests;
+#[path = "acquire/container.rs"]
+mod container;
 #[path = "acquire/custody_of_it.rs"]
 mod custody_of_it;
 #[path = "acquire/cut_short.rs"]
@@ -79,6 +81,8 @@ mod radosgw;
 mod range_server;
 #[path = "acquire/resume.rs"]
 mod resume;
+#[path = "support/runc_box.rs"]
+mod runc_box;
 #[cfg(feature = "cloud")]
 #[path = "support/s3.rs"]
 mod s3;

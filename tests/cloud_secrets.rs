@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,9 @@ const SNAPSHOT: &str = "snap-0123456789abcdef0";
 
 /// Where a bundle is put.
 const STORE: &str = "s3://secrets/store";
+
+/// The one file that is a secret, and says so: who has it can put what it grants.
+const GRANT: &str = "web01.grant";
 
 /// How a command gets its credentials.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -227,6 +231,14 @@ fn commands() -> Vec<(Vec<&'static str>, &'static [i32])> {
         (vec!["acquire", "ebs", SNAPSHOT, "--case", "case"], &[4]),
         (vec!["acquire", "ebs", SNAPSHOT, "--dry-run", "--case", "case"], &[4]),
         (vec!["acquire", "disk", "disk.raw", "--case", "case", "--to", STORE], &[0]),
+        (vec!["push", "sealed:E001", STORE], &[0]),
+        (
+            vec![
+                "grant", "--case", "case", "--to", STORE, "--size", "1MiB", "--name", "granted", "-o", GRANT,
+            ],
+            &[0],
+        ),
+        (vec!["grant", "--close", GRANT, "--give-up", "--case", "case"], &[0, 1]),
         (vec!["verify", "s3://secrets/no-such-bundle"], &[2, 4]),
         (vec!["pull", "s3://secrets/no-such-bundle", "-o", "pulled"], &[2, 4]),
     ]
@@ -247,12 +259,18 @@ fn run_all(endpoint: &str) -> Vec<(String, i32, &'static [i32])> {
         let desk = Desk::new();
         desk.ok(&["init", "case", "--name", "n", "--examiner", "J. Doe"]);
         desk.write("disk.raw", vec![7; 100_000]);
+        desk.ok(&["init", "sealed", "--name", "n", "--examiner", "J. Doe"]);
+        desk.ok(&["acquire", "disk", "disk.raw", "--case", "sealed", "--name", "sealed"]);
         for (args, expected) in commands() {
             let args = args.into_iter().chain(more.iter().copied());
             // The exhibits of two cases have the same names.
             let args: Vec<&str> = args.map(|arg| if arg == STORE { store } else { arg }).collect();
             let code = run(&desk, &credentials, from, endpoint, &args);
             codes.push((format!("{from:?} {}", args.join(" ")), code, expected));
+        }
+        if let Ok(grant) = fs::metadata(desk.path(GRANT)) {
+            assert_eq!(grant.permissions().mode() & 0o777, 0o600, "others can read the grant");
+            fs::remove_file(desk.path(GRANT)).unwrap();
         }
         assert_folder_clean(&desk.path(""));
     }

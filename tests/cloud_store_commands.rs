@@ -33,6 +33,11 @@ impl Store {
 
     /// Runs a command with the account's credentials in its environment.
     fn run(&self, args: &[&str]) -> Ran {
+        self.run_naming("", args)
+    }
+
+    /// The same, with this server named in the environment.
+    fn run_naming(&self, endpoint: &str, args: &[&str]) -> Ran {
         let mut command = self.desk.command();
         command.env("AWS_ACCESS_KEY_ID", "AKIASAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET);
         command.env("AWS_SESSION_TOKEN", format!("token{SECRET}")).env("AWS_REGION", "us-east-1");
@@ -40,6 +45,9 @@ impl Store {
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_ENDPOINT_URL");
+        if !endpoint.is_empty() {
+            command.env("AWS_ENDPOINT_URL", endpoint);
+        }
         let ran = ran(command.args(args).output().unwrap());
         for said in [&ran.stdout, &ran.stderr] {
             assert!(!said.contains(SECRET) && !said.contains("Signature="), "{said}");
@@ -102,6 +110,35 @@ fn every_kind_of_evidence_goes_to_a_store_and_the_case_keeps_its_record() {
 }
 
 #[test]
+fn what_went_to_a_store_is_read_back_from_it_where_that_is_allowed() {
+    let Some(store) = Store::new("read-back", "") else { return };
+    let disk = store.desk.write("disk.raw", noise(700_000));
+    let (ran, folder) = store.acquire(&["disk", disk.to_str().unwrap(), "--verify-after"]);
+    assert!(ran.stderr.contains("read back and verified: "), "{}", ran.stderr);
+    assert!(!folder.join("data").exists());
+    store.proxy.decide(|asked| match asked.what() {
+        "list" | "get" => Fate::Answer(403, "AccessDenied"),
+        _ => Fate::Pass,
+    });
+    let to = store.to();
+    let args = [
+        "acquire",
+        "disk",
+        disk.to_str().unwrap(),
+        "--case",
+        "case",
+        "--name",
+        "second",
+        "--to",
+        &to,
+        "--verify-after",
+    ];
+    store.run(&[&args[..], &["--endpoint-url", &store.proxy.endpoint]].concat()).fails(4, &["AccessDenied"]);
+    // It is sealed all the same.
+    assert!(store.desk.path("case/exhibits/E002-second/manifest.json").exists());
+}
+
+#[test]
 fn a_store_that_is_not_there_or_not_lockable_costs_no_exhibit() {
     let Some(store) = Store::new("no-exhibit", "") else { return };
     let disk = store.desk.write("disk.raw", [7; 100_000]);
@@ -115,7 +152,6 @@ fn a_store_that_is_not_there_or_not_lockable_costs_no_exhibit() {
     acquire(&store.to(), &["--lock", "for-ever", "--lock-days", "3"]).fails(2, &["compliance or governance"]);
     acquire("evidence/x", &[]).fails(2, &["is not s3://bucket/prefix"]);
     acquire("s3://Evidence", &[]).fails(2, &["no name of a bucket"]);
-    acquire(&store.to(), &["--verify-after"]).fails(2, &["verify"]);
     store
         .proxy
         .decide(|asked| if asked.what() == "part" { Fate::Answer(403, "AccessDenied") } else { Fate::Pass });
@@ -143,17 +179,24 @@ fn an_exhibit_in_a_store_takes_entries_with_and_without_a_network() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let there = || MirrorState::read(&folder).unwrap().unwrap().entries;
     let sealed = there();
-    assert_eq!(store.run(&["custody", "note", "case:E001", "with a network"]).code, 0);
+    let run = |args: &[&str]| store.run_naming(&store.proxy.endpoint, args);
+    assert_eq!(run(&["custody", "note", "case:E001", "with a network"]).code, 0);
     assert_eq!(there(), sealed + 1);
     store.proxy.decide(|_| Fate::Cut);
-    let noted = store.run(&["custody", "note", "case:E001", "without one"]);
+    let noted = run(&["custody", "note", "case:E001", "without one"]);
     assert_eq!(noted.code, 0, "{}", noted.stderr);
     assert!(noted.stderr.contains(&format!("not yet in {}/E001-disk", store.to())), "{}", noted.stderr);
     assert_eq!(there(), sealed + 1);
-    store.run(&["push", "--log", "case:E001"]).fails(4, &["E001-disk"]);
+    run(&["push", "--log", "case:E001"]).fails(4, &["E001-disk"]);
     store.proxy.decide(|_| Fate::Pass);
-    let pushed = store.run(&["push", "--log", "case:E001"]);
-    assert_eq!((pushed.code, there()), (0, sealed + 2), "{}", pushed.stderr);
+    // A server that only the evidence names is not asked, whatever the command.
+    let asked = store.proxy.asked().len();
+    let noted = store.run(&["custody", "note", "case:E001", "to nobody"]);
+    assert!(noted.code == 0 && noted.stderr.contains("which you did not name"), "{}", noted.stderr);
+    store.run(&["push", "--log", "case:E001"]).fails(2, &["which you did not name", "--endpoint-url"]);
+    assert_eq!((store.proxy.asked().len(), there()), (asked, sealed + 1));
+    let pushed = run(&["push", "--log", "case:E001"]);
+    assert_eq!((pushed.code, there()), (0, sealed + 3), "{}", pushed.stderr);
     // Later objects are retained as the first ones.
     let head = store.proxy.asked().into_iter().find(|asked| asked.what() == "put").unwrap().head;
     assert!(head.to_ascii_lowercase().contains("x-amz-object-lock-mode: governance"), "{head}");

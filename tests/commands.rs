@@ -25,6 +25,8 @@ mod cloud_secrets;
 #[cfg(feature = "cloud")]
 #[path = "cloud_store_commands.rs"]
 mod cloud_store_commands;
+#[path = "commission_commands.rs"]
+mod commission_commands;
 #[path = "crate_graph.rs"]
 mod crate_graph;
 #[path = "debian_incident.rs"]
@@ -70,6 +72,9 @@ mod proofs;
 #[cfg(feature = "cloud")]
 #[path = "support/radosgw.rs"]
 mod radosgw;
+#[cfg(feature = "serve")]
+#[path = "rules_commands.rs"]
+mod rules_commands;
 #[cfg(feature = "cloud")]
 #[allow(dead_code, reason = "the tests of the library use more of it")]
 #[path = "support/s3.rs"]
@@ -77,6 +82,9 @@ mod s3;
 #[cfg(feature = "cloud")]
 #[path = "support/s3_front.rs"]
 mod s3_front;
+#[cfg(feature = "serve")]
+#[path = "ready_commands.rs"]
+mod ready_commands;
 #[cfg(feature = "serve")]
 #[path = "serve_commands.rs"]
 mod serve_commands;

@@ -1,5 +1,5 @@
 //! A signed GuardDuty finding comes over HTTP, and unattended becomes: a protected instance, its disks as sealed bundles, a timeline,
-//! a report, a word to people; and what was changed in the account is put back when a person says so. Against moto.
+//! a report, a word to people; and what was changed in the account is put back when its time is over. Against moto.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -141,7 +141,7 @@ match.all = [
 assets = {{ role = "primary", kinds = ["ec2_instance"], max = 5 }}
 dedup = {{ key = ["asset.id"], window = "6h", repeat = "attach" }}
 step = [
-  {{ id = "protect", use = "aws.ec2.protect" }},
+  {{ id = "protect", use = "aws.ec2.protect", lease = "1s" }},
   {{ id = "disk", use = "capture.ebs_snapshot", needs = ["protect"], retry = {{ max = 3, backoff = "1s..5s" }} }},
 {timeline}  {{ id = "report", use = "report.issue", needs = ["disk"] }},
   {{ id = "tell", use = "notify.webhook", to = "oncall", always = true }},
@@ -205,13 +205,15 @@ step = [
     assert!(told.contains("webhook-id: msg_") && told.contains("webhook-signature: v1,"), "{told}");
     assert!(told.contains(&id) && !told.contains(SECRET) && !told.contains(AWS_SECRET), "{told}");
 
-    // The instance is protected until a person says otherwise.
+    // The instance was protected, and is no longer: the lease is over by itself.
     let begun = Instant::now();
     let attribute = format!(
         "Action=DescribeInstanceAttribute&Version=2016-11-15&InstanceId={id}&Attribute=disableApiTermination"
     );
-    assert!(moto.ask(REGION, &attribute).contains("<value>true</value>"));
-    desk.ok(&["jobs", "cancel", "J000001", "--undo", "--config", "serve.toml"]);
+    let shown = desk.ok(&["jobs", "show", "J000001", "--config", "serve.toml", "--json"]).stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let protect = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == "protect").unwrap().clone();
+    assert_eq!(protect["result"]["after"]["termination"], true, "{protect:#}");
     while !moto.ask(REGION, &attribute).replace(char::is_whitespace, "").contains("<value>false</value>") {
         assert!(begun.elapsed() < Duration::from_secs(60), "{}", serving.said());
         std::thread::sleep(Duration::from_millis(200));

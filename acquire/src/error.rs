@@ -143,6 +143,14 @@ pub enum Error {
     /// No region was named, and no configuration says one.
     #[error("no region is known for the cloud account")]
     NoRegion,
+    /// A container cannot be acquired.
+    #[error("cannot acquire container {id:?}: {reason}")]
+    Container {
+        /// What was asked for.
+        id: String,
+        /// Why.
+        reason: String,
+    },
     /// Logs in a cloud account cannot be acquired so.
     #[error("cannot acquire cloud logs: {what}")]
     CloudLogs {

@@ -14,6 +14,7 @@ mod buffers;
 mod capture;
 #[cfg(feature = "cloud")]
 pub mod cloud_logs;
+pub mod container;
 mod context;
 #[cfg(feature = "cloud")]
 pub mod ebs;

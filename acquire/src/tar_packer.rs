@@ -87,6 +87,8 @@ pub struct TarPacker<'a> {
     hard_links: HashMap<(u32, u32, u64), PathBuf>,
     /// Paths that their folder must not bring again.
     taken: HashSet<PathBuf>,
+    /// What is being packed as if it lay elsewhere: where it lies, and where it is said to.
+    elsewhere: Option<(PathBuf, PathBuf)>,
     counts: FileCounts,
 }
 
@@ -128,7 +130,7 @@ impl<'a> TarPacker<'a> {
     ) -> Self {
         let leave_out = leave_out.and_then(|path| inspect(CWD, path).ok()).map(|inode| inode.id());
         let (hard_links, taken, counts) = (HashMap::new(), HashSet::new(), FileCounts::default());
-        Self { feed, catalog, issues, clock, leave_out, hard_links, taken, counts }
+        Self { feed, catalog, issues, clock, leave_out, hard_links, taken, elsewhere: None, counts }
     }
 
     /// What went wrong so far; more can be added.
@@ -190,6 +192,17 @@ impl<'a> TarPacker<'a> {
     pub(crate) fn made_from(&mut self, name_in_tar: &str, spool: &File, size: u64) -> Result<()> {
         let mut entry = self.made_header(name_in_tar, size)?;
         self.pour(&mut entry, &mut FileContent::new(spool, size))?;
+        self.enter(&entry)
+    }
+
+    /// Packs `size` bytes of a file of ours that come as they are read, such as the memory of a process.
+    ///
+    /// # Errors
+    ///
+    /// As [`TarPacker::made`]. What cannot be read is an issue.
+    pub(crate) fn made_of(&mut self, name_in_tar: &str, size: u64, content: &mut dyn Content) -> Result<()> {
+        let mut entry = self.made_header(name_in_tar, size)?;
+        self.pour(&mut entry, content)?;
         self.enter(&entry)
     }
 
@@ -305,8 +318,31 @@ impl<'a> TarPacker<'a> {
     /// [`Error::Stopped`](crate::Error::Stopped) if the bundle can take no more, or what the catalogue gives. What
     /// cannot be read is an issue.
     pub fn tree(&mut self, path: &Path) -> Result<()> {
+        self.walk(path, path)
+    }
+
+    /// Packs what lies at `real` with all below it, as if it lay at `shown`. What is mounted below it is not entered.
+    ///
+    /// # Errors
+    ///
+    /// As [`TarPacker::tree`].
+    pub(crate) fn tree_as(&mut self, real: &Path, shown: &Path) -> Result<()> {
+        self.elsewhere = Some((real.to_owned(), shown.to_owned()));
+        let packed = self.walk(real, shown);
+        self.elsewhere = None;
+        packed
+    }
+
+    /// Where a path that is shown lies.
+    fn real(&self, path: &Path) -> PathBuf {
+        let elsewhere = self.elsewhere.as_ref();
+        let moved = elsewhere.and_then(|(real, shown)| Some(real.join(path.strip_prefix(shown).ok()?)));
+        moved.unwrap_or_else(|| path.to_owned())
+    }
+
+    fn walk(&mut self, real: &Path, path: &Path) -> Result<()> {
         let mut open: Vec<OpenFolder> = Vec::new();
-        if let Some(folder) = self.member(CWD.as_fd(), path.as_os_str(), path, &[], true)? {
+        if let Some(folder) = self.member(CWD.as_fd(), real.as_os_str(), path, &[], true)? {
             open.push(folder);
         }
         while let Some(folder) = open.last_mut() {
@@ -365,7 +401,7 @@ impl<'a> TarPacker<'a> {
             MemberKind::Folder => return self.folder(directory, name, inode, path, above, is_given),
             MemberKind::File => self.file(directory, name, inode.clone(), path)?,
             MemberKind::Symlink => {
-                inode.read_xattrs_at(path);
+                inode.read_xattrs_at(&self.real(path));
                 let target = match readlinkat(directory, name, Vec::new()) {
                     Ok(target) => target.into_bytes(),
                     Err(error) => {
@@ -376,7 +412,7 @@ impl<'a> TarPacker<'a> {
                 self.without_content(inode.clone(), path, kind, &target)?;
             }
             _ => {
-                inode.read_xattrs_at(path);
+                inode.read_xattrs_at(&self.real(path));
                 self.without_content(inode.clone(), path, kind, b"")?;
             }
         }
@@ -399,6 +435,11 @@ impl<'a> TarPacker<'a> {
         let mut names = Vec::new();
         let mut entered = None;
         let id = inode.id();
+        if self.elsewhere.is_some() && !is_given && crosses_mount(above, id) {
+            inode.errors.push("not entered: something is mounted here".to_owned());
+            self.without_content(inode, path, MemberKind::Folder, b"")?;
+            return Ok(None);
+        }
         let refusal = match &opened {
             Err(error) => Some(format!("cannot be opened: {error}")),
             Ok(_) if above.len() >= DEEPEST => Some(format!("not entered: {DEEPEST} folders deep")),

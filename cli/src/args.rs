@@ -88,13 +88,26 @@ pub(crate) enum Command {
     #[cfg(feature = "cloud")]
     Push(commands::push::Args),
     #[cfg(feature = "serve")]
-    Serve(commands::serve::Args),
+    Isolate(commands::isolate::Args),
     #[cfg(feature = "serve")]
     Jobs(commands::jobs::Args),
     #[cfg(feature = "serve")]
     Stats(commands::stats::Args),
+    Commission(commands::commission::Args),
+    #[cfg(feature = "serve")]
+    Serve(commands::serve::Args),
+    #[cfg(feature = "serve")]
+    Capture(commands::capture::Args),
+    #[cfg(feature = "serve")]
+    Rules(commands::rules::Args),
+    #[cfg(feature = "serve")]
+    Inventory(commands::inventory::Args),
     Key(commands::key::Args),
     Selftest(commands::selftest::Args),
+    #[cfg(feature = "serve")]
+    Ready(commands::ready::Args),
+    #[cfg(feature = "serve")]
+    Exercise(commands::exercise::Args),
     #[cfg(feature = "timeline")]
     Demo(commands::demo::Args),
     Completions(commands::completions::Args),
@@ -129,13 +142,26 @@ impl Command {
             #[cfg(feature = "cloud")]
             Command::Push(args) => commands::push::run(args, session),
             #[cfg(feature = "serve")]
-            Command::Serve(args) => commands::serve::run(args, session),
+            Command::Isolate(args) => commands::isolate::run(args, session),
             #[cfg(feature = "serve")]
             Command::Jobs(args) => commands::jobs::run(args, session),
             #[cfg(feature = "serve")]
             Command::Stats(args) => commands::stats::run(args, session),
+            Command::Commission(args) => commands::commission::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Serve(args) => commands::serve::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Capture(args) => commands::capture::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Rules(args) => commands::rules::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Inventory(args) => commands::inventory::run(args, session),
             Command::Key(args) => commands::key::run(args, session),
             Command::Selftest(args) => commands::selftest::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Ready(args) => commands::ready::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Exercise(args) => commands::exercise::run(args, session),
             #[cfg(feature = "timeline")]
             Command::Demo(args) => commands::demo::run(args, session),
             Command::Completions(args) => commands::completions::run(args, session),

@@ -1,6 +1,7 @@
 //! Which cloud account a command works in.
 
 use acquire::aws::{Connection, Settings};
+use custody::bundle::RemotePlace;
 
 use crate::failure::Failure;
 
@@ -34,5 +35,25 @@ impl CloudArgs {
             }
             error => Failure::new(error),
         })
+    }
+
+    /// Connects to the region and the server of a place in an evidence store.
+    ///
+    /// A server that the evidence names, and nobody else, is not asked: whoever made the evidence would be sent our requests.
+    pub(crate) fn connect_to(&self, place: &RemotePlace) -> Result<Connection, Failure> {
+        let mut cloud = self.clone();
+        if cloud.region.is_none() && !place.region.is_empty() {
+            cloud.region = Some(place.region.clone());
+        }
+        let connection = cloud.connect()?;
+        if let Some(endpoint) = &place.endpoint
+            && !connection.has_own_endpoint()
+        {
+            return Err(Failure::usage(format!(
+                "{place} lies on the server {endpoint}, which you did not name"
+            ))
+            .hint(format!("if you know that server, add --endpoint-url {endpoint}")));
+        }
+        Ok(connection)
     }
 }

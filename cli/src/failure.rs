@@ -30,6 +30,8 @@ impl From<Outcome> for ExitCode {
 pub(crate) enum FailureKind {
     /// Exit code 2: wrong usage.
     Usage,
+    /// Exit code 3: something does not verify.
+    NotVerified,
     /// Exit code 4: could not finish.
     CouldNotFinish,
 }
@@ -46,6 +48,11 @@ impl Failure {
     /// Wrong usage: the person must change the command.
     pub(crate) fn usage(what: impl Into<String>) -> Failure {
         Failure { kind: FailureKind::Usage, error: what.into().into(), hints: Vec::new() }
+    }
+
+    /// Something that was to be taken on does not verify.
+    pub(crate) fn verification(what: impl Into<String>) -> Failure {
+        Failure { kind: FailureKind::NotVerified, error: what.into().into(), hints: Vec::new() }
     }
 
     /// The work could not be finished.
@@ -74,6 +81,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
             FailureKind::Usage => ExitCode::from(2),
+            FailureKind::NotVerified => ExitCode::from(3),
             FailureKind::CouldNotFinish => ExitCode::from(4),
         }
     }

@@ -1,17 +1,19 @@
 //! The `exhibit` command.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "serve")]
+mod alert_file;
 mod amounts;
 mod args;
 #[cfg(feature = "cloud")]
 mod cloud_args;
 mod commands;
-#[cfg(feature = "cloud")]
-mod evidence_store;
 mod failure;
 mod identity;
 mod interrupt;
 mod parent;
+#[cfg(feature = "serve")]
+mod plan_words;
 mod progress_bar;
 #[cfg(feature = "cloud")]
 mod secret_text;
@@ -19,6 +21,8 @@ mod session;
 mod signing_key;
 #[cfg(feature = "cloud")]
 mod store_reading;
+#[cfg(feature = "cloud")]
+mod store_writing;
 mod target;
 mod ui;
 

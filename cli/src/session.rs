@@ -60,7 +60,7 @@ impl custody::LogMirror for NoCloud {
 
 #[cfg(feature = "cloud")]
 fn mirror(ui: Ui) -> Mirror {
-    crate::evidence_store::mirror(ui)
+    crate::store_writing::mirror(ui)
 }
 
 #[cfg(not(feature = "cloud"))]

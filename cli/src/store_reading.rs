@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use acquire::aws::Connection;
 use acquire::s3_reader::S3Reader;
 use custody::bundle::{OpenRemote, RemotePlace, RemoteStore};
 
@@ -34,7 +33,7 @@ impl Stores {
 
     /// Opens one bundle.
     pub(crate) fn reader(&self, place: &RemotePlace) -> Result<S3Reader, Failure> {
-        let reader = S3Reader::open(&self.connect(place)?, &place.bucket, &place.prefix)?;
+        let reader = S3Reader::open(&self.cloud.connect_to(place)?, &place.bucket, &place.prefix)?;
         if !self.counts {
             return Ok(reader);
         }
@@ -42,26 +41,6 @@ impl Stores {
         let total = reader.listing().files.values().sum();
         acquire::Progress::started(&*bars, &format!("reading {place}"), Some(total));
         Ok(reader.reporting_to(bars))
-    }
-
-    /// Connects to the region and the server of a place.
-    ///
-    /// A server that the evidence names, and nobody else, is not asked: whoever made the evidence would be sent our requests.
-    pub(crate) fn connect(&self, place: &RemotePlace) -> Result<Connection, Failure> {
-        let mut cloud = self.cloud.clone();
-        if cloud.region.is_none() && !place.region.is_empty() {
-            cloud.region = Some(place.region.clone());
-        }
-        let connection = cloud.connect()?;
-        if let Some(endpoint) = &place.endpoint
-            && !connection.has_own_endpoint()
-        {
-            return Err(Failure::usage(format!(
-                "{place} lies on the server {endpoint}, which you did not name"
-            ))
-            .hint(format!("if you know that server, add --endpoint-url {endpoint}")));
-        }
-        Ok(connection)
     }
 }
 
@@ -103,7 +82,7 @@ impl RemoteBundle {
     pub(crate) fn open(words: &str, cloud: &CloudArgs, ui: Ui) -> Result<RemoteBundle, Failure> {
         let place = RemotePlace::parse(words).map_err(|error| Failure::usage(error.to_string()))?;
         let stores = Stores::new(cloud, ui).counting();
-        let connection = stores.connect(&place)?;
+        let connection = cloud.connect_to(&place)?;
         let place = place.on(connection.region(), connection.endpoint())?;
         let reader = Arc::new(stores.reader(&place)?);
         let files = &reader.listing().files;

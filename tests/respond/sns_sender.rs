@@ -10,6 +10,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, date_time_ymd,
 };
 use respond::authenticate::fetch::NotGot;
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
@@ -32,26 +33,16 @@ impl Sender {
     /// Nothing where `openssl` is not there, which makes the RSA key.
     pub(crate) fn new() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key.der");
+        let path = folder.path().join("key.pem");
         let made = Command::new("openssl")
-            .args([
-                "genpkey",
-                "-quiet",
-                "-algorithm",
-                "RSA",
-                "-pkeyopt",
-                "rsa_keygen_bits:2048",
-                "-outform",
-                "DER",
-                "-out",
-            ])
+            .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"])
             .arg(&path)
             .output();
         if !made.as_ref().is_ok_and(|made| made.status.success()) {
             eprintln!("skipped: openssl does not make an RSA key: {made:?}");
             return None;
         }
-        let der = PrivatePkcs8KeyDer::from(std::fs::read(&path).unwrap());
+        let der = PrivatePkcs8KeyDer::from_pem_file(&path).unwrap();
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_RSA_SHA256).unwrap();
         let root =
             CertifiedIssuer::self_signed(authority("Test Root CA"), KeyPair::generate().unwrap()).unwrap();
@@ -107,8 +98,8 @@ impl Sender {
         let path = self.folder.path().join(format!("{:?}.message", std::thread::current().id()));
         std::fs::write(&path, text).unwrap();
         let signed = Command::new("openssl")
-            .args(["dgst", digest, "-keyform", "DER", "-sign"])
-            .args([self.folder.path().join("key.der"), path])
+            .args(["dgst", digest, "-sign"])
+            .args([self.folder.path().join("key.pem"), path])
             .output()
             .unwrap();
         assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));

@@ -16,11 +16,17 @@ pub(crate) struct Moto {
 impl Moto {
     /// Asks EC2 for what our client has no need of, such as making a volume.
     pub(crate) fn ask(&self, region: &str, form: &str) -> String {
+        self.ask_service("ec2", region, form)
+    }
+
+    /// The same of another service.
+    pub(crate) fn ask_service(&self, service: &str, region: &str, form: &str) -> String {
         let mut stream = TcpStream::connect(self.endpoint.trim_start_matches("http://")).unwrap();
-        let scope =
-            format!("Credential=test/20261121/{region}/ec2/aws4_request, SignedHeaders=host, Signature=0");
+        let scope = format!(
+            "Credential=test/20261121/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+        );
         let head = format!(
-            "POST / HTTP/1.1\r\nHost: ec2.{region}.amazonaws.com\r\nAuthorization: AWS4-HMAC-SHA256 {scope}\r\n\
+            "POST / HTTP/1.1\r\nHost: {service}.{region}.amazonaws.com\r\nAuthorization: AWS4-HMAC-SHA256 {scope}\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{form}",
             form.len()
         );

@@ -44,6 +44,21 @@ pub struct Trail {
     pub has_digests: bool,
 }
 
+/// How a trail does.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TrailStatus {
+    /// Whether it writes now.
+    pub is_logging: bool,
+    /// When it last wrote events, in seconds since 1970.
+    pub delivered: Option<f64>,
+    /// When it last wrote a digest, likewise.
+    pub digest_delivered: Option<f64>,
+    /// Why the last writing of events failed; empty if it did not.
+    pub delivery_error: String,
+    /// Why that of a digest did.
+    pub digest_error: String,
+}
+
 /// Which events are looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventQuery {
@@ -109,6 +124,36 @@ impl CloudTrail {
         let call = Call::reads("GetTrailStatus", &trail.arn);
         let (answer, raw) = self.caller.json(&call, &json!({"Name": trail.arn}))?;
         let value = answer.get("IsLogging").and_then(Value::as_bool).unwrap_or(false);
+        Ok(Answered { value, raw: vec![raw] })
+    }
+
+    /// How a trail does.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `cloudtrail:GetTrailStatus`.
+    pub fn status(&self, trail: &Trail) -> Result<Answered<TrailStatus>, Failure> {
+        let call = Call::reads("GetTrailStatus", &trail.arn);
+        let (answer, raw) = self.caller.json(&call, &json!({"Name": trail.arn}))?;
+        let time = |name: &str| answer.get(name).and_then(Value::as_f64);
+        let value = TrailStatus {
+            is_logging: answer.get("IsLogging").and_then(Value::as_bool).unwrap_or(false),
+            delivered: time("LatestDeliveryTime"),
+            digest_delivered: time("LatestDigestDeliveryTime"),
+            delivery_error: text(&answer, "LatestDeliveryError"),
+            digest_error: text(&answer, "LatestDigestDeliveryError"),
+        };
+        Ok(Answered { value, raw: vec![raw] })
+    }
+
+    /// Which events a trail holds, as CloudTrail says it: `EventSelectors` and `AdvancedEventSelectors`.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `cloudtrail:GetEventSelectors`.
+    pub fn event_selectors(&self, trail: &Trail) -> Result<Answered<Value>, Failure> {
+        let call = Call::reads("GetEventSelectors", &trail.arn);
+        let (value, raw) = self.caller.json(&call, &json!({"TrailName": trail.arn}))?;
         Ok(Answered { value, raw: vec![raw] })
     }
 

@@ -7,6 +7,9 @@ use super::failure::{Failure, FailureKind};
 use super::request::{Call, Caller, Form};
 use super::xml::Element;
 
+pub use super::ec2_network::{
+    Address, GroupRule, Interface, Peer, Permission, ProfileAssociation, SecurityGroup,
+};
 pub use super::ec2_protection::Protection;
 pub use super::ec2_snapshots::{Lock, LockMode, LockState, Snapshot, SnapshotState};
 

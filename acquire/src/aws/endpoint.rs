@@ -30,6 +30,8 @@ pub(crate) enum Protocol {
     Query(&'static str),
     /// JSON 1.1 both ways. What stands before an operation's name.
     Json(&'static str),
+    /// Paths are got, JSON comes back.
+    Rest,
 }
 
 /// Where a request is sent, and for what region it is signed.

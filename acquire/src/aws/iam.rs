@@ -16,6 +16,17 @@ const MOST_ACTIONS: usize = 100;
 #[derive(Debug, Clone)]
 pub struct Iam(Caller);
 
+/// An access key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessKey {
+    /// `AKIA…`
+    pub id: String,
+    /// Whether requests may be signed with it.
+    pub is_active: bool,
+    /// When it was made, RFC 3339.
+    pub created: String,
+}
+
 /// What the policies say to an action on a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Simulated {
@@ -162,6 +173,102 @@ impl Iam {
         Ok(self.read("GetAccessKeyLastUsed", key_id, Form::default().with("AccessKeyId", key_id))?.1)
     }
 
+    /// The user that an access key is of. Keys that were never used have one too; keys of the root user have none.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `iam:GetAccessKeyLastUsed`, or for a key of another account.
+    pub fn user_of_key(&self, key_id: &str) -> Result<String, Failure> {
+        let call = Call::reads("GetAccessKeyLastUsed", key_id);
+        let (answer, _) = self.0.form(&call, Form::default().with("AccessKeyId", key_id))?;
+        answer
+            .some(&["GetAccessKeyLastUsedResult", "UserName"])
+            .ok_or_else(|| self.0.found(&call, FailureKind::NotFound, "the answer names no user"))
+    }
+
+    /// The access keys of a user, typed.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `iam:ListAccessKeys`.
+    pub fn list_access_keys(&self, user: &str) -> Result<Answered<Vec<AccessKey>>, Failure> {
+        all_pages("IAM ListAccessKeys", |marker| {
+            let form = Form::default().with("UserName", user).maybe("Marker", marker);
+            let (answer, raw) = self.read("ListAccessKeys", user, form)?;
+            let result = answer.child("ListAccessKeysResult");
+            let keys = result.into_iter().flat_map(|result| result.list("AccessKeyMetadata"));
+            let keys = keys.map(|key| AccessKey {
+                id: key.string(&["AccessKeyId"]),
+                is_active: key.at(&["Status"]) == "Active",
+                created: key.string(&["CreateDate"]),
+            });
+            let is_cut = result.is_some_and(|result| result.at(&["IsTruncated"]) == "true");
+            let next = result.and_then(|result| result.some(&["Marker"])).filter(|_| is_cut);
+            Ok((keys.collect(), next, raw))
+        })
+    }
+
+    /// Has requests signed with a key refused, or taken again. Sessions that were begun with it go on either way.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `iam:UpdateAccessKey`, [`FailureKind::NotFound`] if it is gone.
+    pub fn set_access_key(&self, user: &str, key_id: &str, is_active: bool) -> Result<(), Failure> {
+        let form = Form::default()
+            .with("UserName", user)
+            .with("AccessKeyId", key_id)
+            .with("Status", if is_active { "Active" } else { "Inactive" });
+        self.read("UpdateAccessKey", key_id, form)?;
+        Ok(())
+    }
+
+    /// The document of a policy that a role has of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::NotFound`] if it has none of that name, [`FailureKind::Corrupt`] if it is no JSON.
+    pub fn own_policy_document(&self, role: &str, policy: &str) -> Result<serde_json::Value, Failure> {
+        let call = Call::reads("GetRolePolicy", role);
+        let form = Form::default().with("RoleName", role).with("PolicyName", policy);
+        let (answer, _) = self.0.form(&call, form)?;
+        // As AWS gives it, and as others do.
+        let text = answer.string(&["GetRolePolicyResult", "PolicyDocument"]);
+        let text = if text.starts_with('%') { unescaped(&text) } else { text };
+        serde_json::from_str(&text).map_err(|error| {
+            self.0.found(&call, FailureKind::Corrupt, format!("the policy is no JSON: {error}"))
+        })
+    }
+
+    /// Gives a role a policy of its own, or replaces the one of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `iam:PutRolePolicy`.
+    pub fn put_own_policy(
+        &self,
+        role: &str,
+        policy: &str,
+        document: &serde_json::Value,
+    ) -> Result<(), Failure> {
+        let form = Form::default()
+            .with("RoleName", role)
+            .with("PolicyName", policy)
+            .with("PolicyDocument", document.to_string());
+        self.read("PutRolePolicy", role, form)?;
+        Ok(())
+    }
+
+    /// Removes a policy that a role has of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::NotFound`] if it has none of that name.
+    pub fn delete_own_policy(&self, role: &str, policy: &str) -> Result<(), Failure> {
+        let form = Form::default().with("RoleName", role).with("PolicyName", policy);
+        self.read("DeleteRolePolicy", role, form)?;
+        Ok(())
+    }
+
     fn read(&self, operation: &str, on: &str, form: Form) -> Result<(super::xml::Element, Raw), Failure> {
         self.0.form(&Call::reads(operation, on), form)
     }
@@ -188,5 +295,38 @@ impl Iam {
             let names = result.list(list).map(name).collect();
             Ok((names, result.some(&["Marker"]).filter(|_| is_cut), raw))
         })
+    }
+}
+
+/// Takes `%XX` back; what is none stays.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.first_chunk::<2>().and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.filter(|_| byte == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_read_as_iam_writes_it() {
+        assert_eq!(unescaped("%7B%22a%22%3A%20%22%C3%BC%22%7D"), "{\"a\": \"ü\"}");
+        for odd in ["%", "%2", "%zz", "100%"] {
+            assert_eq!(unescaped(odd), odd);
+        }
     }
 }

@@ -61,4 +61,30 @@ impl Kms {
         }
         Ok(Answered { value, raw: vec![raw] })
     }
+
+    /// Has the key make a data key and decrypt it again, and compares the two: whether it is usable, not only described.
+    ///
+    /// Nothing of either answer is kept, for both hold the data key.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `kms:GenerateDataKey` or `kms:Decrypt`; [`FailureKind::Corrupt`] where what comes
+    /// back is another key.
+    pub fn round_trip(&self, key: &str) -> Result<(), Failure> {
+        let made = Call::reads("GenerateDataKey", key);
+        let (answer, _) = self.0.json(&made, &json!({"KeyId": key, "KeySpec": "AES_256"}))?;
+        let field = |answer: &Value, name: &str| {
+            answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        let (Some(sealed), Some(plain)) = (field(&answer, "CiphertextBlob"), field(&answer, "Plaintext"))
+        else {
+            return Err(self.0.found(&made, FailureKind::Corrupt, "the answer has no data key"));
+        };
+        let opened = Call::reads("Decrypt", key);
+        let (answer, _) = self.0.json(&opened, &json!({"KeyId": key, "CiphertextBlob": sealed}))?;
+        if field(&answer, "Plaintext").as_deref() == Some(plain.as_str()) {
+            return Ok(());
+        }
+        Err(self.0.found(&opened, FailureKind::Corrupt, "what was decrypted is not what was encrypted"))
+    }
 }

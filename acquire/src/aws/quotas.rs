@@ -80,6 +80,20 @@ impl Quotas {
         .map(|answer| answer.map(|value| value.min(f64::from(u32::MAX)) as u32))
     }
 
+    /// What the account has of any quota, such as `ebs` and `L-309BACF6`: its own value, or AWS's default.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `servicequotas:GetServiceQuota`.
+    pub fn value(&self, service: &str, code: &str) -> Result<Answered<f64>, Failure> {
+        match self.quota("GetServiceQuota", service, code) {
+            Err(failure) if failure.kind == FailureKind::NotFound => {
+                self.quota("GetAWSDefaultServiceQuota", service, code)
+            }
+            answer => answer,
+        }
+    }
+
     fn quota(&self, operation: &str, service: &str, code: &str) -> Result<Answered<f64>, Failure> {
         let call = Call::reads(operation, code);
         let (answer, raw) = self.0.json(&call, &json!({"QuotaCode": code, "ServiceCode": service}))?;

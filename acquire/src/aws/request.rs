@@ -146,6 +146,19 @@ impl Caller {
         })
     }
 
+    /// Gets what lies at a path, and gives the JSON that comes back. The path is put into the address as it is: it holds
+    /// only words of ours and names that were checked.
+    pub(crate) fn get(&self, call: &Call<'_>, path: &str) -> Result<(Value, Raw), Failure> {
+        let Protocol::Rest = self.service.protocol else {
+            return Err(self.found(call, FailureKind::Invalid, "this service has no paths"));
+        };
+        self.exchanged(call, ("GET", path), Vec::new(), Vec::new(), |reply| {
+            let answer: Value = serde_json::from_slice(&reply.body)
+                .map_err(|error| self.found(call, FailureKind::Corrupt, format!("no JSON: {error}")))?;
+            Ok((answer, self.raw(call, reply, true)))
+        })
+    }
+
     fn repeated<T>(
         &self,
         call: &Call<'_>,
@@ -153,10 +166,22 @@ impl Caller {
         body: Vec<u8>,
         read: impl Fn(Reply) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        self.exchanged(call, ("POST", "/"), headers, body, read)
+    }
+
+    fn exchanged<T>(
+        &self,
+        call: &Call<'_>,
+        (method, path): (&'static str, &str),
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+        read: impl Fn(Reply) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let operation = self.operation(call);
         let parcel = Parcel {
             operation: &operation,
-            url: format!("{}/", self.endpoint.url),
+            method,
+            url: format!("{}{path}", self.endpoint.url),
             region: &self.endpoint.region,
             signing_name: self.service.prefix,
             headers,
@@ -224,7 +249,7 @@ impl Caller {
                     request_id = request_id.or_else(|| id.map(|id| id.text.chars().take(100).collect()));
                 }
             }
-            Protocol::Json(_) => {
+            Protocol::Json(_) | Protocol::Rest => {
                 let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
                 let text = |name: &str| answer.get(name).and_then(Value::as_str);
                 let kind = reply.error_type.as_deref().or_else(|| text("__type")).unwrap_or_default();

@@ -42,10 +42,12 @@ struct Held {
     until_ns: u64,
 }
 
-/// What is sent: always a POST, for every operation of these services may be one.
+/// What is sent.
 pub(crate) struct Parcel<'a> {
     /// As `EC2 DescribeVolumes`, for failures.
     pub(crate) operation: &'a str,
+    /// `POST`, for every operation of most services may be one; `GET` where a service has paths.
+    pub(crate) method: &'static str,
     pub(crate) url: String,
     pub(crate) region: &'a str,
     /// The service's name in the signature.
@@ -175,11 +177,12 @@ fn signed(parcel: &Parcel<'_>, credentials: Credentials, wall_ns: i64) -> Result
         .map_err(|_| failed(()))?
         .into();
     let headers = parcel.headers.iter().map(|(name, value)| (*name, value.as_str()));
-    let signable = SignableRequest::new("POST", &parcel.url, headers, SignableBody::Bytes(&parcel.body))
-        .map_err(|_| failed(()))?;
+    let signable =
+        SignableRequest::new(parcel.method, &parcel.url, headers, SignableBody::Bytes(&parcel.body))
+            .map_err(|_| failed(()))?;
     let (instructions, _) = sign(signable, &params).map_err(|_| failed(()))?.into_parts();
     let mut request = HttpRequest::new(SdkBody::from(parcel.body.clone()));
-    request.set_method("POST").map_err(|_| failed(()))?;
+    request.set_method(parcel.method).map_err(|_| failed(()))?;
     request.set_uri(parcel.url.as_str()).map_err(|_| failed(()))?;
     let more = instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let own = parcel.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
@@ -198,6 +201,7 @@ mod tests {
     fn parcel(headers: Vec<(&'static str, String)>, body: &[u8]) -> Parcel<'static> {
         Parcel {
             operation: "Example X",
+            method: "POST",
             url: "https://example.amazonaws.com/".to_owned(),
             region: "us-east-1",
             signing_name: "service",

@@ -31,6 +31,32 @@ pub struct Estimate {
     pub unreadable: Option<Failure>,
 }
 
+/// Blocks that a page of a list may hold.
+const PAGE: u64 = 10_000;
+
+impl Estimate {
+    /// What reading a snapshot of a volume takes at most, with every block written: all that is known before there is one.
+    #[must_use]
+    pub fn at_most(volume_bytes: u64, requests_per_second: u32) -> Self {
+        let blocks = volume_bytes.div_ceil(u64::from(BLOCK));
+        Self::of(volume_bytes, blocks, blocks.div_ceil(PAGE), requests_per_second)
+    }
+
+    fn of(volume_bytes: u64, blocks: u64, list_calls: u64, requests_per_second: u32) -> Self {
+        Self {
+            volume_bytes,
+            blocks,
+            bytes: blocks.saturating_mul(u64::from(BLOCK)),
+            list_calls,
+            seconds: blocks.div_ceil(u64::from(requests_per_second.max(1))),
+            nano_dollars: blocks
+                .saturating_mul(BLOCK_PRICE)
+                .saturating_add(list_calls.saturating_mul(LIST_PRICE)),
+            unreadable: None,
+        }
+    }
+}
+
 /// Lists a snapshot to its end, or what differs from a base, and reads one block.
 pub(super) fn estimate(
     connection: &Connection,
@@ -45,17 +71,19 @@ pub(super) fn estimate(
         let mut room = vec![0; BLOCK as usize];
         blocks.fetch(index, &token, &mut room).await.err()
     });
-    let (listed, list_calls) = (counted.present, counted.list_calls);
-    let per_second = u64::from(source.requests_per_second().max(1));
-    Ok(Estimate {
-        volume_bytes: source.size(),
-        blocks: listed,
-        bytes: listed.saturating_mul(u64::from(BLOCK)),
-        list_calls,
-        seconds: listed.div_ceil(per_second),
-        nano_dollars: listed
-            .saturating_mul(BLOCK_PRICE)
-            .saturating_add(list_calls.saturating_mul(LIST_PRICE)),
-        unreadable: first,
-    })
+    let estimate =
+        Estimate::of(source.size(), counted.present, counted.list_calls, source.requests_per_second());
+    Ok(Estimate { unreadable: first, ..estimate })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_tebibyte_takes_35_minutes_and_6_dollars_at_the_quota() {
+        let most = Estimate::at_most(1 << 40, 1000);
+        assert_eq!((most.blocks, most.list_calls, most.seconds / 60), (2_097_152, 210, 34));
+        assert_eq!(most.nano_dollars / 10_000_000, 629);
+    }
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use custody::Digest;
-use custody::bundle::{Bundle, Manifest, StateBytes, StreamReader};
+use custody::bundle::{Bundle, Manifest, State, StateBytes, StreamReader};
 
 use crate::error::{Error, Result};
 use crate::progress::{NoProgress, Progress};
@@ -152,6 +152,11 @@ impl<'a> Export<'a> {
         let manifest = bundle.manifest();
         let name = choose(manifest, format, stream)?;
         let reader = bundle.stream(name).map_err(Error::of_reading)?;
+        if reader.extents().iter().any(|extent| extent.state == State::Base) {
+            return Err(refused(
+                "it holds only what changed since its base, and what did not lies in the exhibit of that",
+            ));
+        }
         let manifest_sha256 = bundle.manifest_sha256();
         Ok(Self { manifest, manifest_sha256, reader, format, split: None, workers: 0, progress: &SILENT })
     }

@@ -39,6 +39,8 @@ pub(super) const ENTRIES: u64 = 64;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum GrantedKind {
+    /// `acquire container`.
+    Container,
     /// `acquire disk`.
     Disk,
     /// `acquire logs`.
@@ -51,12 +53,13 @@ pub enum GrantedKind {
 
 impl GrantedKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Disk, Self::Logs, Self::Memory, Self::Triage];
+    pub const ALL: [Self; 5] = [Self::Container, Self::Disk, Self::Logs, Self::Memory, Self::Triage];
 
     /// As it is typed.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Container => "container",
             Self::Disk => "disk",
             Self::Logs => "logs",
             Self::Memory => "memory",
@@ -67,6 +70,7 @@ impl GrantedKind {
     /// The streams that such a bundle has.
     fn streams(self) -> &'static [&'static str] {
         match self {
+            Self::Container => &["commands", "processes", "files"],
             Self::Disk => &["disk"],
             Self::Logs => &["files"],
             Self::Memory => &["memory", "symbols"],

@@ -16,8 +16,9 @@ type Told = Box<dyn Fn(&RemotePlace, &str) + Send + Sync>;
 
 /// Puts entries of custody logs into the S3 buckets that their bundles lie in.
 ///
-/// It connects when the first entry is to be put, with the credentials that are found for the region and server of the
-/// place, or by a connection that is there already.
+/// It connects when the first entry is to be put, with the credentials that are found for the region of the place, or by a
+/// connection that is there already. A server that only the place names is not asked: whoever made the evidence would be
+/// sent our requests.
 pub struct S3LogMirror {
     connections: Mutex<HashMap<(String, Option<String>), Connection>>,
     given: Option<Connection>,
@@ -69,7 +70,7 @@ impl S3LogMirror {
         Ok(Self { grant: Some(grant.clone()), ..Self::over(&connection, pace, |_, _| {}) })
     }
 
-    fn connection(&self, place: &RemotePlace) -> crate::Result<Connection> {
+    fn connection(&self, place: &RemotePlace) -> Result<Connection, String> {
         if let Some(given) = &self.given {
             return Ok(given.clone());
         }
@@ -82,8 +83,14 @@ impl S3LogMirror {
             region: Some(place.region.clone()).filter(|region| !region.is_empty()),
             profile: self.profile.clone(),
             credentials: None,
-            endpoint: place.endpoint.clone(),
-        })?;
+            endpoint: None,
+        })
+        .map_err(|error| error.to_string())?;
+        if let Some(endpoint) = place.endpoint.as_deref().filter(|_| !connection.has_own_endpoint()) {
+            return Err(format!(
+                "it lies on the server {endpoint}, which you did not name: set AWS_ENDPOINT_URL, if you know it"
+            ));
+        }
         connections.insert(which, connection.clone());
         Ok(connection)
     }
@@ -93,7 +100,7 @@ impl LogMirror for S3LogMirror {
     fn put_once(&self, place: &RemotePlace, path: &str, bytes: &[u8]) -> PutOnce {
         let connection = match self.connection(place) {
             Ok(connection) => connection,
-            Err(error) => return PutOnce::Failed(error.to_string()),
+            Err(why) => return PutOnce::Failed(why),
         };
         let key = match place.key(path) {
             Ok(key) => key,

@@ -20,6 +20,7 @@ mod presigning;
 mod push;
 mod requests;
 mod rights;
+mod soundness;
 mod uploads;
 
 use std::fmt;
@@ -50,6 +51,7 @@ pub use log_objects::S3LogMirror;
 pub use push::{Push, Pushed};
 pub use requests::Pace;
 pub use rights::{Rights, rights};
+pub use soundness::{Canary, Soundness, belongs_to, canary, soundness};
 
 /// A bundle that is written to an S3 bucket.
 pub struct S3Store {

@@ -93,7 +93,7 @@ impl Requests {
     }
 
     /// The retention that the bucket itself gives every object, in words; `None` without Object Lock.
-    async fn object_lock(&self) -> Result<Option<Option<String>>, Failure> {
+    pub(super) async fn object_lock(&self) -> Result<Option<Option<String>>, Failure> {
         let sent = self
             .tried(|| async {
                 let sent =

@@ -61,42 +61,67 @@ pub(crate) fn container_changes_at(
         }
     };
     for (upper, overlay) in overlays {
+        let layer =
+            Layer { root, upper: &upper, name: &overlay.name(), pid: Some(overlay.pid), largest: LARGEST };
+        layer.take(&mut patience, out, files.as_deref_mut(), clock)?;
+    }
+    Ok(())
+}
+
+/// The upper folder of one overlay.
+pub(crate) struct Layer<'a> {
+    /// Below which the system's files lie.
+    pub(crate) root: &'a Path,
+    pub(crate) upper: &'a Path,
+    /// The container's.
+    pub(crate) name: &'a str,
+    pub(crate) pid: Option<u32>,
+    /// With more bytes than these it is listed, not packed.
+    pub(crate) largest: u64,
+}
+
+impl Layer<'_> {
+    /// Lists what is in it, and packs it, into `out` if there is nothing for files.
+    pub(crate) fn take(
+        &self,
+        patience: &mut Patience,
+        out: &mut TarPacker<'_>,
+        files: Option<&mut TarPacker<'_>>,
+        clock: &dyn Clock,
+    ) -> Result<()> {
         // The engine mounted it in the system's own tree; what leads elsewhere is not ours to follow.
-        let place = root.join(upper.strip_prefix("/").unwrap_or(&upper));
+        let place = self.root.join(self.upper.strip_prefix("/").unwrap_or(self.upper));
         let to_walk = place.clone();
         let (rows, size, cut) = match patience.wait(move || walk(&to_walk)) {
             Ok(walked) => walked,
             Err(error) => {
-                out.note(
-                    &place,
-                    &format!("the upper folder of container {} is not read: {error}", overlay.name()),
-                );
-                continue;
+                let what = format!("the upper folder of container {} is not read: {error}", self.name);
+                out.note(&place, &what);
+                return Ok(());
             }
         };
         let mut lines = Lines::default();
         let mut header = Row::default();
         header.put("format", "exhibit-container-changes/1");
         header.put("observed", clock.now().rfc3339());
-        header.put("container", overlay.name());
-        header.put("pid", overlay.pid);
-        header.text("upper_folder", upper.as_os_str().as_bytes());
+        header.put("container", self.name);
+        header.number("pid", self.pid.map(u64::from));
+        header.text("upper_folder", self.upper.as_os_str().as_bytes());
         lines.line(header);
         rows.into_iter().for_each(|row| lines.line(row));
-        out.made(&format!("V5/changes/{}.jsonl", overlay.name()), lines.bytes())?;
+        out.made(&format!("V5/changes/{}.jsonl", self.name), lines.bytes())?;
         if cut {
             out.note(&place, &format!("only {MOST_NAMES} names were listed"));
         }
-        if size > LARGEST {
+        if size > self.largest {
             out.note(&place, &format!("listed, not packed: its files hold {size} bytes"));
-        } else {
-            match &mut files {
-                Some(files) => files.once(&place)?,
-                None => out.once(&place)?,
-            }
+            return Ok(());
+        }
+        match files {
+            Some(files) => files.once(&place),
+            None => out.once(&place),
         }
     }
-    Ok(())
 }
 
 /// Whose an overlay is.
@@ -139,7 +164,7 @@ fn overlays(proc: &Path) -> io::Result<BTreeMap<PathBuf, Overlay>> {
 }
 
 /// `upperdir=` of the mount at `/`, if that is an overlay.
-fn upper_folder(mounts: &[u8]) -> Option<PathBuf> {
+pub(crate) fn upper_folder(mounts: &[u8]) -> Option<PathBuf> {
     // Later mounts lie over earlier ones.
     let mounted = mounts
         .split(|&byte| byte == b'\n')

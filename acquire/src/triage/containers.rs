@@ -106,14 +106,14 @@ pub(crate) fn containers_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Cl
 
 /// An engine with a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Engine {
+pub(crate) struct Engine {
     /// `docker`, `podman`, `podman-1000` of a user's own.
-    name: String,
-    socket: PathBuf,
+    pub(crate) name: String,
+    pub(crate) socket: PathBuf,
 }
 
 /// The engines whose sockets are there.
-fn engines(root: &Path) -> Vec<Engine> {
+pub(crate) fn engines(root: &Path) -> Vec<Engine> {
     let mut found = Vec::new();
     let mut add = |name: String, socket: PathBuf| {
         if fs::metadata(&socket).is_ok_and(|facts| facts.file_type().is_socket()) {
@@ -283,13 +283,13 @@ impl Asking {
 }
 
 /// Whether a name from outside may stand in a target and in a path.
-pub(super) fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     !name.is_empty() && name.len() <= 128 && name.bytes().all(plain) && !name.starts_with('.')
 }
 
 /// The files that a pattern names, `*` standing for any one name.
-pub(super) fn matches(root: &Path, pattern: &str) -> Vec<PathBuf> {
+pub(crate) fn matches(root: &Path, pattern: &str) -> Vec<PathBuf> {
     const MOST: usize = 20_000;
     let mut places = vec![root.to_owned()];
     for part in pattern.split('/') {

@@ -31,7 +31,7 @@ const MOST: usize = 2000;
 const MOST_SILENT: u32 = 3;
 
 /// Runtime, socket.
-const SOCKETS: [(&str, &str); 5] = [
+pub(crate) const SOCKETS: [(&str, &str); 5] = [
     ("containerd", "run/containerd/containerd.sock"),
     ("containerd-k3s", "run/k3s/containerd/containerd.sock"),
     ("containerd-docker", "run/docker/containerd/containerd.sock"),

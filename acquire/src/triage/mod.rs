@@ -1,40 +1,40 @@
 //! Live response: what goes first is taken first, and nothing that hangs holds up the rest.
 
 mod artefact;
-mod bounded_reads;
+pub(crate) mod bounded_reads;
 mod collectors;
 mod command_artefact;
 mod command_run;
-mod container_changes;
-mod containers;
-mod cri;
+pub(crate) mod container_changes;
+pub(crate) mod containers;
+pub(crate) mod cri;
 mod file_collection;
 mod footprint;
-mod grpc;
+pub(crate) mod grpc;
 mod host_content;
 mod host_files;
 mod instance_metadata;
 mod kernel_files;
 mod kernel_state;
-mod live_table;
+pub(crate) mod live_table;
 mod login_records;
-mod mounts;
+pub(crate) mod mounts;
 mod own_facts;
 #[cfg(test)]
-mod packed;
+pub(crate) mod packed;
 mod pattern;
-mod process_facts;
+pub(crate) mod process_facts;
 mod process_files;
-mod processes;
-mod protobuf;
+pub(crate) mod processes;
+pub(crate) mod protobuf;
 mod run;
 mod sessions;
 mod sock_diag;
 mod socket_tables;
-mod sockets;
+pub(crate) mod sockets;
 pub(crate) mod spool;
 mod survey;
-mod unix_http;
+pub mod unix_http;
 
 pub use artefact::{
     Artefact, ArtefactError, ArtefactTable, Commands, Each, EachFrom, Files, How, Profile, Volatility,

@@ -12,17 +12,17 @@ use crate::source::{Issue, Issues};
 use crate::tar_packer::TarPacker;
 
 /// 2026-11-21T01:30:00Z.
-pub(super) const NOW: i64 = 1_795_224_600_000_000_000;
+pub(crate) const NOW: i64 = 1_795_224_600_000_000_000;
 
 /// What a collector left behind.
-pub(super) struct Packed {
-    pub(super) files: BTreeMap<String, Vec<u8>>,
-    pub(super) issues: Vec<Issue>,
+pub(crate) struct Packed {
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) issues: Vec<Issue>,
 }
 
 impl Packed {
     /// The rows of a table, without its header.
-    pub(super) fn rows(&self, name: &str) -> Vec<serde_json::Value> {
+    pub(crate) fn rows(&self, name: &str) -> Vec<serde_json::Value> {
         let table = self.files.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", self.files.keys()));
         let lines = table.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).skip(1);
         lines.map(|line| custody::strict_json::parse(line).unwrap()).collect()
@@ -30,7 +30,7 @@ impl Packed {
 }
 
 /// Runs a collector, and reads its tar with another program's code.
-pub(super) fn packed(collect: impl FnOnce(&mut TarPacker<'_>, &dyn Clock) -> Result<()>) -> Packed {
+pub(crate) fn packed(collect: impl FnOnce(&mut TarPacker<'_>, &dyn Clock) -> Result<()>) -> Packed {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn BundleStore> = Arc::new(LocalFolder::new(folder.path()));
     let file = HashedFile::begin(&*store, "data/commands.catalog.jsonl").unwrap();

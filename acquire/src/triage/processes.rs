@@ -79,6 +79,38 @@ pub(crate) fn processes_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Clo
         process.hidden = Some(format!("not listed by /proc, known to {seen_by}"));
         found.push(process);
     }
+    told(root, found, &boot, &mut patience, out, clock)
+}
+
+/// Takes these processes alone, such as those of one container; no cross view is made. One that has gone is an issue.
+pub(crate) fn processes_of(
+    root: &Path,
+    wanted: &BTreeSet<u32>,
+    out: &mut TarPacker<'_>,
+    clock: &dyn Clock,
+) -> Result<()> {
+    let proc = root.join("proc");
+    let mut patience = Patience::of(LIMIT);
+    let boot = Boot::read(&proc, clock);
+    let mut found = Vec::new();
+    for &pid in wanted {
+        match Process::open(&mut patience, &proc, pid, clock) {
+            Some(process) => found.push(process),
+            None => out.note(&proc.join(pid.to_string()), "the process ended before it could be read"),
+        }
+    }
+    told(root, found, &boot, &mut patience, out, clock)
+}
+
+/// Writes the table, and keeps what there is of each process.
+fn told(
+    root: &Path,
+    found: Vec<Process>,
+    boot: &Boot,
+    patience: &mut Patience,
+    out: &mut TarPacker<'_>,
+    clock: &dyn Clock,
+) -> Result<()> {
     let mut header = serde_json::Map::new();
     header.insert("observed".to_owned(), clock.now().rfc3339().into());
     header.insert("processes".to_owned(), found.len().into());
@@ -86,9 +118,9 @@ pub(crate) fn processes_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Clo
     let mut table = LiveTable::new("V2/processes", FORMAT, header);
     let mut files = ProcessFiles::new(root);
     for process in found {
-        let mut row = process.row(&boot);
+        let mut row = process.row(boot);
         if let Some(folder) = &process.folder {
-            files.take(process.pid, folder, &process.links, &mut row, &mut patience, out)?;
+            files.take(process.pid, folder, &process.links, &mut row, patience, out)?;
         }
         table.row(out, row.into_map())?;
     }
@@ -345,12 +377,12 @@ impl Quick {
 }
 
 /// Whether an error says that the process has ended (or, of a link, that a kernel thread has none).
-pub(super) fn has_gone(error: &io::Error) -> bool {
+pub(crate) fn has_gone(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::SRCH | Errno::NOENT))
 }
 
 /// The number in `net:[4026531840]`, as text: an inode.
-pub(super) fn namespace_inode(link: &[u8]) -> Option<String> {
+pub(crate) fn namespace_inode(link: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(link).ok()?;
     let (_, inode) = text.split_once(":[")?;
     let inode = inode.strip_suffix(']')?;

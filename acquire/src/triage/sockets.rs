@@ -53,9 +53,19 @@ pub(crate) fn sockets(out: &mut TarPacker<'_>, clock: &dyn Clock) -> Result<()> 
 
 /// Takes the sockets of the system whose `/proc` lies below `root`.
 pub(crate) fn sockets_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Clock) -> Result<()> {
+    sockets_in(root, None, out, clock)
+}
+
+/// Takes the sockets of some network namespaces, named by their inodes; `None` for all of them.
+pub(crate) fn sockets_in(
+    root: &Path,
+    wanted: Option<&BTreeSet<String>>,
+    out: &mut TarPacker<'_>,
+    clock: &dyn Clock,
+) -> Result<()> {
     let proc = root.join("proc");
     let mut patience = Patience::of(LIMIT);
-    let survey = {
+    let mut survey = {
         let (to_read, is_live) = (proc.clone(), root == Path::new("/"));
         match patience.wait(move || Survey::of(&to_read, is_live)) {
             Ok(survey) => survey,
@@ -65,6 +75,9 @@ pub(crate) fn sockets_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Clock
             }
         }
     };
+    if let Some(wanted) = wanted {
+        survey.namespaces.retain(|inode, _| wanted.contains(inode));
+    }
     if survey.refused > 0 {
         let what = format!(
             "descriptors of {} processes could not be read, so their sockets stand alone",
@@ -209,7 +222,7 @@ impl Survey {
 }
 
 /// The names of the processes that listen at a Unix socket; none if that cannot be told.
-pub(super) fn holders_of_socket(root: &Path, socket: &Path) -> Vec<String> {
+pub(crate) fn holders_of_socket(root: &Path, socket: &Path) -> Vec<String> {
     let proc = root.join("proc");
     let (to_read, socket) = (proc, socket.to_owned());
     let holders = Patience::of(LIMIT).wait(move || {

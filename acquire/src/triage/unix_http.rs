@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client for daemons that listen at a Unix socket: GET, and nothing else.
+//! A small HTTP/1.1 client for daemons that listen at a Unix socket.
 //!
 //! The daemon is not trusted. Head, body and the time for all of it are limited; what comes beyond is cut and said so.
 //! Reference: RFC 9112.
@@ -13,18 +13,33 @@ const HEAD: usize = 64 << 10;
 
 /// How much is waited for, and for how long.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AnswerLimits {
-    pub(crate) time: Duration,
-    pub(crate) body: usize,
+pub struct AnswerLimits {
+    /// For request and answer together.
+    pub time: Duration,
+    /// Bytes of the answer's body.
+    pub body: usize,
 }
 
 /// An answer, or its beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
+pub struct Answer {
+    /// The status of its first line.
+    pub status: u16,
+    /// What came of the body.
+    pub body: Vec<u8>,
     /// Why the body is not whole.
-    pub(crate) cut: Option<String>,
+    pub cut: Option<String>,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub enum Ask<'a> {
+    /// `GET`
+    Get,
+    /// `POST` of a JSON document; an empty one has no body.
+    Post(&'a str),
+    /// `DELETE`
+    Delete,
 }
 
 /// Asks a daemon for a target such as `/version`.
@@ -32,12 +47,34 @@ pub(crate) struct Answer {
 /// # Errors
 ///
 /// What the system says, `TimedOut`, or `InvalidData` for what is no HTTP. Of a body that began, the beginning is given.
-pub(crate) fn get(socket: &Path, target: &str, limits: AnswerLimits) -> io::Result<Answer> {
+pub fn get(socket: &Path, target: &str, limits: AnswerLimits) -> io::Result<Answer> {
+    request(socket, Ask::Get, target, limits)
+}
+
+/// Asks a daemon for something, or to do something. Nothing is sent twice: whether it was done when no answer came is not known.
+///
+/// # Errors
+///
+/// As [`get`], and `InvalidInput` for a target that is more than one word.
+pub fn request(socket: &Path, ask: Ask<'_>, target: &str, limits: AnswerLimits) -> io::Result<Answer> {
+    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a target must be one word of ASCII"));
+    }
+    let (method, body) = match ask {
+        Ask::Get => ("GET", None),
+        Ask::Post(body) => ("POST", Some(body)),
+        Ask::Delete => ("DELETE", None),
+    };
+    let length = body.map_or_else(String::new, |body| {
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+        format!("{kind}Content-Length: {}\r\n", body.len())
+    });
     let mut stream = Timed::connect(socket, limits.time)?;
-    let request = format!(
-        "GET {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: exhibit\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: exhibit\r\nAccept: */*\r\nConnection: close\r\n{length}\r\n"
     );
-    stream.write_all(request.as_bytes())?;
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.unwrap_or_default().as_bytes())?;
     let mut incoming = Incoming { stream, held: Vec::new() };
     let (status, head) = loop {
         let head = incoming.until(b"\r\n\r\n")?;
@@ -48,6 +85,10 @@ pub(crate) fn get(socket: &Path, target: &str, limits: AnswerLimits) -> io::Resu
         }
     };
     let mut body = Vec::new();
+    // These have none, whatever their head says.
+    if matches!(status, 204 | 304) {
+        return Ok(Answer { status, body, cut: None });
+    }
     let result = match header(&head, "transfer-encoding") {
         Some(coding) if coding.eq_ignore_ascii_case("chunked") => incoming.chunks(&mut body, limits.body),
         Some(coding) => Err(invalid(&format!("transfer coding {coding:?}"))),
@@ -263,6 +304,37 @@ pub(crate) mod tests {
             );
         }
         assert_eq!(fixed("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").unwrap().status, 404);
+    }
+
+    #[test]
+    fn a_document_is_posted_whole_and_an_answer_without_body_ends_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"{\"a\":1}") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                heard.push(byte[0]);
+            }
+            // It keeps the connection open, as some do.
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            (String::from_utf8(heard).unwrap(), stream)
+        });
+        let limits = AnswerLimits { time: Duration::from_secs(20), body: 1000 };
+        let answer = request(&socket, Ask::Post("{\"a\":1}"), "/x", limits).unwrap();
+        assert_eq!((answer.status, answer.cut), (204, None));
+        let (heard, _stream) = daemon.join().unwrap();
+        assert!(
+            heard.starts_with("POST /x HTTP/1.1\r\n") && heard.contains("\r\nContent-Length: 7\r\n\r\n"),
+            "{heard}"
+        );
+        for target in ["/x HTTP/1.1\r\nHost: y", "/ü", "/a b"] {
+            let error = request(&socket, Ask::Get, target, limits).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
     }
 
     #[test]

@@ -14,10 +14,10 @@ use serde_json::json;
 
 use crate::amounts;
 use crate::cloud_args::CloudArgs;
-use crate::evidence_store::{LockArgs, choose, connect_to};
 use crate::failure::{Failure, Outcome};
 use crate::secret_text;
 use crate::session::Session;
+use crate::store_writing::{LockArgs, choose};
 use crate::target;
 use crate::ui;
 
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// Bytes that the host may acquire, before compression
     #[arg(long, default_value = "100GiB", value_name = "SIZE", value_parser = amounts::part)]
     size: u64,
-    /// What the host may acquire: disk, memory, triage or logs
+    /// What the host may acquire: container, disk, logs, memory or triage
     #[arg(long, default_value = "disk", value_name = "KIND", value_parser = kind)]
     kind: GrantedKind,
     /// The exhibit's name [default: the kind]
@@ -73,7 +73,7 @@ pub(crate) struct Args {
 
 fn kind(word: &str) -> Result<GrantedKind, String> {
     let found = GrantedKind::ALL.into_iter().find(|kind| kind.word() == word);
-    found.ok_or_else(|| "it is disk, memory, triage or logs".to_owned())
+    found.ok_or_else(|| "it is container, disk, logs, memory or triage".to_owned())
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
@@ -170,7 +170,7 @@ fn make_again(
     let output = output(args)?;
     let before = read(file)?;
     exhibit_of(case, &before)?;
-    let connection = connect_to(&args.cloud, before.place())?;
+    let connection = args.cloud.connect_to(before.place())?;
     let grant = renew(&connection, &before, lasts(args))?;
     write(&grant, output)?;
     note(case, &grant, "renewed", args.hours, writer)?;
@@ -207,6 +207,7 @@ fn told(grant: &Grant, output: &Path, args: &Args, session: &Session) -> Result<
         "the file is a secret: whoever has it can write to that place; remove it from the host after use",
     );
     let what = match granted.kind {
+        GrantedKind::Container => "container ID",
         GrantedKind::Disk => "disk /dev/sda",
         GrantedKind::Logs => "logs /var/log",
         other => other.word(),
@@ -239,7 +240,7 @@ fn end(
 ) -> Result<Outcome, Failure> {
     let grant = read(file)?;
     let exhibit = exhibit_of(case, &grant)?;
-    let connection = connect_to(&args.cloud, grant.place())?;
+    let connection = args.cloud.connect_to(grant.place())?;
     let reader = S3Reader::open(&connection, &grant.place().bucket, &grant.place().prefix)?;
     let files = reader.listing().files.clone();
     let is_whole =

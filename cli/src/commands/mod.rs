@@ -1,14 +1,23 @@
 //! One file a command: its arguments, and a `run` that only translates.
 
 pub(crate) mod acquire;
+#[cfg(feature = "serve")]
+pub(crate) mod capture;
+pub(crate) mod commission;
 pub(crate) mod completions;
 pub(crate) mod custody;
 #[cfg(feature = "timeline")]
 pub(crate) mod demo;
+#[cfg(feature = "serve")]
+pub(crate) mod exercise;
 pub(crate) mod export;
 #[cfg(feature = "cloud")]
 pub(crate) mod grant;
 pub(crate) mod init;
+#[cfg(feature = "serve")]
+pub(crate) mod inventory;
+#[cfg(feature = "serve")]
+pub(crate) mod isolate;
 #[cfg(feature = "serve")]
 pub(crate) mod jobs;
 pub(crate) mod key;
@@ -22,7 +31,11 @@ pub(crate) mod pull;
 pub(crate) mod push;
 #[cfg(feature = "timeline")]
 pub(crate) mod query;
+#[cfg(feature = "serve")]
+pub(crate) mod ready;
 pub(crate) mod report;
+#[cfg(feature = "serve")]
+pub(crate) mod rules;
 pub(crate) mod selftest;
 #[cfg(feature = "serve")]
 pub(crate) mod serve;

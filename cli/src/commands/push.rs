@@ -10,10 +10,10 @@ use custody::{Case, CustodyLog};
 use serde_json::json;
 
 use crate::cloud_args::CloudArgs;
-use crate::evidence_store::{ChosenStore, LockArgs, choose, connect_to};
 use crate::failure::{Failure, Outcome};
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
+use crate::store_writing::{ChosenStore, LockArgs, choose};
 use crate::target::Target;
 use crate::ui;
 
@@ -64,7 +64,7 @@ fn put_log(args: &Args, folder: &Path, case: Option<&Case>, session: &Session) -
         return Err(Failure::usage("all of this bundle lies here: it was not acquired to an evidence store")
             .hint("name the place to copy it to: exhibit push BUNDLE s3://BUCKET/PREFIX"));
     };
-    let connection = connect_to(&args.cloud, &place)?;
+    let connection = args.cloud.connect_to(&place)?;
     let mirror = S3LogMirror::over(&connection, Pace::default(), |_, _| {});
     let key = session.key()?;
     let writer = session.writer(&key, case).mirrored_by(&mirror);

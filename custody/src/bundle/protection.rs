@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::age_format::{self, Encrypting};
 use super::error::{Error, Result};
 use super::manifest::Plain;
-use super::store::NewFile;
+use super::store::{BundleStore, NewFile};
 use crate::digest::{Digest, Hasher};
 
 /// What is put behind the name of an encrypted file.
@@ -86,6 +86,58 @@ impl Recipients {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Encrypts a canary to each recipient alone, and says for each whether these identities gave it back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Protection`] when it cannot be encrypted.
+    pub fn opened_by(&self, identities: &Identities, canary: &[u8]) -> Result<Vec<(String, bool)>> {
+        let cannot = |error: io::Error| Error::Protection { reason: error.to_string() };
+        let each = self.names.iter().zip(self.keys.chunks(1)).map(|(name, key)| {
+            let mut encrypting = Encrypting::begin(key, Vec::new()).map_err(cannot)?;
+            encrypting.write_all(canary).map_err(cannot)?;
+            let sealed = encrypting.finish().map_err(cannot)?;
+            Ok((name.clone(), opens(sealed, identities, canary)))
+        });
+        each.collect()
+    }
+}
+
+/// Whether an encrypted canary is given back whole.
+fn opens(sealed: Vec<u8>, identities: &Identities, canary: &[u8]) -> bool {
+    let store: Arc<dyn BundleStore> = Arc::new(OneFile(sealed));
+    let Ok(mut opened) = age_format::Decrypting::open(&store, "canary", identities.keys()) else {
+        return false;
+    };
+    let mut plain = vec![0; canary.len()];
+    opened.length() == canary.len() as u64
+        && opened.read_at(0, &mut plain).is_ok_and(|read| read == canary.len())
+        && plain == canary
+}
+
+/// A store of one file, which is in memory.
+#[derive(Debug)]
+struct OneFile(Vec<u8>);
+
+impl BundleStore for OneFile {
+    fn read_at(&self, _: &str, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = self.0.get(at..).unwrap_or_default();
+        let take = rest.len().min(buf.len());
+        if let (Some(into), Some(from)) = (buf.get_mut(..take), rest.get(..take)) {
+            into.copy_from_slice(from);
+        }
+        Ok(take)
+    }
+
+    fn size_of(&self, _: &str) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn put_new(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("{path:?} cannot be put here")))
     }
 }
 

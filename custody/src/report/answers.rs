@@ -18,6 +18,7 @@ pub(super) fn kind_words(kind: &str) -> &str {
         "memory" => "the memory",
         "files" => "the files",
         "logs" => "the log files",
+        "container" => "the state, memory and files of the container",
         "triage" => "the state and files of the running machine",
         "cloud-logs" | "objects" => "the log objects",
         "ebs" => "the cloud volume",

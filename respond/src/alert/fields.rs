@@ -156,7 +156,7 @@ fn dotted<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
 
 /// One line that is safe to show: at most [`LONGEST`] characters; line ends and tabs become spaces; control characters and
 /// those that turn the direction of writing become U+FFFD. The body as it came is kept elsewhere.
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let mut line: String = text.trim().chars().take(LONGEST).map(visible).collect();
     if text.trim().chars().nth(LONGEST).is_some() {
         line.push('…');

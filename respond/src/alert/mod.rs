@@ -35,7 +35,7 @@ pub use mapping::Mapping;
 /// A host may be named several times, by each name and id that its product gives it: whoever resolves assets counts those
 /// that are one asset of the inventory once.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Alert {
     /// The product, a word of [`SOURCES`].
     pub source: String,
@@ -79,10 +79,8 @@ pub struct Alert {
     /// Whether the sender says that it is only a sample.
     pub is_sample: bool,
     /// What a person pressed at the sender to send it, such as the name of a custom action of Security Hub; else empty.
-    #[serde(default)]
     pub action: String,
     /// What of the body could not be used, and why.
-    #[serde(default)]
     pub notes: Vec<String>,
 }
 

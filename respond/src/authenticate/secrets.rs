@@ -50,6 +50,11 @@ impl Secrets {
         Ok(Self(secrets))
     }
 
+    /// Each of them with these words before it.
+    pub(super) fn after(self, words: &str) -> Self {
+        Self(self.0.into_iter().map(|secret| [words.as_bytes(), &secret].concat()).collect())
+    }
+
     /// Each of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(Vec::as_slice)

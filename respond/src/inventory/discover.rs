@@ -34,11 +34,11 @@ impl Discover for Ec2Assets<'_> {
         let mut assets: Vec<Asset> = instances
             .iter()
             .filter(|instance| instance.state != "terminated" && instance.state != "shutting-down")
-            .map(|instance| of_instance(instance, &region))
+            .map(|instance| of_instance(instance, region))
             .collect();
         let accounts: BTreeMap<&str, &str> =
             instances.iter().map(|instance| (instance.id.as_str(), instance.owner.as_str())).collect();
-        assets.extend(volumes.iter().map(|volume| of_volume(volume, &accounts, &region)));
+        assets.extend(volumes.iter().map(|volume| of_volume(volume, &accounts, region)));
         // What an account calls an id and is none could not be acted on.
         assets.retain(|asset| asset.kind.allows(&asset.id));
         assets.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));

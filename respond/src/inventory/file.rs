@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::scope::{RawScope, Scope};
 use super::{Asset, CRITICALITIES, Inventory};
 use crate::error::{Error, Result};
 use crate::rules::{Fault, Part, Syntax, files_of, read};
@@ -20,6 +21,8 @@ struct File {
     version: u32,
     #[serde(default, rename = "asset")]
     assets: Vec<Asset>,
+    #[serde(default, rename = "scope", skip_serializing_if = "Vec::is_empty")]
+    scopes: Vec<RawScope>,
 }
 
 impl Inventory {
@@ -59,6 +62,13 @@ impl Inventory {
                 }
                 inventory.add(asset);
             }
+            for (at, raw) in file.scopes.into_iter().enumerate() {
+                let scope = Scope::new(raw).map_err(|what| {
+                    let fault = Fault::new(&[Part::Key("scope"), Part::Item(at)], what);
+                    wrong(fault.words(syntax, text))
+                })?;
+                inventory.scopes.push(scope);
+            }
             if inventory.len() > MOST {
                 return Err(wrong(format!("there are more than {MOST} assets")));
             }
@@ -71,6 +81,11 @@ fn check(asset: &Asset) -> Result<(), String> {
     if !asset.kind.allows(&asset.id) {
         return Err(format!("{:?} is no id of its kind", asset.id));
     }
+    check_texts(asset)
+}
+
+/// Whether all that is said of an asset, beside its id, is fit to be repeated.
+pub(super) fn check_texts(asset: &Asset) -> Result<(), String> {
     if !asset.criticality.is_empty() && !CRITICALITIES.contains(&asset.criticality.as_str()) {
         return Err(format!("criticality is {}, not {:?}", CRITICALITIES.join(", "), asset.criticality));
     }
@@ -95,7 +110,7 @@ fn check(asset: &Asset) -> Result<(), String> {
 pub fn written(assets: &[Asset], path: &Path) -> Result<String> {
     match Syntax::of(path) {
         Some(Syntax::Json) => {
-            let file = File { version: 1, assets: assets.to_vec() };
+            let file = File { version: 1, assets: assets.to_vec(), scopes: Vec::new() };
             let text = serde_json::to_string_pretty(&file)
                 .map_err(|error| Error::Settings { path: path.to_owned(), what: error.to_string() })?;
             Ok(format!("{text}\n"))

@@ -2,6 +2,7 @@
 
 mod discover;
 mod file;
+mod scope;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,6 +12,7 @@ use crate::alert::{Alert, AssetKind, AssetRef};
 
 pub use discover::{Discover, Ec2Assets};
 pub use file::written;
+pub use scope::Scope;
 
 /// How much an asset matters.
 pub const CRITICALITIES: [&str; 4] = ["low", "normal", "high", "critical"];
@@ -67,6 +69,7 @@ pub struct Inventory {
     ids: HashMap<(AssetKind, String), usize>,
     /// Other names, in lower case, and all assets that have one.
     aliases: HashMap<String, Vec<usize>>,
+    scopes: Vec<Scope>,
     accounts: Vec<String>,
 }
 
@@ -112,7 +115,14 @@ impl Inventory {
         self.assets.iter().filter(|asset| !name.is_empty() && asset.group == name).collect()
     }
 
-    /// The asset that an alert means: by its id, else by an alias that no other asset has, else in an account that is ours.
+    /// Kinds of assets that come and go, of which none is listed.
+    #[must_use]
+    pub fn scopes(&self) -> &[Scope] {
+        &self.scopes
+    }
+
+    /// The asset that an alert means: by its id, else by an alias that no other asset has, else in a scope, else in an account that
+    /// is ours.
     ///
     /// # Errors
     ///
@@ -128,6 +138,9 @@ impl Inventory {
                 return Err("the alert says another account than the inventory".to_owned());
             }
             return Ok(asset.clone());
+        }
+        if let Some(scope) = self.scopes.iter().find(|scope| scope.holds(reference)) {
+            return Ok(scope.asset(reference));
         }
         if is_of_cloud && !alert.account.is_empty() && self.accounts.contains(&alert.account) {
             return Ok(Asset {
@@ -181,6 +194,10 @@ impl Inventory {
                 let at = self.assets.len();
                 self.ids.insert(key, at);
                 self.assets.push(Asset { aliases: Vec::new(), ..asset.clone() });
+                // Many alerts name a pod without its cluster.
+                if let (AssetKind::K8sPod, Some((_, rest))) = (asset.kind, asset.id.split_once('/')) {
+                    self.aliases.entry(format!("/{rest}").to_lowercase()).or_default().push(at);
+                }
                 at
             }
         };
@@ -251,6 +268,18 @@ mod tests {
 
     fn reference(kind: AssetKind, id: &str) -> AssetRef {
         AssetRef { kind, id: id.into(), role: "primary".into() }
+    }
+
+    #[test]
+    fn a_pod_may_be_named_without_its_cluster() {
+        let listed = ["prod/shop/web-0", "prod/shop/db-0", "test/shop/db-0"];
+        let inventory = Inventory::of(listed.map(|id| asset(AssetKind::K8sPod, id, &[])));
+        let find =
+            |id| inventory.find(&reference(AssetKind::K8sPod, id), &Alert::default()).map(|asset| asset.id);
+        assert_eq!(find("/shop/web-0"), Ok("prod/shop/web-0".into()));
+        assert_eq!(find("test/shop/db-0"), Ok("test/shop/db-0".into()));
+        assert!(find("/shop/db-0").unwrap_err().contains("2 assets"));
+        assert!(find("other/shop/web-0").is_err());
     }
 
     const INSTANCE: &str = "i-0123456789abcdef0";

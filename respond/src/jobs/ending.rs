@@ -43,12 +43,12 @@ fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()
     let plan = &row.plan;
     let step = named(&plan.word);
     let isolates = step.is_some_and(|step| step.isolates());
-    let can_be_undone = step.is_some_and(|step| step.can_be_undone());
+    let undoes = step.is_some_and(|step| step.undoes());
     service.state.change(|connection| {
         steps::end(connection, job.id, &plan.id, StepState::Done, Some(given), "", now)?;
         // It came further, so earlier attempts say nothing against it.
         jobs::set_attempt(connection, job.id, 0)?;
-        if can_be_undone {
+        if undoes {
             let seconds = i64::try_from(plan.lease).unwrap_or(i64::MAX).saturating_mul(SECOND);
             let lease = Lease {
                 job: job.id,

@@ -91,6 +91,7 @@ fn undo(
         id: &lease.step,
         word: &lease.word,
         parameters: &parameters,
+        lease: 0,
         earlier: &earlier,
         stop: &stop,
     };

@@ -22,6 +22,7 @@ pub(super) struct StepRun<'a> {
     pub(super) id: &'a str,
     pub(super) word: &'a str,
     pub(super) parameters: &'a Map<String, Value>,
+    pub(super) lease: u64,
     pub(super) earlier: &'a BTreeMap<String, Value>,
     pub(super) stop: &'a AtomicBool,
 }
@@ -59,6 +60,7 @@ impl StepRun<'_> {
             id: self.id,
             parameters: self.parameters,
             alert: self.alert,
+            lease: self.lease,
             asset: &self.job.plan.asset,
             case: self.case,
             settings: &service.settings,

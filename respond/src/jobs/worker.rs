@@ -320,6 +320,7 @@ impl Work<'_> {
                 id: &plan.id,
                 word: &plan.word,
                 parameters: &plan.parameters,
+                lease: plan.lease,
                 earlier: &earlier,
                 stop: &flag,
             }

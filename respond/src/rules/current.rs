@@ -1,6 +1,6 @@
 //! The rules and assets in force, replaced as a whole while the service runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use custody::Clock;
@@ -61,7 +61,7 @@ impl Decide for Current {
 }
 
 fn read(
-    rules: &PathBuf,
+    rules: &Path,
     inventory: Option<&PathBuf>,
     accounts: &[String],
     clock: &Arc<dyn Clock>,

@@ -276,6 +276,12 @@ pub static FIELDS: &[FieldKind] = &[
         read: |s| said([s.alert.link.as_str()]),
     },
     FieldKind {
+        name: "action",
+        about: "what a person pressed at the sender, such as the name of a custom action of Security Hub",
+        holds: Holds::Text,
+        read: |s| said([s.alert.action.as_str()]),
+    },
+    FieldKind {
         name: "is_sample",
         about: "whether the sender says that it is only a sample",
         holds: Holds::Flag,

@@ -351,10 +351,10 @@ impl Reader<'_> {
             return Err(fault("more than 100 tries after the first are none that help".to_owned()));
         }
         let lease = match raw.lease.as_deref().or(self.defaults.lease.as_deref()) {
-            _ if !step.isolates() && raw.lease.is_some() => {
-                return Err(fault(format!("{} isolates nothing, so it has no lease", raw.word)));
+            _ if !step.undoes() && raw.lease.is_some() => {
+                return Err(fault(format!("{} cannot be taken back, so it has no lease", raw.word)));
             }
-            _ if !step.isolates() => 0,
+            _ if !step.isolates() && raw.lease.is_none() => 0,
             Some("never") => 0,
             Some(text) => span(text).map_err(fault)?,
             None => LEASE,
@@ -526,7 +526,7 @@ mod tests {
             ("id = \"disk\"", "id = \"../x\"", "line 31: \"../x\" is no id"),
             ("id = \"ec2-backdoor\"", "id = \"EC2\"", "line 12: \"EC2\" is no id"),
             ("lease = \"8h\"", "lease = \"0h\"", "no time at all"),
-            ("retry = {", "lease = \"1h\", retry = {", "isolates nothing"),
+            ("retry = {", "lease = \"1h\", retry = {", "cannot be taken back"),
             ("id = \"protect\", use", "id = \"protect\", max_wait = \"1m\", use", "waits for nothing"),
             ("kinds = [\"ec2_instance\"]", "kinds = [\"ec2_instance\", \"host\"]", "cannot be done to host"),
             ("kinds = [\"ec2_instance\"]", "kinds = [\"server\"]", "line 23: unknown variant `server`"),

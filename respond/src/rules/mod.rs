@@ -1,7 +1,6 @@
 //! Rules: which alerts have what done to which asset, and why. Pure: the same alert, rules and inventory give the same plan.
 
 pub mod amounts;
-pub mod approval;
 mod current;
 mod decide;
 mod field;

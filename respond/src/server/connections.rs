@@ -28,6 +28,9 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// For the handshake of TLS.
 const TLS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Places above the bound that new connections have while idle ones leave, so that a flood is not met one by one.
+const LEAVING: usize = 64;
+
 /// Of one request.
 const MOST_HEADERS: usize = 64;
 
@@ -102,30 +105,35 @@ impl Connections {
         self.count.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Takes a place, for which the oldest idle connection may have to go. Waits while everybody is busy.
+    /// Takes a place, for which the oldest idle connection has to go if all are taken. Waits while everybody is busy.
     async fn take(self: &Arc<Self>) -> Taken {
         loop {
             let freed = self.freed.notified();
-            {
-                let mut open = self.open();
-                if open.len() < self.most {
-                    let (number, last) = (self.next(), AtomicU64::new(self.next()));
-                    let place =
-                        Arc::new(Place { is_busy: AtomicBool::new(false), last, leave: Notify::new() });
-                    open.insert(number, Arc::clone(&place));
-                    self.metrics.set(metrics::CONNECTIONS, &[], open.len() as f64);
-                    return Taken { connections: Arc::clone(self), number, place };
-                }
-                let idle = open.values().filter(|place| !place.is_busy.load(Ordering::Relaxed));
-                if let Some(oldest) = idle.min_by_key(|place| place.last.load(Ordering::Relaxed)) {
-                    // Not chosen again while it goes.
-                    oldest.is_busy.store(true, Ordering::Relaxed);
-                    oldest.leave.notify_one();
-                    self.metrics.count(metrics::EVICTED, &[]);
-                }
+            if let Some(taken) = self.try_take() {
+                return taken;
             }
             let _ = tokio::time::timeout(Duration::from_secs(1), freed).await;
         }
+    }
+
+    fn try_take(self: &Arc<Self>) -> Option<Taken> {
+        let mut open = self.open();
+        if open.len() >= self.most {
+            let idle = open.values().filter(|place| !place.is_busy.load(Ordering::Relaxed));
+            let oldest = idle.min_by_key(|place| place.last.load(Ordering::Relaxed))?;
+            // Not chosen again while it goes.
+            oldest.is_busy.store(true, Ordering::Relaxed);
+            oldest.leave.notify_one();
+            self.metrics.count(metrics::EVICTED, &[]);
+            if open.len() >= self.most.saturating_add(LEAVING) {
+                return None;
+            }
+        }
+        let (number, last) = (self.next(), AtomicU64::new(self.next()));
+        let place = Arc::new(Place { is_busy: AtomicBool::new(false), last, leave: Notify::new() });
+        open.insert(number, Arc::clone(&place));
+        self.metrics.set(metrics::CONNECTIONS, &[], open.len() as f64);
+        Some(Taken { connections: Arc::clone(self), number, place })
     }
 
     /// Lets connections in until told to stop.
@@ -137,22 +145,20 @@ impl Connections {
         mut stop: watch::Receiver<bool>,
     ) {
         loop {
-            let taken = tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
-                taken = self.take() => taken,
-            };
             let accepted = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 accepted = listener.accept() => accepted,
             };
-            match accepted {
-                Ok((stream, address)) => {
-                    let (tls, router, stop) = (tls(), router.clone(), stop.clone());
-                    tokio::spawn(talk(stream, address, tls, router, taken, stop));
-                }
+            let Ok((stream, address)) = accepted else {
                 // Of one connection that has gone again, or of too many open files: the next may be better.
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            let taken = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                taken = self.take() => taken,
+            };
+            tokio::spawn(talk(stream, address, tls(), router.clone(), taken, stop.clone()));
         }
     }
 }

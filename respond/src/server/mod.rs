@@ -33,7 +33,7 @@ use custody::Clock;
 use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 
 use self::connections::{Connections, Peer};
@@ -276,7 +276,7 @@ impl Server {
             .build()
             .map_err(|source| Error::Listen { address: address.to_string(), source })?;
         let bind = |address: SocketAddr| {
-            let bound = runtime.block_on(TcpListener::bind(address));
+            let bound = runtime.block_on(async { listen(address) });
             bound.map_err(|source| Error::Listen { address: address.to_string(), source })
         };
         let listener = bind(address)?;
@@ -422,6 +422,14 @@ fn measure(door: &Arc<Door>) {
             metrics.set(metrics::DISK_FREE, &[("folder", &folder.to_string_lossy())], free as f64);
         }
     });
+}
+
+/// Listens with room for a flood: what waits to be accepted beyond it would have to try again after a second.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(4096)
 }
 
 fn parse_address(text: &str) -> std::result::Result<SocketAddr, String> {

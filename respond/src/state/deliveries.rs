@@ -1,6 +1,6 @@
 //! What came in, as it came: committed before the sender is told so.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Statement, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Statement, TransactionBehavior, params};
 
 use super::{State, seen_ids};
 use crate::error::Result;
@@ -126,7 +126,8 @@ impl State {
     pub fn store_deliveries(&self, all: &[NewDelivery]) -> Result<Vec<Stored>> {
         let mut connection = self.connection();
         let mut store = || {
-            let transaction = connection.transaction()?;
+            // Immediate, so that another process that writes is waited for and not failed by.
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut statements = Statements::prepare(&transaction)?;
             let stored = all.iter().map(|one| statements.store(one)).collect::<rusqlite::Result<Vec<_>>>()?;
             drop(statements);

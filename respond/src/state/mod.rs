@@ -8,6 +8,8 @@ pub mod jobs;
 pub mod leases;
 pub mod steps;
 pub(crate) mod texts;
+pub mod readiness;
+
 mod backup;
 mod deliveries;
 mod lock;
@@ -37,6 +39,7 @@ const TABLES: &[&str] = &[
     approvals::TABLE,
     leases::TABLE,
     entries::TABLE,
+    readiness::TABLE,
 ];
 
 /// The state of one service. All writes go through one connection.

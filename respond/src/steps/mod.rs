@@ -6,9 +6,11 @@ mod capture;
 pub(crate) mod child;
 mod ebs_snapshot;
 mod ec2_protect;
+mod elsewhere;
 pub(crate) mod exhibits;
+pub mod isolate;
 pub(crate) mod keep_alert;
-mod notify;
+pub(crate) mod notify;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -37,8 +39,8 @@ pub trait Step: Sync {
         false
     }
 
-    /// Whether [`Step::undo`] takes it back. Whoever cancels its job can ask for that.
-    fn can_be_undone(&self) -> bool {
+    /// Whether it can be taken back, so that a rule may give it a lease.
+    fn undoes(&self) -> bool {
         self.isolates()
     }
 
@@ -127,7 +129,7 @@ impl Phase {
             _ if isolates => Self::Isolate,
             "protect" => Self::Protect,
             "aws" if rest.ends_with("protect") => Self::Protect,
-            "capture" if rest.starts_with("ebs") || rest.starts_with("disk") => Self::Disk,
+            "capture" if rest.contains("ebs") || rest.contains("disk") => Self::Disk,
             "capture" if rest.contains("logs") => Self::Slow,
             "capture" => Self::Volatile,
             "build" | "timeline" | "report" => Self::Analyse,
@@ -147,6 +149,8 @@ pub struct Context<'a> {
     pub parameters: &'a serde_json::Map<String, Value>,
     /// The alert that it began with.
     pub alert: &'a Alert,
+    /// Seconds after which what it does ends by itself; 0 for never.
+    pub lease: u64,
     /// What it is done to.
     pub asset: &'a Asset,
     /// The case.
@@ -197,9 +201,20 @@ pub static STEPS: &[&dyn Step] = &[
     capture::CLOUD_LOGS,
     ebs_snapshot::EBS_SNAPSHOT,
     ec2_protect::EC2_PROTECT,
+    &isolate::HOST,
+    &isolate::EC2,
+    &isolate::DOCKER,
+    &isolate::IAM_KEY,
+    &isolate::IAM_SESSIONS,
     notify::WEBHOOK,
     timeline::BUILD,
     timeline::ISSUE,
+    elsewhere::SSH_TRIAGE,
+    elsewhere::SSH_MEMORY,
+    elsewhere::SSH_DISK,
+    elsewhere::SSH_LOGS,
+    elsewhere::CONTAINER,
+    elsewhere::K8S_POD,
 ];
 
 /// The step of this word.

@@ -1,5 +1,11 @@
 //! How assets are reached: this host, SSH, an EC2 account, a container runtime, a Kubernetes API server, an EDR.
 
+pub mod containers;
+pub mod kubernetes;
+pub(crate) mod pod;
+pub(crate) mod programs;
+pub mod ssh;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -10,13 +16,13 @@ use serde::Deserialize;
 pub struct TargetSettings {
     /// Hosts over SSH.
     #[serde(default)]
-    pub ssh: BTreeMap<String, serde_json::Value>,
+    pub ssh: BTreeMap<String, ssh::SshSettings>,
     /// Container runtimes.
     #[serde(default)]
-    pub containers: BTreeMap<String, serde_json::Value>,
+    pub containers: BTreeMap<String, containers::ContainerSettings>,
     /// Kubernetes clusters.
     #[serde(default)]
-    pub kubernetes: BTreeMap<String, serde_json::Value>,
+    pub kubernetes: BTreeMap<String, kubernetes::ClusterSettings>,
     /// EDR tenants.
     #[serde(default)]
     pub edr: BTreeMap<String, serde_json::Value>,

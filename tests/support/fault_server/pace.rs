@@ -35,6 +35,10 @@ impl Pace {
         false
     }
 
+    pub(crate) fn is_unbounded(&self) -> bool {
+        self.rate == 0.0
+    }
+
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }

@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use acquire::aws::Connection;
 use acquire::aws::ec2::{Ec2, Instance, Lock, LockMode};
 use acquire::blocks::Limits;
-use acquire::ebs::{Deletion, EbsSnapshot, InstanceFacts, OwnSnapshot, OwnSnapshots, Target};
+use acquire::ebs::{
+    Deletion, EbsSnapshot, Estimate, InstanceFacts, OwnSnapshot, OwnSnapshots, PRICE_REGION, Target,
+};
 use acquire::{Acquisition, Capture, Report};
 use clap::ValueEnum;
 use custody::bundle::Bundle;
 use custody::{Case, Exhibit};
 use serde_json::{Map, Value, json};
 
-use super::{Into, acquire_into, permissions, resume_into, show_with};
+use super::{Into, acquire_into, permissions, read_back, resume_into, show_with};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt;
 use crate::progress_bar::{Bars, Unit};
@@ -91,11 +93,14 @@ impl Live<'_> {
         let volumes = Ec2::new(&self.connection).and_then(|ec2| ec2.describe_volumes(&ids));
         let volumes = volumes.map_err(acquire::Error::from)?.value;
         let gib: u64 = volumes.iter().map(|volume| volume.gib).sum();
+        let most = Estimate::at_most(gib.saturating_mul(1 << 30), self.limits.requests_per_second);
+        let dollars = most.nano_dollars as f64 / 1e9;
         if ui.is_json() {
             let volumes: Vec<Value> =
                 volumes.iter().map(|volume| json!({"volume": volume.id, "gib": volume.gib})).collect();
             ui.document(&json!({
-                "target": self.target.id(), "volumes": volumes, "blocks_at_most": gib.saturating_mul(2048),
+                "target": self.target.id(), "volumes": volumes, "blocks_at_most": most.blocks,
+                "seconds_at_most": most.seconds, "dollars_at_most": dollars, "price_region": PRICE_REGION,
                 "permissions": permissions::document(&permissions),
             }))?;
         } else {
@@ -104,7 +109,15 @@ impl Live<'_> {
             }
             ui.say(&format!(
                 "{} blocks at most; how many are written is known once a snapshot is made",
-                gib.saturating_mul(2048)
+                most.blocks
+            ));
+            ui.say(&format!(
+                "time: {:.1} minutes at most at {} blocks a second, after the snapshot is complete",
+                most.seconds as f64 / 60.0,
+                self.limits.requests_per_second
+            ));
+            ui.say(&format!(
+                "cost: ${dollars:.4} at most for requests, at the prices of {PRICE_REGION} as a sample; the snapshot's own storage is not in it"
             ));
             permissions::say(&permissions, ui);
         }
@@ -279,11 +292,7 @@ impl Live<'_> {
             (Some(name), Target::Instance(id)) => one.exhibit_name(&self.target).replacen(id, name, 1),
             (Some(name), _) => name.clone(),
         };
-        let into = Into {
-            verify_after: self.into.store.to.is_none(),
-            name: Some(name.clone()),
-            ..self.into.clone()
-        };
+        let into = Into { verify_after: self.reads_back(), name: Some(name.clone()), ..self.into.clone() };
         let plan = |to| Acquisition::new(capture, to);
         if self.resumes {
             resume_into(&into, &name, self.session, &facts, plan).map(Some)
@@ -292,12 +301,15 @@ impl Live<'_> {
         }
     }
 
+    /// Whether what was written is read back: always here; in an evidence store only if asked, as its writer may not be allowed to.
+    fn reads_back(&self) -> bool {
+        self.into.store.to.is_none() || self.into.verify_after
+    }
+
     /// Whether a bundle that was sealed before is what was read.
     fn verified(&self, exhibit: &Exhibit) -> Result<(), Failure> {
         let bars = Bars::waiting(self.session.ui, "reading back");
-        let identities = self.session.identities()?.clone();
-        let options = custody::verify::Options { identities, ..custody::verify::Options::default() };
-        let verification = custody::verify::verify(&exhibit.folder, &options)?;
+        let verification = custody::verify::verify(&exhibit.folder, &read_back(self.into, self.session)?)?;
         drop(bars);
         if verification.fault_count > 0 {
             let faults = ui::count(verification.fault_count, "fault", "faults");
@@ -321,9 +333,9 @@ impl Live<'_> {
         if self.args.keep_snapshot {
             return keep("--keep-snapshot");
         }
-        if self.into.store.to.is_some() {
+        if !self.reads_back() {
             return keep(
-                "what --to puts is not read back by who puts it; verify the bundle in its store, then delete it",
+                "what --to puts is read back with --verify-after only; verify the bundle in its store, then delete it",
             );
         }
         match own.delete(one)? {

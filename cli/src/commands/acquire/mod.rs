@@ -4,6 +4,8 @@
 mod azure_disk;
 #[cfg(feature = "cloud")]
 mod cloud_logs;
+mod commissioned;
+mod container;
 pub(crate) mod disk;
 #[cfg(feature = "cloud")]
 mod ebs;
@@ -17,7 +19,7 @@ mod import;
 pub(crate) mod logs;
 mod memory;
 #[cfg(feature = "cloud")]
-mod permissions;
+pub(crate) mod permissions;
 mod triage;
 
 use std::path::{Path, PathBuf};
@@ -29,13 +31,13 @@ use custody::{Case, EntryType, Exhibit, NewEntry, Writer};
 use serde_json::json;
 
 use super::verify::verdict_words;
-#[cfg(feature = "cloud")]
-use crate::evidence_store::{ChosenStore, StoreArgs};
 use crate::failure::{Failure, Outcome, chain};
 use crate::identity;
 use crate::interrupt;
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
+#[cfg(feature = "cloud")]
+use crate::store_writing::{ChosenStore, StoreArgs};
 use crate::target;
 use crate::ui::{self, Ui};
 
@@ -52,6 +54,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     Disk(disk::Args),
+    Container(container::Args),
     #[cfg(feature = "cloud")]
     Ebs(ebs::Args),
     Logs(logs::Args),
@@ -72,21 +75,27 @@ struct Into {
     #[cfg_attr(
         feature = "cloud",
         arg(
-            long,
-            required = false,
             required_unless_present = "grant",
             default_value_if("grant", clap::builder::ArgPredicate::IsPresent, ".")
         )
     )]
-    #[cfg_attr(not(feature = "cloud"), arg(long))]
+    #[arg(
+        long,
+        required = false,
+        required_unless_present = "commission",
+        default_value_if("commission", clap::builder::ArgPredicate::IsPresent, ".")
+    )]
     case: PathBuf,
+    /// Acquire for a case that is elsewhere, as this file says; see `exhibit commission`
+    #[cfg_attr(feature = "cloud", arg(conflicts_with_all = ["grant", "to"]))]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["case", "encrypt_to"])]
+    commission: Option<PathBuf>,
     /// Write it where this grant allows it, with no credential and no case on this host; see `exhibit grant`
     #[cfg(feature = "cloud")]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["case", "to", "encrypt_to"], help_heading = "Evidence store")]
     grant: Option<PathBuf>,
-    /// With --grant: the folder in which log and tables lie until it is sealed [default: this one]
-    #[cfg(feature = "cloud")]
-    #[arg(long, value_name = "DIR", requires = "grant", help_heading = "Evidence store")]
+    /// With --commission, or --grant until it is sealed: where the exhibit's folder is made [default: here]
+    #[arg(long, value_name = "DIR", conflicts_with = "case")]
     log_in: Option<PathBuf>,
     /// The exhibit's name [default: the source's]
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -101,7 +110,7 @@ struct Into {
     /// Encrypt data, tables and catalogue to this age recipient (age1…), or to those in a file; may be given again
     #[arg(long, value_name = "RECIPIENT")]
     encrypt_to: Vec<String>,
-    /// Read back all that was written once it is sealed, and verify it
+    /// Read back all that was written once it is sealed, and verify it; of an evidence store, with the right to read there
     #[arg(long)]
     verify_after: bool,
     #[cfg(feature = "cloud")]
@@ -112,6 +121,7 @@ struct Into {
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let report = match &args.what {
         What::Disk(args) => disk::run(args, session),
+        What::Container(args) => container::run(args, session),
         #[cfg(feature = "cloud")]
         What::Ebs(args) if args.is_live() => return ebs::run_live(args, session),
         #[cfg(feature = "cloud")]
@@ -141,9 +151,9 @@ impl Into {
     fn with_defaults(case: &Path) -> Into {
         Into {
             case: case.to_owned(),
+            commission: None,
             #[cfg(feature = "cloud")]
             grant: None,
-            #[cfg(feature = "cloud")]
             log_in: None,
             name: None,
             chunk_size: 512 << 10,
@@ -167,16 +177,14 @@ fn acquire_into(
     if let Some(grant) = &into.grant {
         return granted::run(grant, into, session, plan, false);
     }
+    if let Some(commission) = &into.commission {
+        return commissioned::run(commission, into, session, plan, false);
+    }
     let case = target::open_case(&into.case)?;
     let key = session.key()?;
     // A mistake in them must not cost an exhibit.
     recipients(&into.encrypt_to)?;
     session.identities()?;
-    #[cfg(feature = "cloud")]
-    if into.verify_after && into.store.to.is_some() {
-        return Err(Failure::usage("--verify-after would read back what --to puts, which a writer need not be allowed to")
-            .hint("verify the bundle in its store, by a role that may read: exhibit verify s3://BUCKET/PREFIX/E001-…"));
-    }
     #[cfg(feature = "cloud")]
     let store = into.store.choose(session.ui)?;
     let writer = session.writer(&key, Some(&case));
@@ -205,6 +213,9 @@ fn resume_into(
     #[cfg(feature = "cloud")]
     if let Some(grant) = &into.grant {
         return granted::run(grant, into, session, plan, true);
+    }
+    if let Some(commission) = &into.commission {
+        return commissioned::run(commission, into, session, plan, true);
     }
     let case = target::open_case(&into.case)?;
     let mut open = Vec::new();
@@ -370,12 +381,10 @@ fn run_in(
 
 /// Reads back from the disk all that was written, and says whether it is what was read.
 fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
-    let Place { case, exhibit, writer, session, .. } = place;
+    let Place { case, exhibit, writer, into, session, .. } = place;
     let bars = Bars::waiting(session.ui, "reading back");
     drop_from_cache(&report.bundle);
-    let identities = session.identities()?.clone();
-    let options = custody::verify::Options { identities, ..custody::verify::Options::default() };
-    let verification = custody::verify::verify(&report.bundle, &options)?;
+    let verification = custody::verify::verify(&report.bundle, &read_back(into, session)?)?;
     drop(bars);
     let entry = NewEntry::new(EntryType::VERIFY_RESULT)
         .exhibit(&exhibit.id)
@@ -397,6 +406,20 @@ fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
     }
     session.ui.say(&format!("read back and verified: {}", verdict_words(&verification)));
     Ok(())
+}
+
+/// How a bundle is read back: from its evidence store, if it went there.
+fn read_back(into: &Into, session: &Session) -> Result<custody::verify::Options, Failure> {
+    let identities = session.identities()?.clone();
+    let options = custody::verify::Options { identities, ..custody::verify::Options::default() };
+    #[cfg(feature = "cloud")]
+    let options = custody::verify::Options {
+        remote: Some(std::sync::Arc::new(crate::store_reading::Stores::new(&into.store.cloud, session.ui))),
+        ..options
+    };
+    #[cfg(not(feature = "cloud"))]
+    let _ = into;
+    Ok(options)
 }
 
 /// Whom the data is encrypted to: recipients, or files that list them.

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::ui::{self, Ui};
 
 /// Asks for them. The target must be there; nothing is made.
-pub(super) fn ask(
+pub(crate) fn ask(
     connection: &Connection,
     target: &Target,
     case: &str,
@@ -19,7 +19,7 @@ pub(super) fn ask(
 }
 
 /// Says which are missing, and which could not be found out.
-pub(super) fn say(permissions: &[Permission], ui: Ui) {
+pub(crate) fn say(permissions: &[Permission], ui: Ui) {
     let count = |state| permissions.iter().filter(|one| one.state == state).count() as u64;
     ui.say(&format!(
         "{} needed: {} there, {} missing, {} not tested",
@@ -39,7 +39,7 @@ pub(super) fn say(permissions: &[Permission], ui: Ui) {
 }
 
 /// The same for programs.
-pub(super) fn document(permissions: &[Permission]) -> Value {
+pub(crate) fn document(permissions: &[Permission]) -> Value {
     let row = |one: &Permission| {
         json!({
             "action": one.action, "resource": one.resource, "state": one.state.to_string(), "words": one.words,
@@ -49,6 +49,6 @@ pub(super) fn document(permissions: &[Permission]) -> Value {
 }
 
 /// Whether none is known to be missing.
-pub(super) fn are_there(permissions: &[Permission]) -> bool {
+pub(crate) fn are_there(permissions: &[Permission]) -> bool {
     permissions.iter().all(|one| one.state != PermissionState::Denied)
 }

@@ -167,7 +167,7 @@ fn exhibit_in_case(words: &str) -> Result<(Case, String), Failure> {
 }
 
 /// A day, as `--until` takes it.
-fn day(text: &str) -> Result<Day, String> {
+pub(super) fn day(text: &str) -> Result<Day, String> {
     Day::parse(text).map_err(|error| error.to_string())
 }
 

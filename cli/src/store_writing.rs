@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use acquire::aws::{Connection, Settings};
+use acquire::aws::Connection;
 use acquire::s3_store::{Pace, S3LogMirror, S3Store, rights};
 use custody::bundle::{RemotePlace, Retention, RetentionMode};
 
@@ -85,23 +85,9 @@ impl StoreArgs {
                 )));
             }
         }
-        let connection = connect_to(&self.cloud, &place)?;
+        let connection = self.cloud.connect_to(&place)?;
         Ok(Some(ChosenStore { connection, place }))
     }
-}
-
-/// Connects to the region and server of a place, where nothing else is said.
-pub(crate) fn connect_to(cloud: &CloudArgs, place: &RemotePlace) -> Result<Connection, Failure> {
-    let settings = Settings {
-        region: cloud
-            .region
-            .clone()
-            .or_else(|| Some(place.region.clone()).filter(|region| !region.is_empty())),
-        profile: cloud.profile.clone(),
-        credentials: None,
-        endpoint: cloud.endpoint_url.clone().or_else(|| place.endpoint.clone()),
-    };
-    Ok(Connection::open(&settings)?)
 }
 
 /// Connects to a store, and finds out whether it may be written to.

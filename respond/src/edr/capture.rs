@@ -1,0 +1,326 @@
+//! `capture.edr`: a host is captured through its EDR's own channel, whether it is contained or not.
+//!
+//! Whether it is contained is read before and after; any change fails the step, also where the evidence came in. Our collector
+//! is put there, checked by the host against the pinned hash, run for a commission, its exhibit fetched, unpacked within
+//! bounds, and taken in by `exhibit commission --take`, which verifies it and believes nothing. All of ours is removed.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use custody::sha256_of;
+use serde_json::{Value, json};
+
+use super::host_script::{HostScript, State, state_of};
+use super::{
+    Channel, CollectorSettings, Containment, EdrSettings, Patience, Product, archives, device, tenant,
+};
+use crate::alert::AssetKind;
+use crate::steps::exhibits::{look, told};
+use crate::steps::{Context, Failed, Parameter, Step, Takes};
+use crate::targets::programs::{Input, Limit, of_ours, run};
+use crate::targets::ssh::{is_folder, quoted, tag, work_folder};
+
+/// Seconds for all of it.
+const TIME: u64 = 4 * 3600;
+/// Seconds between two looks at the host.
+const PAUSE: u64 = 15;
+
+/// The step.
+pub struct CaptureEdr;
+
+impl Step for CaptureEdr {
+    fn word(&self) -> &'static str {
+        "capture.edr"
+    }
+
+    fn about(&self) -> &'static str {
+        "Takes live state and files of a Linux host through its EDR, and leaves its containment as it is"
+    }
+
+    fn takes(&self, kind: AssetKind) -> bool {
+        kind == AssetKind::Host
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        const fn text(name: &'static str, about: &'static str) -> Parameter {
+            Parameter { name, about, takes: Takes::Text }
+        }
+        &[
+            text("profile", "fast or full"),
+            text("edr", "Which of [targets.edr], where it is not clear"),
+            Parameter { name: "contained", about: "Only while its EDR contains it", takes: Takes::Flag },
+            Parameter { name: "pause", about: "Between two looks at the host", takes: Takes::Span },
+        ]
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
+        let text = |name: &str| context.parameters.get(name).and_then(Value::as_str);
+        let profile = text("profile").unwrap_or("fast");
+        if !matches!(profile, "fast" | "full") {
+            return Err(Failed::for_good("profile is fast or full"));
+        }
+        let (name, settings) = tenant(&context.settings.targets.edr, context.asset, text("edr"), None)?;
+        let collector = settings.collector();
+        let collector =
+            collector.ok_or_else(|| Failed::for_good(format!("{name} has no collector in the settings")))?;
+        if !is_folder(collector.folder()) {
+            return Err(Failed::for_good(format!(
+                "{:?} is no folder that could be named in a command",
+                collector.folder()
+            )));
+        }
+        let pause = match context.parameters.get("pause") {
+            Some(Value::Number(seconds)) => seconds.as_u64().unwrap_or(PAUSE),
+            _ => PAUSE,
+        };
+        let patience = Patience {
+            until: Instant::now() + Duration::from_secs(TIME),
+            pause: Duration::from_secs(pause.clamp(1, 300)),
+            stop: context.stop,
+        };
+        capture(context, name, settings, collector, profile, patience)
+    }
+}
+
+/// Captures a host, unless that was done.
+///
+/// # Errors
+///
+/// [`Failed`], for good when the containment changed.
+pub fn capture(
+    context: &Context<'_>,
+    name: &str,
+    settings: &EdrSettings,
+    collector: &CollectorSettings,
+    profile: &str,
+    patience: Patience<'_>,
+) -> Result<Value, Failed> {
+    let device = device(settings, context.asset)?;
+    let product = settings.connect(patience)?;
+    let before = before(context, &*product, device, patience)?;
+    if context.parameters.get("contained") == Some(&Value::Bool(true)) && before != Containment::Contained {
+        return Err(Failed::for_good(format!(
+            "{device} is {}, and the rule asks for one that is contained",
+            before.told()
+        )));
+    }
+    let taken = match look(context.case, context.id)?.sealed.first() {
+        Some(sealed) => told(sealed),
+        None => collect(context, &*product, device, collector, profile, patience),
+    };
+    // Also when nothing came: that we changed nothing is half of what is promised.
+    let after = product.containment(device);
+    let is_as_before = matches!(&after, Ok(after) if *after == before);
+    match (taken, after) {
+        (Ok(taken), Ok(after)) if is_as_before => {
+            let mut taken = taken;
+            if let Some(taken) = taken.as_object_mut() {
+                taken.insert("edr".to_owned(), name.into());
+                taken.insert("device".to_owned(), device.into());
+                taken.insert("containment".to_owned(), json!({"before": before, "after": after}));
+            }
+            Ok(taken)
+        }
+        (taken, Ok(after)) if !is_as_before => {
+            let evidence = match taken {
+                Ok(taken) => format!(
+                    "the evidence is in the case as {}",
+                    taken.get("exhibit").and_then(Value::as_str).unwrap_or("an exhibit")
+                ),
+                Err(failed) => format!("and nothing was taken: {failed}"),
+            };
+            Err(Failed::for_good(format!(
+                "the containment of {device} changed meanwhile: {} before, {} after; {evidence}",
+                before.told(),
+                after.told()
+            )))
+        }
+        (Err(failed), _) => Err(failed),
+        (Ok(_), Err(failed)) => Err(Failed::for_now(format!(
+            "the evidence came, but the containment could not be read again: {failed}"
+        ))),
+        (Ok(taken), Ok(_)) => Ok(taken),
+    }
+}
+
+/// The containment before the first run of this step touched anything.
+fn before(
+    context: &Context<'_>,
+    product: &dyn Product,
+    device: &str,
+    patience: Patience<'_>,
+) -> Result<Containment, Failed> {
+    if let Some(earlier) = context.intents.iter().find_map(|intent| intent.get("containment_before")) {
+        return serde_json::from_value(earlier.clone()).map_err(|error| Failed::for_good(error.to_string()));
+    }
+    let settled = loop {
+        match product.containment(device)? {
+            Containment::Changing(word) => {
+                patience.pause(&format!("the containment of {device} is {word}"))?
+            }
+            settled => break settled,
+        }
+    };
+    (context.intend)(&json!({"device": device, "containment_before": settled}))
+        .map_err(|error| Failed::for_now(error.to_string()))?;
+    Ok(settled)
+}
+
+fn collect(
+    context: &Context<'_>,
+    product: &dyn Product,
+    device: &str,
+    collector: &CollectorSettings,
+    profile: &str,
+    patience: Patience<'_>,
+) -> Result<Value, Failed> {
+    let bytes = collector.read()?;
+    let tag = tag(context.job, context.id);
+    let work = work_folder(context, &tag)?;
+    let commission = commission(context, &work)?;
+    let order = fs::read(&commission).map_err(|error| Failed::for_now(format!("{commission:?}: {error}")))?;
+    let exhibit =
+        custody::Commission::from_bytes(&order).map_err(|error| Failed::for_good(error.to_string()))?;
+    let words: Option<Vec<String>> = ["triage", "--profile", profile].into_iter().map(quoted).collect();
+    let mut script = HostScript {
+        folder: format!("{}/exhibit-{tag}", collector.folder()),
+        name: format!("exhibit-{}", collector.sha256.to_ascii_lowercase().get(..16).unwrap_or_default()),
+        sha256: collector.sha256.to_ascii_lowercase(),
+        places: Vec::new(),
+        words: words.unwrap_or_default().join(" "),
+        order: String::from_utf8(order).map_err(|_| Failed::for_good("the commission is no text"))?,
+        bundle: exhibit.folder_name(),
+    };
+    let mut channel = product.channel(device, &tag)?;
+    let host = Host { channel: &mut *channel, patience, work: &work };
+    let fetched = host.fetch_exhibit(&mut script, &bytes, collector.most());
+    let mut left = Vec::new();
+    if !matches!(host_clean(&mut *channel, &script, &work), Ok(State::Clean)) {
+        left.push(format!("{} on the host may not be removed", script.folder));
+    }
+    left.extend(channel.close());
+    drop(channel);
+    let with_left = |failed: Failed| match left.as_slice() {
+        [] => failed,
+        left => Failed { what: format!("{}; {}", failed.what, left.join("; ")), ..failed },
+    };
+    let issues = fetched.map_err(with_left)?;
+    let mut taken = take(context, &work, &commission, collector.most())?;
+    let _ = fs::remove_dir_all(&work);
+    if let Some(taken) = taken.as_object_mut() {
+        taken.insert("has_issues".to_owned(), issues.into());
+        taken.insert("left".to_owned(), left.into());
+    }
+    Ok(taken)
+}
+
+/// A host on which our script is run.
+struct Host<'a> {
+    channel: &'a mut dyn Channel,
+    patience: Patience<'a>,
+    work: &'a Path,
+}
+
+impl Host<'_> {
+    /// Has the exhibit packed on the host, and fetches it as `bundle.tar`. Gives whether the collector had issues.
+    fn fetch_exhibit(self, script: &mut HostScript, collector: &[u8], most: u64) -> Result<bool, Failed> {
+        script.places = self.channel.put(&script.name, collector)?;
+        if let Some(wrong) = script.places.iter().find(|place| !is_folder(place)) {
+            return Err(Failed::for_good(format!("{wrong:?} is no folder that could be named in a command")));
+        }
+        let (came, bundle) = (self.work.join("came"), self.work.join("bundle.tar"));
+        let state = if self.channel.waits() {
+            self.channel.run(&script.text("whole"))?;
+            read_state(self.channel, &came)?
+        } else {
+            match state_of(&self.channel.run(&script.text("start"))?)? {
+                State::Started => {}
+                State::Failed(why) => return Err(Failed::for_now(format!("on the host: {why}"))),
+                _ => {
+                    return Err(Failed::for_now(
+                        "the script on the host said something else than it was asked",
+                    ));
+                }
+            }
+            loop {
+                self.patience.pause("the collector works on the host")?;
+                match state_of(&self.channel.run(&script.text("look"))?)? {
+                    State::Running | State::Started => {}
+                    settled => break settled,
+                }
+            }
+        };
+        let (issues, bytes, sha256) = match state {
+            State::Done { issues, bytes, sha256 } => (issues, bytes, sha256),
+            State::Failed(why) => return Err(Failed::for_now(format!("on the host: {why}"))),
+            _ => return Err(Failed::for_now("the script on the host said something else than it was asked")),
+        };
+        if bytes > most {
+            return Err(Failed::for_good(format!(
+                "the exhibit has {bytes} bytes, more than the {most} that may come"
+            )));
+        }
+        self.channel.fetch(&format!("{}/bundle.tar", script.folder), &came, most)?;
+        archives::unpack(&came, &bundle, most)?;
+        let found = fs::File::open(&bundle)
+            .and_then(sha256_of)
+            .map_err(|error| Failed::for_now(error.to_string()))?;
+        if found.to_string() != sha256 {
+            return Err(Failed::for_now("what came is not what the host says that it packed"));
+        }
+        Ok(issues)
+    }
+}
+
+fn read_state(channel: &mut dyn Channel, file: &Path) -> Result<State, Failed> {
+    channel.fetch("state", file, 64 << 10)?;
+    let said = fs::read(file).map_err(|error| Failed::for_now(error.to_string()))?;
+    let _ = fs::remove_file(file);
+    state_of(&String::from_utf8_lossy(&said))
+}
+
+/// Removes what is ours on the host.
+fn host_clean(channel: &mut dyn Channel, script: &HostScript, work: &Path) -> Result<State, Failed> {
+    let said = channel.run(&script.text("clean"))?;
+    if channel.waits() { read_state(channel, &work.join("cleaned")) } else { state_of(&said) }
+}
+
+/// The commission of an earlier run of this step, or a new one.
+fn commission(context: &Context<'_>, work: &Path) -> Result<std::path::PathBuf, Failed> {
+    let file = work.join("commission");
+    if file.is_file() {
+        return Ok(file);
+    }
+    let mut command = of_ours(context.program, context.settings);
+    command
+        .args(["commission", "--kind", "triage", "--name", context.id, "--case"])
+        .arg(context.case)
+        .arg("-o")
+        .arg(&file);
+    for recipient in &context.settings.capture.encrypt_to {
+        command.args(["--encrypt-to", recipient]);
+    }
+    let limit = Limit { until: Instant::now() + Duration::from_secs(600), stop: Some(context.stop) };
+    let ended = run(&mut command, Input::Nothing, limit)?;
+    match ended.code {
+        Some(0) => Ok(file),
+        Some(2) => Err(Failed::for_good(format!("no commission could be written, {}", ended.told()))),
+        _ => Err(Failed::for_now(format!("no commission could be written, {}", ended.told()))),
+    }
+}
+
+/// Has what came verified and taken into the case.
+fn take(context: &Context<'_>, work: &Path, commission: &Path, most: u64) -> Result<Value, Failed> {
+    let mut command = of_ours(context.program, context.settings);
+    let most: OsString = most.to_string().into();
+    command.args(["commission", "--take"]).arg(work.join("bundle.tar"));
+    command.arg("--commission").arg(commission).arg("--case").arg(context.case).arg("--most").arg(most);
+    let limit = Limit { until: Instant::now() + Duration::from_secs(3600), stop: Some(context.stop) };
+    let ended = run(&mut command, Input::Nothing, limit)?;
+    match ended.code {
+        Some(0 | 1) => Ok(ended.documents().into_iter().next().unwrap_or_default()),
+        _ => Err(Failed::for_now(format!("what came was not taken in, {}", ended.told()))),
+    }
+}

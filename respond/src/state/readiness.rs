@@ -1,0 +1,405 @@
+//! What readiness was, run by run. Results and waivers are only ever added: triggers of the data base refuse the rest.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension as _, Row, params};
+use serde::Serialize;
+
+use super::State;
+use crate::error::Result;
+
+pub(super) const TABLE: &str = "
+CREATE TABLE IF NOT EXISTS readiness_runs (
+    id INTEGER PRIMARY KEY, started_ns INTEGER NOT NULL, ended_ns INTEGER
+);
+CREATE TABLE IF NOT EXISTS readiness_evidence (sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS readiness_results (
+    id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES readiness_runs(id), at_ns INTEGER NOT NULL,
+    check_id TEXT NOT NULL, version INTEGER NOT NULL, severity TEXT NOT NULL, scope TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('pass', 'warn', 'fail', 'error', 'not_applicable')),
+    observed TEXT NOT NULL, expected TEXT NOT NULL, evidence_sha256 TEXT REFERENCES readiness_evidence(sha256),
+    duration_ms INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS readiness_results_of_run ON readiness_results (run, check_id, scope);
+CREATE TABLE IF NOT EXISTS readiness_waivers (
+    id INTEGER PRIMARY KEY, made_ns INTEGER NOT NULL, check_id TEXT NOT NULL, scope TEXT NOT NULL,
+    owner TEXT NOT NULL CHECK (owner <> ''), until_ns INTEGER NOT NULL, reason TEXT NOT NULL CHECK (reason <> '')
+);
+CREATE TRIGGER IF NOT EXISTS readiness_results_stay BEFORE UPDATE ON readiness_results
+BEGIN SELECT RAISE(ABORT, 'results of readiness are only added'); END;
+CREATE TRIGGER IF NOT EXISTS readiness_results_remain BEFORE DELETE ON readiness_results
+BEGIN SELECT RAISE(ABORT, 'results of readiness are only added'); END;
+CREATE TRIGGER IF NOT EXISTS readiness_waivers_stay BEFORE UPDATE ON readiness_waivers
+BEGIN SELECT RAISE(ABORT, 'waivers are only added'); END;
+CREATE TRIGGER IF NOT EXISTS readiness_waivers_remain BEFORE DELETE ON readiness_waivers
+BEGIN SELECT RAISE(ABORT, 'waivers are only added'); END;
+";
+
+/// One result, to be kept.
+#[derive(Debug)]
+pub(crate) struct NewResult<'a> {
+    pub(crate) run: i64,
+    pub(crate) at_ns: i64,
+    pub(crate) check: &'a str,
+    pub(crate) version: u32,
+    pub(crate) severity: &'a str,
+    pub(crate) scope: &'a str,
+    pub(crate) status: &'a str,
+    pub(crate) observed: &'a str,
+    pub(crate) expected: &'a str,
+    pub(crate) evidence_sha256: Option<&'a str>,
+    pub(crate) evidence: &'a [u8],
+    pub(crate) duration_ms: u64,
+}
+
+/// One result, as it was kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptResult {
+    /// The run.
+    pub run: i64,
+    /// When, in nanoseconds since 1970.
+    pub at_ns: i64,
+    /// `RD01` and so on.
+    pub check: String,
+    /// The version of the check.
+    pub version: u32,
+    /// `critical`, `high`, `medium`, as it was then.
+    pub severity: String,
+    /// What it is about.
+    pub scope: String,
+    /// `pass`, `warn`, `fail`, `error`, `not_applicable`.
+    pub status: String,
+    /// What was seen.
+    pub observed: String,
+    /// What should have been.
+    pub expected: String,
+    /// SHA-256 of the raw answers.
+    pub evidence_sha256: Option<String>,
+    /// How long the check took.
+    pub duration_ms: i64,
+}
+
+/// A failure that somebody answers for until a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Waiver {
+    /// The check.
+    pub check: String,
+    /// What it is about; empty for every scope.
+    pub scope: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// Until when, in nanoseconds since 1970.
+    pub until_ns: i64,
+    /// Why.
+    pub reason: String,
+    /// When it was given.
+    pub made_ns: i64,
+}
+
+impl Waiver {
+    /// Whether it is about this check and scope.
+    #[must_use]
+    pub fn holds_for(&self, check: &str, scope: &str) -> bool {
+        self.check == check && (self.scope.is_empty() || self.scope == scope)
+    }
+}
+
+/// What waits in the state.
+#[derive(Debug, Default)]
+pub(crate) struct QueueHealth {
+    pub(crate) oldest_undecided_ns: Option<i64>,
+    pub(crate) oldest_job_ns: Option<i64>,
+    pub(crate) dead_jobs: i64,
+    /// What SQLite says of its file: `ok`.
+    pub(crate) integrity: String,
+}
+
+impl State {
+    /// Begins a run, and gives its number.
+    pub(crate) fn begin_readiness(&self, now_ns: i64) -> Result<i64> {
+        let connection = self.connection();
+        let sql = "INSERT INTO readiness_runs (started_ns) VALUES (?1)";
+        connection.execute(sql, [now_ns]).map_err(|error| self.fault(error))?;
+        Ok(connection.last_insert_rowid())
+    }
+
+    /// Ends a run.
+    pub(crate) fn end_readiness(&self, run: i64, now_ns: i64) -> Result<()> {
+        let sql = "UPDATE readiness_runs SET ended_ns = ?2 WHERE id = ?1";
+        self.connection().execute(sql, [run, now_ns]).map_err(|error| self.fault(error))?;
+        Ok(())
+    }
+
+    /// Keeps one result, with the raw answers that it was seen in.
+    pub(crate) fn keep_readiness(&self, new: &NewResult<'_>) -> Result<()> {
+        let connection = self.connection();
+        if let Some(sha256) = new.evidence_sha256 {
+            let sql = "INSERT OR IGNORE INTO readiness_evidence (sha256, bytes) VALUES (?1, ?2)";
+            connection.execute(sql, params![sha256, new.evidence]).map_err(|error| self.fault(error))?;
+        }
+        let sql = "INSERT INTO readiness_results (run, at_ns, check_id, version, severity, scope, status, observed, \
+                   expected, evidence_sha256, duration_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let duration = i64::try_from(new.duration_ms).unwrap_or(i64::MAX);
+        let values = params![
+            new.run,
+            new.at_ns,
+            new.check,
+            new.version,
+            new.severity,
+            new.scope,
+            new.status,
+            new.observed,
+            new.expected,
+            new.evidence_sha256,
+            duration
+        ];
+        connection.execute(sql, values).map_err(|error| self.fault(error))?;
+        Ok(())
+    }
+
+    /// The raw answers of a hash, as far as they were kept.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::State`].
+    pub fn readiness_evidence(&self, sha256: &str) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT bytes FROM readiness_evidence WHERE sha256 = ?1";
+        let found = self.connection().query_row(sql, [sha256], |row| row.get(0)).optional();
+        found.map_err(|error| self.fault(error))
+    }
+
+    /// Numbers of the runs that ended, with the time of their start, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::State`].
+    pub fn readiness_runs(&self) -> Result<Vec<(i64, i64)>> {
+        let sql = "SELECT id, started_ns FROM readiness_runs WHERE ended_ns IS NOT NULL ORDER BY id";
+        self.rows(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+
+    /// The results of one run.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::State`].
+    pub fn readiness_of(&self, run: i64) -> Result<Vec<KeptResult>> {
+        self.rows(&format!("{RESULTS} WHERE run = ?1 ORDER BY check_id, scope, id"), [run], result)
+    }
+
+    /// Every result since a moment, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::State`].
+    pub fn readiness_since(&self, since_ns: i64) -> Result<Vec<KeptResult>> {
+        let sql = format!(
+            "{RESULTS} WHERE at_ns >= ?1 AND run IN (SELECT id FROM readiness_runs WHERE ended_ns IS NOT NULL) ORDER BY run, id"
+        );
+        self.rows(&sql, [since_ns], result)
+    }
+
+    /// The last result of each check and scope that any run had.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::State`].
+    pub fn readiness_now(&self) -> Result<Vec<KeptResult>> {
+        let sql = format!(
+            "{RESULTS} WHERE id IN (SELECT MAX(id) FROM readiness_results GROUP BY check_id, scope) ORDER BY check_id, scope"
+        );
+        self.rows(&sql, [], result)
+    }
+
+    /// The last raw answers of a check before a run.
+    pub(crate) fn last_readiness_evidence(&self, check: &str) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT bytes FROM readiness_evidence WHERE sha256 = (SELECT evidence_sha256 FROM readiness_results \
+                   WHERE check_id = ?1 AND evidence_sha256 IS NOT NULL ORDER BY id DESC LIMIT 1)";
+        let found = self.connection().query_row(sql, [check], |row| row.get(0)).optional();
+        found.map_err(|error| self.fault(error))
+    }
+
+    /// Adds a waiver. A later one of the same check and scope counts in place of an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::State`], also when owner or reason is empty.
+    pub fn waive(&self, waiver: &Waiver) -> Result<()> {
+        let sql = "INSERT INTO readiness_waivers (made_ns, check_id, scope, owner, until_ns, reason) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let values = params![
+            waiver.made_ns,
+            waiver.check,
+            waiver.scope,
+            waiver.owner,
+            waiver.until_ns,
+            waiver.reason
+        ];
+        self.connection().execute(sql, values).map_err(|error| self.fault(error))?;
+        Ok(())
+    }
+
+    /// The waivers that hold at a moment: of each check and scope the last one, if it has not ended.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::State`].
+    pub fn waivers_at(&self, now_ns: i64) -> Result<Vec<Waiver>> {
+        let sql = "SELECT check_id, scope, owner, until_ns, reason, made_ns FROM readiness_waivers WHERE id IN \
+                   (SELECT MAX(id) FROM readiness_waivers GROUP BY check_id, scope) AND until_ns > ?1 ORDER BY id";
+        self.rows(sql, [now_ns], |row| {
+            Ok(Waiver {
+                check: row.get(0)?,
+                scope: row.get(1)?,
+                owner: row.get(2)?,
+                until_ns: row.get(3)?,
+                reason: row.get(4)?,
+                made_ns: row.get(5)?,
+            })
+        })
+    }
+
+    /// When each source last delivered something, in nanoseconds since 1970.
+    pub(crate) fn newest_deliveries(&self) -> Result<BTreeMap<String, i64>> {
+        if !self.has_table("deliveries")? {
+            return Ok(BTreeMap::new());
+        }
+        let sql = "SELECT source, MAX(received_ns) FROM deliveries GROUP BY source";
+        Ok(self.rows(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect())
+    }
+
+    /// What waits, and whether the data base is whole.
+    pub(crate) fn queue_health(&self) -> Result<QueueHealth> {
+        let mut health = QueueHealth::default();
+        if self.has_table("deliveries")? {
+            let sql = "SELECT MIN(received_ns) FROM deliveries WHERE status = 'new'";
+            health.oldest_undecided_ns = self.one(sql)?;
+        }
+        if self.has_table("jobs")? {
+            // One that waits for a person until a time is told by its approval, not here.
+            let sql = "SELECT MIN(created_at) FROM jobs WHERE state IN ('queued', 'running')";
+            health.oldest_job_ns = self.one(sql)?;
+            health.dead_jobs = self.one::<i64>("SELECT COUNT(*) FROM jobs WHERE state = 'dead'")?.unwrap_or(0);
+        }
+        let integrity = self.one::<String>("PRAGMA quick_check(1)")?;
+        health.integrity = integrity.unwrap_or_else(|| "nothing".to_owned());
+        Ok(health)
+    }
+
+    /// When each rule last made a job, in nanoseconds since 1970.
+    pub(crate) fn rules_matched(&self) -> Result<BTreeMap<String, i64>> {
+        if !self.has_table("jobs")? {
+            return Ok(BTreeMap::new());
+        }
+        let sql = "SELECT rule, MAX(created_at) FROM jobs GROUP BY rule";
+        Ok(self.rows(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect())
+    }
+
+    fn has_table(&self, name: &str) -> Result<bool> {
+        let sql = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?1";
+        let found = self.connection().query_row(sql, [name], |row| row.get::<_, i64>(0));
+        Ok(found.map_err(|error| self.fault(error))? > 0)
+    }
+
+    fn one<T: rusqlite::types::FromSql>(&self, sql: &str) -> Result<Option<T>> {
+        let found = self.connection().query_row(sql, [], |row| row.get(0));
+        found.map_err(|error| self.fault(error))
+    }
+
+    fn rows<T, P: rusqlite::Params>(
+        &self,
+        sql: &str,
+        values: P,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare(sql).map_err(|error| self.fault(error))?;
+        let rows = statement.query_map(values, read).map_err(|error| self.fault(error))?;
+        rows.collect::<rusqlite::Result<_>>().map_err(|error| self.fault(error))
+    }
+}
+
+const RESULTS: &str = "SELECT run, at_ns, check_id, version, severity, scope, status, observed, expected, \
+                       evidence_sha256, duration_ms FROM readiness_results";
+
+fn result(row: &Row<'_>) -> rusqlite::Result<KeptResult> {
+    Ok(KeptResult {
+        run: row.get(0)?,
+        at_ns: row.get(1)?,
+        check: row.get(2)?,
+        version: row.get(3)?,
+        severity: row.get(4)?,
+        scope: row.get(5)?,
+        status: row.get(6)?,
+        observed: row.get(7)?,
+        expected: row.get(8)?,
+        evidence_sha256: row.get(9)?,
+        duration_ms: row.get(10)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(state: &State, run: i64, status: &str) {
+        let evidence = b"raw";
+        let sha256 = custody::sha256(evidence).to_string();
+        let new = NewResult {
+            run,
+            at_ns: 5,
+            check: "RD01",
+            version: 1,
+            severity: "critical",
+            scope: "a",
+            status,
+            observed: "o",
+            expected: "e",
+            evidence_sha256: Some(&sha256),
+            evidence,
+            duration_ms: 7,
+        };
+        state.keep_readiness(&new).unwrap();
+    }
+
+    #[test]
+    fn results_are_kept_with_their_raw_answers_and_can_be_neither_changed_nor_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        let run = state.begin_readiness(1).unwrap();
+        kept(&state, run, "fail");
+        state.end_readiness(run, 2).unwrap();
+        let found = state.readiness_of(run).unwrap();
+        assert_eq!((found.len(), found[0].status.as_str()), (1, "fail"));
+        let sha256 = found[0].evidence_sha256.clone().unwrap();
+        assert_eq!(state.readiness_evidence(&sha256).unwrap().unwrap(), b"raw");
+        assert_eq!(sha256, custody::sha256(b"raw").to_string());
+        for sql in ["UPDATE readiness_results SET status = 'pass'", "DELETE FROM readiness_results"] {
+            let refused = state.connection().execute(sql, []).unwrap_err();
+            assert!(refused.to_string().contains("only added"), "{refused}");
+        }
+        assert!(state.connection().execute("DELETE FROM readiness_evidence", []).is_err());
+    }
+
+    #[test]
+    fn a_waiver_needs_an_owner_and_a_reason_and_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        let waiver = |owner: &str, until_ns, made_ns| Waiver {
+            check: "RD10".to_owned(),
+            scope: String::new(),
+            owner: owner.to_owned(),
+            until_ns,
+            reason: "moved in May".to_owned(),
+            made_ns,
+        };
+        assert!(state.waive(&waiver("", 10, 0)).is_err());
+        state.waive(&waiver("jane", 10, 0)).unwrap();
+        assert_eq!(state.waivers_at(9).unwrap().len(), 1);
+        assert!(state.waivers_at(9).unwrap()[0].holds_for("RD10", "any"));
+        assert!(state.waivers_at(10).unwrap().is_empty());
+        // A later one takes its place, and so ends it early.
+        state.waive(&waiver("jane", 5, 1)).unwrap();
+        assert!(state.waivers_at(6).unwrap().is_empty());
+    }
+}

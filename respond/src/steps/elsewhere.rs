@@ -1,0 +1,342 @@
+//! Captures of what is not this host itself: `capture.ssh_*`, `capture.container`, `capture.k8s_pod`.
+
+use std::ffi::OsString;
+
+use serde_json::{Map, Value, json};
+
+use super::{Context, Failed, Parameter, Phase, Step, Takes};
+use crate::alert::AssetKind;
+use crate::targets::containers::{self, How};
+use crate::targets::kubernetes::{Cluster, Patch};
+use crate::targets::pod::{LEFT_OUT, Pod, PodName, write_evidence};
+use crate::targets::ssh;
+
+/// One kind of acquisition on a host over SSH.
+struct OverSsh {
+    word: &'static str,
+    about: &'static str,
+    parameters: &'static [Parameter],
+    words: fn(&Context<'_>) -> Result<Vec<OsString>, Failed>,
+}
+
+const fn text(name: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, about, takes: Takes::Text }
+}
+
+pub(super) static SSH_TRIAGE: &dyn Step = &OverSsh {
+    word: "capture.ssh_triage",
+    about: "Takes live state and files of a host over SSH, by our collector, which is removed afterwards",
+    parameters: &[text("profile", "fast or full")],
+    words: |context| {
+        Ok(vec!["triage".into(), "--profile".into(), value(context, "profile")?.unwrap_or("full").into()])
+    },
+};
+
+pub(super) static SSH_MEMORY: &dyn Step = &OverSsh {
+    word: "capture.ssh_memory",
+    about: "Takes the memory of a host over SSH; without an evidence store it needs room for it on the host",
+    parameters: &[text("source", "auto, kcore, crash or mem")],
+    words: |context| {
+        Ok(vec!["memory".into(), "--source".into(), value(context, "source")?.unwrap_or("auto").into()])
+    },
+};
+
+pub(super) static SSH_DISK: &dyn Step = &OverSsh {
+    word: "capture.ssh_disk",
+    about: "Reads a disk of a host over SSH; without an evidence store it needs room for it on the host",
+    parameters: &[text("source", "The block device"), text("max_read", "Read no faster, as 200MB/s")],
+    words: |context| {
+        let source = value(context, "source")?;
+        let source =
+            source.ok_or_else(|| Failed::for_good("the rule names no source for capture.ssh_disk"))?;
+        let mut words: Vec<OsString> = vec!["disk".into(), source.into()];
+        if let Some(rate) = value(context, "max_read")? {
+            words.extend(["--max-read".into(), rate.into()]);
+        }
+        Ok(words)
+    },
+};
+
+pub(super) static SSH_LOGS: &dyn Step = &OverSsh {
+    word: "capture.ssh_logs",
+    about: "Takes files and folders of a host over SSH, /var/log unless others are named",
+    parameters: &[Parameter { name: "paths", about: "The files and folders", takes: Takes::Texts }],
+    words: |context| {
+        let named = context.parameters.get("paths").and_then(Value::as_array);
+        let mut words: Vec<OsString> = vec!["logs".into()];
+        for path in named.into_iter().flatten() {
+            let path = path.as_str().filter(|path| path.starts_with('/'));
+            words
+                .push(path.ok_or_else(|| Failed::for_good("paths must be a list of absolute paths"))?.into());
+        }
+        if words.len() == 1 {
+            words.push("/var/log".into());
+        }
+        Ok(words)
+    },
+};
+
+impl Step for OverSsh {
+    fn word(&self) -> &'static str {
+        self.word
+    }
+
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    fn takes(&self, kind: AssetKind) -> bool {
+        kind == AssetKind::Host
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        self.parameters
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::of(&self.word.replace("ssh_", ""), false)
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
+        let target = &context.asset.target;
+        let settings = context.settings.targets.ssh.get(target).ok_or_else(|| {
+            Failed::for_good(format!(
+                "{} is to be reached through {target:?}, which is none of [targets.ssh]",
+                context.asset.id
+            ))
+        })?;
+        ssh::capture(context, settings, context.id, &(self.words)(context)?)
+    }
+}
+
+/// A text of the rule, which must not look like an option.
+fn value<'a>(context: &Context<'a>, name: &str) -> Result<Option<&'a str>, Failed> {
+    match context.parameters.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.is_empty() && !text.starts_with('-') && !text.contains('\0') => {
+            Ok(Some(text))
+        }
+        Some(_) => Err(Failed::for_good(format!("{name} must be a text that is no option"))),
+    }
+}
+
+fn flag(context: &Context<'_>, name: &str) -> bool {
+    context.parameters.get(name) == Some(&Value::Bool(true))
+}
+
+const PAUSE: Parameter =
+    Parameter { name: "pause", about: "Freeze its processes until their memory is read", takes: Takes::Flag };
+const MEMORY_LIMIT: Parameter = text("memory_limit", "Memory that is read at most, as 16GiB; 0 for none");
+const FILES_LIMIT: Parameter = text("files_limit", "A root with more bytes is listed, not packed, as 16GiB");
+
+fn how<'a>(context: &Context<'a>) -> Result<How<'a>, Failed> {
+    Ok(How {
+        pause: flag(context, "pause"),
+        memory_limit: value(context, "memory_limit")?,
+        files_limit: value(context, "files_limit")?,
+    })
+}
+
+/// A container, here or on a host over SSH.
+struct Container;
+
+pub(super) static CONTAINER: &dyn Step = &Container;
+
+impl Step for Container {
+    fn word(&self) -> &'static str {
+        "capture.container"
+    }
+
+    fn about(&self) -> &'static str {
+        "Takes a container before it goes: processes, memory, sockets, logs, changed and deleted files"
+    }
+
+    fn takes(&self, kind: AssetKind) -> bool {
+        kind == AssetKind::Container
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        &[PAUSE, MEMORY_LIMIT, FILES_LIMIT]
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
+        containers::capture(context, &context.asset.target, &context.asset.id, context.id, how(context)?)
+    }
+}
+
+/// A pod, through the API server and its node.
+struct K8sPod;
+
+pub(super) static K8S_POD: &dyn Step = &K8sPod;
+
+impl Step for K8sPod {
+    fn word(&self) -> &'static str {
+        "capture.k8s_pod"
+    }
+
+    fn about(&self) -> &'static str {
+        "Takes what the API server tells of a pod, and its containers where their node is reached"
+    }
+
+    fn takes(&self, kind: AssetKind) -> bool {
+        kind == AssetKind::K8sPod
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        &[
+            PAUSE,
+            MEMORY_LIMIT,
+            FILES_LIMIT,
+            Parameter {
+                name: "cordon",
+                about: "Let nothing new be placed on its node, until the step is taken back",
+                takes: Takes::Flag,
+            },
+        ]
+    }
+
+    fn undoes(&self) -> bool {
+        true
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
+        let (cluster, name) = cluster_of(context)?;
+        let api = format!("{}-api", context.id);
+        // Once its containers went with it, there is nobody left to ask.
+        let pod = match Pod::get(&cluster, &name) {
+            Ok(pod) => pod,
+            Err(refusal) if refusal.is_absent() => match containers::sealed(context.case, &api)? {
+                Some(sealed) => return Ok(json!({"api": sealed, "pod": "gone since"})),
+                None => return Err(Failed::for_good(format!("there is no such pod: {refusal}"))),
+            },
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let mut told = Map::new();
+        told.insert("node".to_owned(), pod.node().unwrap_or("none").into());
+        if flag(context, "cordon")
+            && let Some(node) = pod.node()
+        {
+            told.insert("cordon".to_owned(), cordon(context, &cluster, node)?);
+        }
+        let (containers, failed) = containers_of(context, &pod)?;
+        told.insert("containers".to_owned(), containers);
+        told.insert("api".to_owned(), api_evidence(context, &cluster, &pod, &api)?);
+        told.insert("left_out".to_owned(), json!(LEFT_OUT));
+        match failed {
+            // What could be had is sealed; the rest may come at the next try.
+            Some(failed) => Err(failed),
+            None => Ok(Value::Object(told)),
+        }
+    }
+
+    fn undo(&self, context: &Context<'_>, recorded: &Value) -> Result<Value, Failed> {
+        let text = |pointer: &str| recorded.pointer(pointer).and_then(Value::as_str);
+        let (Some(node), Some(false)) =
+            (text("/cordon/node"), recorded.pointer("/cordon/was").and_then(Value::as_bool))
+        else {
+            return Ok(json!({"changed": false}));
+        };
+        let (cluster, _) = cluster_of(context)?;
+        cluster.patch(
+            &format!("/api/v1/nodes/{node}"),
+            Patch::Merge,
+            &json!({"spec": {"unschedulable": null}}),
+        )?;
+        Ok(json!({"changed": true, "node": node}))
+    }
+}
+
+fn cluster_of(context: &Context<'_>) -> Result<(Cluster, PodName), Failed> {
+    let name = PodName::read(&context.asset.id)
+        .ok_or_else(|| Failed::for_good(format!("{:?} names no pod", context.asset.id)))?;
+    let clusters = &context.settings.targets.kubernetes;
+    let target =
+        [context.asset.target.as_str(), name.cluster.as_str()].into_iter().find(|name| !name.is_empty());
+    let target = target.unwrap_or_default();
+    let settings = clusters
+        .get(target)
+        .ok_or_else(|| Failed::for_good(format!("{target:?} is none of [targets.kubernetes]")))?;
+    Ok((Cluster::open(target, settings)?, name))
+}
+
+/// Keeps new pods from the node; gives how it was before.
+fn cordon(context: &Context<'_>, cluster: &Cluster, node: &str) -> Result<Value, Failed> {
+    let path = format!("/api/v1/nodes/{node}");
+    let earlier =
+        context.intents.iter().find(|intent| intent.get("cordon").and_then(Value::as_str) == Some(node));
+    let was = match earlier.and_then(|intent| intent.get("was")?.as_bool()) {
+        Some(was) => was,
+        None => {
+            let was =
+                cluster.get(&path)?.pointer("/spec/unschedulable").and_then(Value::as_bool).unwrap_or(false);
+            (context.intend)(&json!({"cordon": node, "was": was}))
+                .map_err(|error| Failed::for_now(error.to_string()))?;
+            was
+        }
+    };
+    cluster.patch(&path, Patch::Merge, &json!({"spec": {"unschedulable": true}}))?;
+    Ok(json!({"node": node, "was": was}))
+}
+
+/// Takes the containers on their node; gives what became of each, and the failure that another try may mend.
+fn containers_of(context: &Context<'_>, pod: &Pod) -> Result<(Value, Option<Failed>), Failed> {
+    let Some(node) = pod.node() else {
+        return Ok(("not taken: the pod is on no node yet".into(), None));
+    };
+    let name =
+        [context.asset.target.as_str(), pod.name.cluster.as_str()].into_iter().find(|name| !name.is_empty());
+    let settings = name.and_then(|name| context.settings.targets.kubernetes.get(name));
+    let Some(target) = settings.and_then(|settings| settings.nodes.get(node)) else {
+        return Ok((
+            format!("not taken: no way to node {node} is set, so there is only what the API server tells")
+                .into(),
+            None,
+        ));
+    };
+    let mut told = Vec::new();
+    let mut failure = None;
+    for container in pod.containers() {
+        let mut row = json!({"container": container.name});
+        let outcome = match &container.id {
+            None => json!({"not_taken": "it was never started"}),
+            Some(id) => {
+                let exhibit = format!("{}-{}", context.id, container.name);
+                match containers::capture(context, target, id, &exhibit, how(context)?) {
+                    Ok(told) => told,
+                    // One that has ended may be gone from its node.
+                    Err(failed) if !container.is_running => json!({"not_taken": failed.what}),
+                    Err(failed) => {
+                        let what = json!({"not_taken": failed.what});
+                        if failed.may_help_again {
+                            failure = Some(failed);
+                        }
+                        what
+                    }
+                }
+            }
+        };
+        if let (Some(row), Value::Object(outcome)) = (row.as_object_mut(), outcome) {
+            row.extend(outcome);
+        }
+        told.push(row);
+    }
+    Ok((told.into(), failure))
+}
+
+/// Takes what the API server tells into an exhibit of its own.
+fn api_evidence(context: &Context<'_>, cluster: &Cluster, pod: &Pod, name: &str) -> Result<Value, Failed> {
+    if let Some(sealed) = containers::sealed(context.case, name)? {
+        return Ok(sealed);
+    }
+    let PodName { namespace, name: of_pod, .. } = &pod.name;
+    let work = ssh::work_folder(context, &ssh::tag(context.job, context.id))?;
+    let folder = work.join(format!("{}_{namespace}_{of_pod}", cluster.name()));
+    let asked = write_evidence(cluster, pod, &folder)?;
+    let mut told = containers::here(context, name, &["logs".into(), folder.into()])?;
+    let _ = std::fs::remove_dir_all(&work);
+    if let Some(told) = told.as_object_mut() {
+        told.insert("taken".to_owned(), asked.taken.into());
+        told.insert("not_taken".to_owned(), asked.refused.into());
+    }
+    Ok(told)
+}

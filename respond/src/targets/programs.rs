@@ -1,0 +1,305 @@
+//! Runs programs as children of the service: an argument vector, never a shell's line; bounded output; ended when the service
+//! stops or their time is over.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::settings::Settings;
+use crate::steps::Failed;
+
+/// What is kept of what a child says on stdout, and on stderr.
+const MOST_OUTPUT: usize = 16 << 20;
+const MOST_WORDS: usize = 64 << 10;
+/// Words of a child that a failure repeats.
+const TOLD: usize = 600;
+/// Time to end once it was asked to.
+const GRACE: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How a child ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ended {
+    /// Its exit code; `None` if a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) output: Vec<u8>,
+    words: Vec<u8>,
+}
+
+impl Ended {
+    /// Its JSON documents on stdout.
+    pub(crate) fn documents(&self) -> Vec<Value> {
+        let lines = self.output.split(|&byte| byte == b'\n');
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    }
+
+    /// The end of what it said on stderr, on one line, with nothing that could act on a terminal.
+    pub(crate) fn words(&self) -> String {
+        let text = String::from_utf8_lossy(&self.words);
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let plain: String = lines.join("; ").chars().filter(|c| !c.is_control()).collect();
+        let over = plain.chars().count().saturating_sub(TOLD);
+        plain.chars().skip(over).collect()
+    }
+
+    pub(crate) fn told(&self) -> String {
+        let code = self.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+        format!("{code}: {}", self.words())
+    }
+}
+
+/// What a child reads.
+pub(crate) enum Input {
+    Nothing,
+    Bytes(Vec<u8>),
+    File(std::fs::File),
+}
+
+/// Until when, and whether the service wants to stop before.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit<'a> {
+    pub(crate) until: Instant,
+    pub(crate) stop: Option<&'a AtomicBool>,
+}
+
+impl Limit<'_> {
+    /// Why nothing more is to be done.
+    fn over(&self) -> Option<&'static str> {
+        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            Some("the service is stopping")
+        } else if Instant::now() >= self.until {
+            Some("its time is over")
+        } else {
+            None
+        }
+    }
+}
+
+/// This program itself, with what every command of it takes here.
+pub(crate) fn of_ours(program: &Path, settings: &Settings) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--json", "--no-progress"]);
+    if let Some(key) = &settings.capture.key {
+        command.arg("--key").arg(key);
+    }
+    command
+}
+
+/// Runs a child to its end.
+///
+/// # Errors
+///
+/// [`Failed`] when it cannot be started, or had to be ended.
+pub(crate) fn run(command: &mut Command, input: Input, limit: Limit<'_>) -> Result<Ended, Failed> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let stdin = match &input {
+        Input::Nothing => Stdio::null(),
+        Input::Bytes(_) => Stdio::piped(),
+        Input::File(_) => Stdio::null(),
+    };
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let writes = match input {
+        Input::File(file) => {
+            command.stdin(Stdio::from(file));
+            None
+        }
+        Input::Bytes(bytes) => Some(bytes),
+        Input::Nothing => None,
+    };
+    let mut running = Running::start(command)?;
+    if let (Some(bytes), Some(mut pipe)) = (writes, running.child.stdin.take()) {
+        // On a thread of its own: a child that reads nothing must not hold us up.
+        thread::spawn(move || pipe.write_all(&bytes));
+    }
+    let status = wait(&mut [&mut running], limit).map_err(|why| Failed::for_now(format!("{name}: {why}")))?;
+    Ok(running.ended(status.first().copied()))
+}
+
+/// Runs two children, the output of the first being the input of the second. Gives how both ended.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_piped(
+    from: &mut Command,
+    into: &mut Command,
+    limit: Limit<'_>,
+) -> Result<(Ended, Ended), Failed> {
+    from.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut first = Running::start_with(from, false)?;
+    let Some(pipe) = first.child.stdout.take() else {
+        return Err(Failed::for_now("no pipe to the first program"));
+    };
+    into.stdin(Stdio::from(pipe)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut second = match Running::start(into) {
+        Ok(second) => second,
+        Err(failed) => {
+            first.end();
+            return Err(failed);
+        }
+    };
+    let statuses = wait(&mut [&mut first, &mut second], limit).map_err(Failed::for_now)?;
+    Ok((first.ended(statuses.first().copied()), second.ended(statuses.get(1).copied())))
+}
+
+struct Running {
+    child: Child,
+    output: Option<JoinHandle<Vec<u8>>>,
+    words: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Result<Self, Failed> {
+        Self::start_with(command, true)
+    }
+
+    fn start_with(command: &mut Command, reads_output: bool) -> Result<Self, Failed> {
+        // A Ctrl-C at the terminal is for the service, which tells its children.
+        std::os::unix::process::CommandExt::process_group(command, 0);
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .spawn()
+            .map_err(|error| Failed::for_now(format!("{name} could not be started: {error}")))?;
+        let output = match reads_output {
+            true => child.stdout.take().map(|pipe| keep(pipe, MOST_OUTPUT, false)),
+            false => None,
+        };
+        let words = child.stderr.take().map(|pipe| keep(pipe, MOST_WORDS, true));
+        Ok(Self { child, output, words })
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn ended(self, status: Option<ExitStatus>) -> Ended {
+        let text = |kept: Option<JoinHandle<Vec<u8>>>| {
+            kept.and_then(|thread| thread.join().ok()).unwrap_or_default()
+        };
+        Ended {
+            code: status.and_then(|status| status.code()),
+            output: text(self.output),
+            words: text(self.words),
+        }
+    }
+}
+
+/// Waits until all have ended; ends them when time is over or the service stops.
+fn wait(running: &mut [&mut Running], limit: Limit<'_>) -> Result<Vec<ExitStatus>, String> {
+    let mut asked: Option<(Instant, &'static str)> = None;
+    loop {
+        let mut statuses = Vec::new();
+        for one in running.iter_mut() {
+            match one.child.try_wait() {
+                Ok(Some(status)) => statuses.push(status),
+                Ok(None) => {}
+                Err(error) => {
+                    one.end();
+                    return Err(format!("it could not be waited for: {error}"));
+                }
+            }
+        }
+        if statuses.len() == running.len() {
+            return match asked {
+                Some((_, why)) => Err(why.to_owned()),
+                None => Ok(statuses),
+            };
+        }
+        match asked {
+            None => {
+                if let Some(why) = limit.over() {
+                    asked = Some((Instant::now(), why));
+                    for one in running.iter() {
+                        if let Some(id) = i32::try_from(one.child.id()).ok().and_then(Pid::from_raw) {
+                            let _ = kill_process(id, Signal::TERM);
+                        }
+                    }
+                }
+            }
+            Some((since, _)) if since.elapsed() > GRACE => running.iter_mut().for_each(|one| one.end()),
+            Some(_) => {}
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Reads a pipe to its end, and keeps its beginning or its end.
+fn keep(mut pipe: impl Read + Send + 'static, most: usize, is_end_kept: bool) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut kept: Vec<u8> = Vec::new();
+        let mut block = [0; 8192];
+        while let Ok(read) = pipe.read(&mut block) {
+            if read == 0 {
+                break;
+            }
+            if is_end_kept || kept.len() < most {
+                kept.extend_from_slice(block.get(..read).unwrap_or_default());
+            }
+            if is_end_kept && kept.len() > most.saturating_mul(2) {
+                kept.drain(..kept.len().saturating_sub(most));
+            }
+        }
+        kept
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon<'a>(stop: Option<&'a AtomicBool>, millis: u64) -> Limit<'a> {
+        Limit { until: Instant::now() + Duration::from_millis(millis), stop }
+    }
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_child_gets_its_input_and_what_it_says_is_one_plain_line() {
+        let ended = run(
+            &mut sh("cat; echo 'a\x1b[31m'>&2; exit 3"),
+            Input::Bytes(b"{\"a\":1}\n".to_vec()),
+            soon(None, 60_000),
+        );
+        let ended = ended.unwrap();
+        assert_eq!((ended.code, ended.documents()), (Some(3), vec![serde_json::json!({"a": 1})]));
+        assert_eq!(ended.words(), "a[31m");
+    }
+
+    #[test]
+    fn a_child_that_does_not_end_is_ended_by_time_and_by_the_services_stop() {
+        let failed = run(&mut sh("exec sleep 600"), Input::Nothing, soon(None, 50)).unwrap_err();
+        assert!(failed.what.contains("time is over"), "{failed}");
+        let stop = AtomicBool::new(true);
+        let failed = run(&mut sh("exec sleep 600"), Input::Nothing, soon(Some(&stop), 60_000)).unwrap_err();
+        assert!(failed.what.contains("stopping"), "{failed}");
+    }
+
+    #[test]
+    fn endless_output_takes_bounded_memory() {
+        let ended = run(
+            &mut sh("head -c 50000000 /dev/zero; head -c 1000000 /dev/zero >&2"),
+            Input::Nothing,
+            soon(None, 60_000),
+        );
+        let ended = ended.unwrap();
+        assert!(ended.output.len() <= MOST_OUTPUT + 8192 && ended.words.len() <= 2 * MOST_WORDS + 8192);
+    }
+
+    #[test]
+    fn one_childs_output_is_the_others_input() {
+        let (first, second) =
+            run_piped(&mut sh("echo hello; exit 1"), &mut sh("cat; exit 2"), soon(None, 60_000)).unwrap();
+        assert_eq!((first.code, second.code, second.output.as_slice()), (Some(1), Some(2), &b"hello\n"[..]));
+    }
+}

@@ -1,0 +1,276 @@
+//! A host over SSH: a real sshd of Debian's on a loopback port, with keys made here.
+
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use respond::alert::AssetKind;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, program};
+use crate::runc_box::RuncBox;
+
+/// An sshd that listens until this is dropped.
+struct Sshd {
+    folder: tempfile::TempDir,
+    child: Child,
+    port: u16,
+}
+
+impl Sshd {
+    fn start() -> Option<Self> {
+        let daemon = "/usr/sbin/sshd";
+        if !rustix::process::geteuid().is_root() || !Path::new(daemon).exists() {
+            eprintln!("skipped: an sshd of our own needs root and openssh-server");
+            return None;
+        }
+        fs::create_dir_all("/run/sshd").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for key in ["host", "other", "user"] {
+            let made = Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(path(key))
+                .status();
+            assert!(made.unwrap().success());
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {host}\nAuthorizedKeysFile {user}\nPidFile none\nStrictModes no\n\
+             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
+             PermitUserEnvironment no\nPrintMotd no\n",
+            host = path("host").display(),
+            user = path("user.pub").display(),
+        );
+        fs::write(path("config"), config).unwrap();
+        let log = fs::File::create(path("log")).unwrap();
+        let child = Command::new(daemon)
+            .args(["-D", "-e", "-f"])
+            .arg(path("config"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let this = Self { folder, child, port };
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if begun.elapsed() > Duration::from_secs(20) {
+                eprintln!("skipped: sshd does not listen: {}", fs::read_to_string(this.path("log")).unwrap());
+                return None;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        this.know("host");
+        fs::create_dir(this.path("remote")).unwrap();
+        Some(this)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Makes this the only key that is known.
+    fn know(&self, key: &str) {
+        let public = fs::read_to_string(self.path(&format!("{key}.pub"))).unwrap();
+        fs::write(self.path("known"), format!("[127.0.0.1]:{} {public}", self.port)).unwrap();
+    }
+
+    /// The settings of this host, with a collector.
+    fn target(&self, collector: &Path) -> Value {
+        let sha256 = custody::sha256(&fs::read(collector).unwrap()).to_string();
+        json!({
+            "host": "127.0.0.1", "port": self.port, "user": "root", "identity_file": self.path("user"),
+            "known_hosts_file": self.path("known"), "collector": collector, "collector_sha256": sha256,
+            "folder": self.path("remote"),
+        })
+    }
+
+    /// What lies in the folder that collectors are put in.
+    fn left(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.path("remote")).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// A collector that is no exhibit.
+    fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const HOST: (AssetKind, &str, &str) = (AssetKind::Host, "web01", "web01");
+
+/// A bench with this host, and the program as its collector unless another is given.
+fn bench(sshd: &Sshd, collector: Option<&Path>) -> Option<Bench> {
+    let program = program()?;
+    let target = sshd.target(collector.unwrap_or(&program));
+    Some(Bench::new(program, |_| json!({"ssh": {"web01": target}})))
+}
+
+#[test]
+fn a_host_is_captured_over_ssh_verified_taken_into_the_case_and_nothing_stays_there() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(bench) = bench(&sshd, None) else { return };
+    let logs = sshd.path("the host's logs; $(touch evil)");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("auth.log"), "Nov 21 10:00:00 web01 sshd[1]: hello\n").unwrap();
+    let told = bench.run("capture.ssh_logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
+    assert_eq!((&told["sealed"], &told["removed"]), (&json!(true), &json!(true)), "{told}");
+    assert_eq!(sshd.left(), Vec::<PathBuf>::new());
+    let files = bench.files("E001-logs", "files");
+    let log = files.get(&logs.join("auth.log").display().to_string());
+    assert_eq!(log.unwrap(), b"Nov 21 10:00:00 web01 sshd[1]: hello\n");
+    bench.assert_verifies();
+    assert_eq!(bench.intents().len(), 1);
+
+    // The same step again finds what it has done.
+    let again = bench.run("capture.ssh_logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
+    assert_eq!(again["exhibit"], told["exhibit"]);
+    assert_eq!(bench.exhibits().len(), 1);
+    let log = custody::Case::open(&bench.path("case")).unwrap().log().read().unwrap();
+    let acts: Vec<_> = log.entries.iter().map(|entry| entry.kind.as_str().to_owned()).collect();
+    assert_eq!(acts, ["log.genesis", "approval.given", "exhibit.added", "bundle.sealed", "approval.given"]);
+}
+
+#[test]
+fn a_host_with_another_key_is_told_and_nothing_is_sent_to_it() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(bench) = bench(&sshd, None) else { return };
+    sshd.know("other");
+    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    assert!(
+        failed.what.contains("the key of 127.0.0.1 is not the one") && !failed.may_help_again,
+        "{failed}"
+    );
+    assert!(sshd.left().is_empty() && bench.exhibits().is_empty() && bench.intents().is_empty());
+    // Nor to one that is not known at all.
+    fs::write(sshd.path("known"), "").unwrap();
+    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    assert!(failed.what.contains("the key of 127.0.0.1 is not the one"), "{failed}");
+}
+
+#[test]
+fn a_collector_with_another_hash_is_not_sent() {
+    let Some(sshd) = Sshd::start() else { return };
+    let collector = sshd.script("collector", "exit 0\n");
+    let Some(bench) = bench(&sshd, Some(&collector)) else { return };
+    fs::write(&collector, "#!/bin/sh\necho evil\n").unwrap();
+    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    assert!(failed.what.contains("not the one in the settings") && !failed.may_help_again, "{failed}");
+    assert!(sshd.left().is_empty());
+}
+
+#[test]
+fn a_collector_that_fails_is_removed_all_the_same_and_its_words_are_told_plainly() {
+    let Some(sshd) = Sshd::start() else { return };
+    let collector = sshd.script("collector", "printf 'no disk\\033[31m\\n' >&2; exit 4\n");
+    let Some(bench) = bench(&sshd, Some(&collector)) else { return };
+    let failed = bench.run("capture.ssh_triage", "triage", HOST, json!({})).unwrap_err();
+    assert!(failed.what.contains("exit code 4: no disk[31m") && failed.may_help_again, "{failed}");
+    assert!(sshd.left().is_empty());
+    // The number stays reserved, for the next try takes it.
+    assert_eq!(bench.exhibits().len(), 1);
+    assert!(bench.run("capture.ssh_triage", "triage", HOST, json!({})).is_err());
+    assert_eq!(bench.exhibits().len(), 1);
+}
+
+#[test]
+fn what_a_hostile_host_sends_back_stays_out_of_the_case_and_of_this_host() {
+    let Some(sshd) = Sshd::start() else { return };
+    let mut tar = tar::Builder::new(fs::File::create(sshd.path("evil.tar")).unwrap());
+    let mut header = tar::Header::new_gnu();
+    let path = b"E001-logs/../../../escaped";
+    header.as_old_mut().name[..path.len()].copy_from_slice(path);
+    header.set_size(4);
+    header.set_mode(0o644);
+    header.set_cksum();
+    tar.append(&header, &b"evil"[..]).unwrap();
+    tar.into_inner().unwrap().flush().unwrap();
+    let script =
+        format!("case \"$*\" in *--give*) cat {};; *) echo '{{}}';; esac\n", sshd.path("evil.tar").display());
+    let collector = sshd.script("collector", &script);
+    let Some(bench) = bench(&sshd, Some(&collector)) else { return };
+    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    assert!(failed.what.contains("outside of the exhibit's folder"), "{failed}");
+    let (_, folder) = bench.exhibits().remove(0);
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+    assert!(!bench.path("escaped").exists() && !bench.path("case/escaped").exists());
+    assert!(sshd.left().is_empty());
+    bench.assert_verifies();
+}
+
+#[test]
+fn a_stop_in_the_middle_ends_the_collector_there_and_removes_it() {
+    let Some(sshd) = Sshd::start() else { return };
+    let mark = sshd.path("running");
+    let script = format!("echo $$ > {}; exec sleep 20\n", mark.display());
+    let collector = sshd.script("collector", &script);
+    let Some(bench) = bench(&sshd, Some(&collector)) else { return };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let begun = Instant::now();
+            while !mark.exists() && begun.elapsed() < Duration::from_secs(60) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            bench.stop.store(true, Ordering::Relaxed);
+        });
+        let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+        assert!(failed.what.contains("stopping") && failed.may_help_again, "{failed}");
+    });
+    assert!(sshd.left().is_empty());
+}
+
+#[test]
+fn what_an_earlier_run_left_there_is_removed_by_the_next() {
+    let Some(sshd) = Sshd::start() else { return };
+    let collector = sshd.script("collector", "exit 4\n");
+    let Some(bench) = bench(&sshd, Some(&collector)) else { return };
+    // A folder of this very step, as a killed run leaves it, and one of another.
+    bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    let named = bench.intents().remove(0)["folder"].as_str().unwrap().to_owned();
+    let left = PathBuf::from(named.replace('*', "aB3dE6gH9j"));
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("exhibit"), "x").unwrap();
+    let other = sshd.path("remote/exhibit-J000018-x.aB3dE6gH9j");
+    fs::create_dir(&other).unwrap();
+    bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    assert_eq!(sshd.left(), [other]);
+}
+
+#[test]
+fn a_container_on_a_host_over_ssh_is_captured_with_its_memory() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(program) = program() else { return };
+    let id = format!("{:0<64}", "55dcafe");
+    let Some(it) = RuncBox::start(&id, true) else { return };
+    let target = sshd.target(&program);
+    let state = it.path("state");
+    let bench = Bench::new(
+        program,
+        |_| json!({"ssh": {"web01": target}, "containers": {"boxes": {"on": "web01", "runtime": "runc", "states": [state]}}}),
+    );
+    let asset = (AssetKind::Container, "55dcafe00000", "boxes");
+    let told = bench.run("capture.container", "box", asset, json!({"pause": true})).unwrap();
+    assert_eq!(told["sealed"], true, "{told}");
+    let cores = bench.files("E001-box", "processes");
+    let secret = b"planted-42-secret";
+    assert!(cores.values().any(|core| core.windows(secret.len()).any(|part| part == secret)));
+    assert!(sshd.left().is_empty());
+    assert_eq!(it.status(), "running");
+    bench.assert_verifies();
+}
