@@ -149,10 +149,10 @@ pub fn all(entries: &[Entry]) -> Vec<Logged> {
             }),
             (Some(isolation), _) if entry.kind == EntryType::ISOLATION_DONE => isolation.stage = Stage::Done,
             (Some(isolation), _) if entry.kind == EntryType::ISOLATION_UNDONE => {
-                isolation.stage = Stage::Undone
+                isolation.stage = Stage::Undone;
             }
             (Some(isolation), _) if entry.how_text("act") == Some("extend") => {
-                isolation.until = plain("until")
+                isolation.until = plain("until");
             }
             _ => {}
         }
