@@ -58,11 +58,17 @@ mod handover_commands;
 mod http_client;
 #[path = "imaging_commands.rs"]
 mod imaging_commands;
+#[cfg(feature = "serve")]
+#[path = "isolate_commands.rs"]
+mod isolate_commands;
 #[path = "support/loopback.rs"]
 mod loopback;
 #[cfg(feature = "cloud")]
 #[path = "support/moto.rs"]
 mod moto;
+#[cfg(feature = "serve")]
+#[path = "support/netns.rs"]
+mod netns;
 #[path = "other_side.rs"]
 mod other_side;
 #[path = "proof_commands.rs"]

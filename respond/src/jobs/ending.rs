@@ -66,6 +66,7 @@ fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()
         if isolates {
             let entry = about(EntryType::ISOLATION_DONE, job, row).result("recorded", told(given));
             let entry = entry.result("lease_seconds", plan.lease);
+            let entry = crate::isolate::case_log::named(entry, &job.name(), &plan.id, &plan.word);
             entries::add(connection, job.id, &entry)?;
         } else if is_act(&plan.word) {
             entries::add(connection, job.id, &about(EntryType::NOTE, job, row).result("done", told(given)))?;
