@@ -129,7 +129,7 @@ fn a_host_is_captured_over_ssh_verified_taken_into_the_case_and_nothing_stays_th
     let logs = sshd.path("the host's logs; $(touch evil)");
     fs::create_dir(&logs).unwrap();
     fs::write(logs.join("auth.log"), "Nov 21 10:00:00 web01 sshd[1]: hello\n").unwrap();
-    let told = bench.run("capture.ssh_logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
+    let told = bench.run("capture.logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
     assert_eq!((&told["sealed"], &told["removed"]), (&json!(true), &json!(true)), "{told}");
     assert_eq!(sshd.left(), Vec::<PathBuf>::new());
     let files = bench.files("E001-logs", "files");
@@ -139,7 +139,7 @@ fn a_host_is_captured_over_ssh_verified_taken_into_the_case_and_nothing_stays_th
     assert_eq!(bench.intents().len(), 1);
 
     // The same step again finds what it has done.
-    let again = bench.run("capture.ssh_logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
+    let again = bench.run("capture.logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
     assert_eq!(again["exhibit"], told["exhibit"]);
     assert_eq!(bench.exhibits().len(), 1);
     let log = custody::Case::open(&bench.path("case")).unwrap().log().read().unwrap();
@@ -152,7 +152,7 @@ fn a_host_with_another_key_is_told_and_nothing_is_sent_to_it() {
     let Some(sshd) = Sshd::start() else { return };
     let Some(bench) = bench(&sshd, None) else { return };
     sshd.know("other");
-    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    let failed = bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     assert!(
         failed.what.contains("the key of 127.0.0.1 is not the one") && !failed.may_help_again,
         "{failed}"
@@ -160,7 +160,7 @@ fn a_host_with_another_key_is_told_and_nothing_is_sent_to_it() {
     assert!(sshd.left().is_empty() && bench.exhibits().is_empty() && bench.intents().is_empty());
     // Nor to one that is not known at all.
     fs::write(sshd.path("known"), "").unwrap();
-    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    let failed = bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     assert!(failed.what.contains("the key of 127.0.0.1 is not the one"), "{failed}");
 }
 
@@ -170,7 +170,7 @@ fn a_collector_with_another_hash_is_not_sent() {
     let collector = sshd.script("collector", "exit 0\n");
     let Some(bench) = bench(&sshd, Some(&collector)) else { return };
     fs::write(&collector, "#!/bin/sh\necho evil\n").unwrap();
-    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    let failed = bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     assert!(failed.what.contains("not the one in the settings") && !failed.may_help_again, "{failed}");
     assert!(sshd.left().is_empty());
 }
@@ -180,12 +180,12 @@ fn a_collector_that_fails_is_removed_all_the_same_and_its_words_are_told_plainly
     let Some(sshd) = Sshd::start() else { return };
     let collector = sshd.script("collector", "printf 'no disk\\033[31m\\n' >&2; exit 4\n");
     let Some(bench) = bench(&sshd, Some(&collector)) else { return };
-    let failed = bench.run("capture.ssh_triage", "triage", HOST, json!({})).unwrap_err();
+    let failed = bench.run("capture.triage", "triage", HOST, json!({})).unwrap_err();
     assert!(failed.what.contains("exit code 4: no disk[31m") && failed.may_help_again, "{failed}");
     assert!(sshd.left().is_empty());
     // The number stays reserved, for the next try takes it.
     assert_eq!(bench.exhibits().len(), 1);
-    assert!(bench.run("capture.ssh_triage", "triage", HOST, json!({})).is_err());
+    assert!(bench.run("capture.triage", "triage", HOST, json!({})).is_err());
     assert_eq!(bench.exhibits().len(), 1);
 }
 
@@ -205,7 +205,7 @@ fn what_a_hostile_host_sends_back_stays_out_of_the_case_and_of_this_host() {
         format!("case \"$*\" in *--give*) cat {};; *) echo '{{}}';; esac\n", sshd.path("evil.tar").display());
     let collector = sshd.script("collector", &script);
     let Some(bench) = bench(&sshd, Some(&collector)) else { return };
-    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    let failed = bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     assert!(failed.what.contains("outside of the exhibit's folder"), "{failed}");
     let (_, folder) = bench.exhibits().remove(0);
     assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
@@ -229,7 +229,7 @@ fn a_stop_in_the_middle_ends_the_collector_there_and_removes_it() {
             }
             bench.stop.store(true, Ordering::Relaxed);
         });
-        let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+        let failed = bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
         assert!(failed.what.contains("stopping") && failed.may_help_again, "{failed}");
     });
     assert!(sshd.left().is_empty());
@@ -241,14 +241,14 @@ fn what_an_earlier_run_left_there_is_removed_by_the_next() {
     let collector = sshd.script("collector", "exit 4\n");
     let Some(bench) = bench(&sshd, Some(&collector)) else { return };
     // A folder of this very step, as a killed run leaves it, and one of another.
-    bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     let named = bench.intents().remove(0)["folder"].as_str().unwrap().to_owned();
     let left = PathBuf::from(named.replace('*', "aB3dE6gH9j"));
     fs::create_dir(&left).unwrap();
     fs::write(left.join("exhibit"), "x").unwrap();
     let other = sshd.path("remote/exhibit-J000018-x.aB3dE6gH9j");
     fs::create_dir(&other).unwrap();
-    bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     assert_eq!(sshd.left(), [other]);
 }
 

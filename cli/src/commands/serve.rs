@@ -89,7 +89,8 @@ fn serve(
     let rules = Arc::new(Current::load(settings, Arc::clone(&outfit.clock))?);
     let deliveries = Arc::new(Deliveries::new(Arc::clone(&state), prepared.sources()));
     let acting = acting(settings, &state, outfit, session)?;
-    let runner = Runner::start(settings.clone(), Arc::clone(&state), deliveries.clone(), rules.clone(), acting)?;
+    let runner =
+        Runner::start(settings.clone(), Arc::clone(&state), deliveries.clone(), rules.clone(), acting)?;
     let server = Server::start(&args.config, settings, prepared, Arc::clone(&state), outfit)?;
     let operations = server.operations().map(|address| address.to_string());
     let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
@@ -134,12 +135,8 @@ fn acting(
     };
     let mut identity = identity::of_this_run(&settings.examiner, Some(&settings.organisation));
     "automatic response".clone_into(&mut identity.actor.role);
-    let teller = LogAndCount::new(
-        outfit.log.clone(),
-        Arc::clone(&outfit.metrics),
-        state,
-        Arc::clone(&outfit.clock),
-    );
+    let teller =
+        LogAndCount::new(outfit.log.clone(), Arc::clone(&outfit.metrics), state, Arc::clone(&outfit.clock));
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("the file of this program cannot be found: {error}")))?;
     Ok(Acting {

@@ -244,7 +244,11 @@ impl Source {
         }
         if alert::source(&settings.kind).is_none() {
             let kinds: Vec<&str> = alert::SOURCES.iter().map(|kind| kind.word).collect();
-            return Err(fault(format!("its kind is {:?}, and is one of {}", settings.kind, kinds.join(", "))));
+            return Err(fault(format!(
+                "its kind is {:?}, and is one of {}",
+                settings.kind,
+                kinds.join(", ")
+            )));
         }
         let mapping = settings.mapping.as_deref().map(Mapping::load).transpose();
         let mapping = mapping.map_err(|error| fault(error.to_string()))?;

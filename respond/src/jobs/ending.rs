@@ -97,9 +97,9 @@ fn failed_run(service: &Service, ending: &Ending<'_>, row: &StepRow, failed: &Fa
     let may_help = (failed.may_help_again || ending.is_late) && job.cancel.is_none();
     if may_help && tries <= plan.retries {
         let not_before = now.saturating_add(pause_before(row, tries));
-        service.state.with(|connection| {
-            steps::again(connection, job.id, &plan.id, tries, &why, not_before)
-        })?;
+        service
+            .state
+            .with(|connection| steps::again(connection, job.id, &plan.id, tries, &why, not_before))?;
         tell(service, job, row, "step failed for now", &why);
         return Ok(());
     }
@@ -144,7 +144,10 @@ fn is_act(word: &str) -> bool {
 
 pub(super) fn about(kind: EntryType, job: &Job, row: &StepRow) -> NewEntry {
     let asset = jobs::asset_text(&job.plan).unwrap_or_default();
-    NewEntry::new(kind).how("step", row.plan.id.as_str()).how("use", row.plan.word.as_str()).how("asset", asset)
+    NewEntry::new(kind)
+        .how("step", row.plan.id.as_str())
+        .how("use", row.plan.word.as_str())
+        .how("asset", asset)
 }
 
 /// A result as an entry can hold it: as JSON text, since logs hold no fractions, and not too much of it.
@@ -157,10 +160,7 @@ fn cut(text: &str) -> String {
 }
 
 fn tell(service: &Service, job: &Job, row: &StepRow, what: &'static str, why: &str) {
-    let facts = [
-        ("step", row.plan.id.clone().into()),
-        ("use", row.plan.word.clone().into()),
-        ("why", why.into()),
-    ];
+    let facts =
+        [("step", row.plan.id.clone().into()), ("use", row.plan.word.clone().into()), ("why", why.into())];
     service.acting.tell(what, &job.name(), &facts);
 }

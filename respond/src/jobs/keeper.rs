@@ -61,9 +61,9 @@ fn take_back(service: &Service, lease: &Lease) -> Result<()> {
             let is_stuck = !failed.may_help_again || tries >= STUCK_AFTER;
             let pause = 5i64.saturating_mul(1i64.checked_shl(tries.min(10)).unwrap_or(1)).min(LONGEST_PAUSE);
             let not_before = now.saturating_add(pause.saturating_mul(SECOND));
-            service.state.with(|connection| {
-                leases::failed(connection, lease, is_stuck, &failed.what, not_before)
-            })?;
+            service
+                .state
+                .with(|connection| leases::failed(connection, lease, is_stuck, &failed.what, not_before))?;
             let what = if is_stuck { "cannot be taken back" } else { "not taken back yet" };
             service.acting.tell(what, &job.name(), &facts(&failed.what));
         }

@@ -44,7 +44,10 @@ impl StepRun<'_> {
         self.with(|step, context| step.undo(context, recorded))
     }
 
-    fn with(&self, act: impl FnOnce(&dyn Step, &Context<'_>) -> Result<Value, Failed>) -> Result<Value, Failed> {
+    fn with(
+        &self,
+        act: impl FnOnce(&dyn Step, &Context<'_>) -> Result<Value, Failed>,
+    ) -> Result<Value, Failed> {
         let Some(step) = table::named(self.word) else {
             return Err(Failed::for_good(format!("this version has no step {:?}", self.word)));
         };
