@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Context, Failed, Parameter, Step, Takes};
 use crate::alert::AssetKind;
 use crate::targets::containers::{self, How};
-use crate::targets::kubernetes::{Cluster, Patch};
+use crate::targets::kubernetes::{Cluster, Patch, is_name};
 use crate::targets::pod::{LEFT_OUT, Pod, PodName, write_evidence};
 use crate::targets::ssh;
 
@@ -134,10 +134,15 @@ impl Step for K8sPod {
     }
 
     fn undo(&self, context: &Context<'_>, recorded: &Value) -> Result<Value, Failed> {
-        let text = |pointer: &str| recorded.pointer(pointer).and_then(Value::as_str);
-        let (Some(node), Some(false)) =
-            (text("/cordon/node"), recorded.pointer("/cordon/was").and_then(Value::as_bool))
-        else {
+        // What a run that failed had begun stands in its intents alone.
+        let intended = |intent: &Value| {
+            Some((intent.get("cordon")?.as_str()?.to_owned(), intent.get("was")?.as_bool()?))
+        };
+        let told = recorded.get("cordon").and_then(|cordon| {
+            Some((cordon.get("node")?.as_str()?.to_owned(), cordon.get("was")?.as_bool()?))
+        });
+        let cordoned = told.or_else(|| context.intents.iter().find_map(intended));
+        let Some((node, false)) = cordoned.filter(|(node, _)| is_name(node)) else {
             return Ok(json!({"changed": false}));
         };
         let (cluster, _) = cluster_of(context)?;
