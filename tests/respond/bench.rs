@@ -35,7 +35,7 @@ pub(crate) fn program() -> Option<PathBuf> {
 pub(crate) struct Bench {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) settings: Settings,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     intents: RefCell<Vec<Value>>,
     pub(crate) stop: AtomicBool,
 }

@@ -14,6 +14,7 @@ use respond::alert::AssetKind;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, program};
+use crate::moto::{Moto, moto};
 use crate::runc_box::RuncBox;
 
 /// An sshd that listens until this is dropped.
@@ -273,4 +274,59 @@ fn a_container_on_a_host_over_ssh_is_captured_with_its_memory() {
     assert!(sshd.left().is_empty());
     assert_eq!(it.status(), "running");
     bench.assert_verifies();
+}
+
+/// A bucket of the server, which takes requests without a signature.
+fn make_bucket(moto: &Moto, name: &str) {
+    let place = "<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>";
+    let versioned = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    for (target, body) in [(format!("/{name}"), place), (format!("/{name}?versioning"), versioned)] {
+        let host = moto.endpoint.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(host).unwrap();
+        let length = body.len();
+        write!(stream, "PUT {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        assert!(answer.contains(" 200 "), "{answer}");
+    }
+}
+
+#[test]
+fn with_an_evidence_store_the_host_writes_there_by_a_grant_and_knows_no_credential() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(mut bench) = bench(&sshd, None) else { return };
+    let knows = Command::new(&bench.program)
+        .args(["grant", "--help"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !knows.unwrap().success() {
+        eprintln!("skipped: the exhibit beside the tests has no cloud part");
+        return;
+    }
+    let Some(moto) = moto() else { return };
+    make_bucket(moto, "evidence-over-ssh");
+    // The service's account, which the host must not see.
+    let script = format!(
+        "export AWS_ACCESS_KEY_ID=AKIASERVICE AWS_SECRET_ACCESS_KEY=service-secret AWS_CONFIG_FILE=/dev/null\nexec {} \"$@\"\n",
+        bench.program.display()
+    );
+    bench.program = sshd.script("with-account", &script);
+    bench.settings.capture.to = Some("s3://evidence-over-ssh/cases".to_owned());
+    bench.settings.aws.endpoint_url = Some(moto.endpoint.clone());
+    bench.settings.aws.region = Some("eu-central-1".to_owned());
+    let logs = sshd.path("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("auth.log"), "hello\n").unwrap();
+    let told = bench.run("capture.logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
+    assert_eq!((&told["sealed"], &told["removed"]), (&json!(true), &json!(true)), "{told}");
+    assert!(told["place"].as_str().unwrap().starts_with("s3://evidence-over-ssh/cases/"), "{told}");
+    assert!(sshd.left().is_empty());
+    let (_, folder) = bench.exhibits().remove(0);
+    assert!(folder.join("manifest.json").is_file() && !folder.join("data/files/000000.zst").exists());
+    // The grant is a secret, and is kept no longer than it is needed.
+    let kept = bench.path("state/collections");
+    let grants = fs::read_dir(kept).unwrap().flatten().filter(|entry| entry.path().join("grant").exists());
+    assert_eq!(grants.count(), 0);
+    assert!(!bench.intents().iter().any(|intent| intent.to_string().contains("Signature")));
 }
