@@ -106,6 +106,7 @@ impl Bench {
         act(&Context {
             job: "J000017",
             id,
+            lease: 0,
             parameters: &parameters,
             alert: &Alert::default(),
             asset: &asset,

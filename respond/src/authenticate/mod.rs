@@ -477,7 +477,12 @@ mod tests {
     #[test]
     fn a_name_that_is_a_path_is_refused() {
         for name in ["", "../etc", "a/b", "A", "a b", "a\n"] {
-            let settings = SourceSettings { name: name.into(), kind: "falco".into(), authenticate: vec![], mapping: None };
+            let settings = SourceSettings {
+                name: name.into(),
+                kind: "falco".into(),
+                authenticate: vec![],
+                mapping: None,
+            };
             let why = Source::load(&settings, &Arc::new(SigningCertificates::unreachable())).unwrap_err();
             assert!(why.contains("1 to 64"), "{why}");
         }
