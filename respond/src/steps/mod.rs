@@ -210,10 +210,6 @@ pub static STEPS: &[&dyn Step] = &[
     notify::WEBHOOK,
     timeline::BUILD,
     timeline::ISSUE,
-    elsewhere::SSH_TRIAGE,
-    elsewhere::SSH_MEMORY,
-    elsewhere::SSH_DISK,
-    elsewhere::SSH_LOGS,
     elsewhere::CONTAINER,
     elsewhere::K8S_POD,
 ];
