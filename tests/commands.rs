@@ -83,6 +83,9 @@ mod s3;
 #[path = "support/s3_front.rs"]
 mod s3_front;
 #[cfg(feature = "serve")]
+#[path = "ready_commands.rs"]
+mod ready_commands;
+#[cfg(feature = "serve")]
 #[path = "serve_commands.rs"]
 mod serve_commands;
 #[cfg(feature = "serve")]

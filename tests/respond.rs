@@ -49,3 +49,15 @@ mod runc_box;
 mod sns_sender;
 #[path = "respond/ssh.rs"]
 mod ssh;
+#[path = "respond/fake_service.rs"]
+mod fake_service;
+#[path = "support/loopback.rs"]
+mod loopback;
+#[path = "respond/ready.rs"]
+mod ready;
+#[path = "respond/ready_account.rs"]
+mod ready_account;
+#[path = "respond/ready_host.rs"]
+mod ready_host;
+#[path = "support/test_authority.rs"]
+mod test_authority;

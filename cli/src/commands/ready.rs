@@ -262,7 +262,7 @@ fn tell(one: &Found, session: &Session) -> Result<(), Failure> {
 }
 
 /// Words behind a label, wrapped below each other.
-fn wrapped(label: &str, words: &str, session: &Session) -> Result<(), Failure> {
+pub(super) fn wrapped(label: &str, words: &str, session: &Session) -> Result<(), Failure> {
     let words = ui::printable(words, false);
     let room = WIDTH.saturating_sub(label.chars().count()).max(20);
     let mut lines = vec![String::new()];

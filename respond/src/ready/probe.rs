@@ -89,6 +89,14 @@ impl Probe {
         self
     }
 
+    /// In an account that is connected to already.
+    #[must_use]
+    pub fn in_account(self, connection: Connection) -> Self {
+        // Said once: what was said first stays.
+        let _ = self.connection.set(Ok(connection));
+        self
+    }
+
     pub(super) fn state(&self) -> Result<&State, Unable> {
         self.state.as_deref().map_err(|why| Unable::untested(why.clone()))
     }

@@ -1,6 +1,5 @@
 //! Whether alerts would come in: the door as others see it, and whether each source still sends.
 
-use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -234,6 +234,6 @@ mod tests {
         let bytes = vec![7; 3_000_000];
         std::fs::write(&path, &bytes).unwrap();
         let (head, digest) = hashed(&path).unwrap();
-        assert_eq!((head.len(), digest), (64, sha256(&bytes).to_string()));
+        assert_eq!((head.len(), digest), (64, custody::sha256(&bytes).to_string()));
     }
 }
