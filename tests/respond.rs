@@ -59,5 +59,7 @@ mod ready;
 mod ready_account;
 #[path = "respond/ready_host.rs"]
 mod ready_host;
+#[path = "respond/ready_rules.rs"]
+mod ready_rules;
 #[path = "support/test_authority.rs"]
 mod test_authority;

@@ -106,6 +106,8 @@ pub(crate) enum Command {
     Selftest(commands::selftest::Args),
     #[cfg(feature = "serve")]
     Ready(commands::ready::Args),
+    #[cfg(feature = "serve")]
+    Exercise(commands::exercise::Args),
     #[cfg(feature = "timeline")]
     Demo(commands::demo::Args),
     Completions(commands::completions::Args),
@@ -158,6 +160,8 @@ impl Command {
             Command::Selftest(args) => commands::selftest::run(args, session),
             #[cfg(feature = "serve")]
             Command::Ready(args) => commands::ready::run(args, session),
+            #[cfg(feature = "serve")]
+            Command::Exercise(args) => commands::exercise::run(args, session),
             #[cfg(feature = "timeline")]
             Command::Demo(args) => commands::demo::run(args, session),
             Command::Completions(args) => commands::completions::run(args, session),

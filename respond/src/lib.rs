@@ -14,6 +14,7 @@
 pub mod alert;
 pub mod authenticate;
 mod error;
+pub mod exercise;
 pub mod inventory;
 pub mod isolate;
 pub mod jobs;

@@ -83,6 +83,7 @@ impl Settings {
         self.inventory.iter_mut().for_each(from_folder);
         self.capture.key.iter_mut().for_each(from_folder);
         self.server.paths().for_each(from_folder);
+        self.ready.paths().for_each(from_folder);
         self.sources.iter_mut().flat_map(crate::authenticate::SourceSettings::paths).for_each(from_folder);
         self.notify.values_mut().filter_map(|one| one.secret_file.as_mut()).for_each(from_folder);
     }

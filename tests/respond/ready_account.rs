@@ -217,6 +217,9 @@ fn a_trail_must_be_of_all_regions_and_log() {
     assert_eq!(seen("RD11", "")[0].status, Status::Fail);
     let all = r#"{"Name": "one", "S3BucketName": "ready-trail", "IsMultiRegionTrail": true, "EnableLogFileValidation": true}"#;
     ask("UpdateTrail", all);
+    // AWS says the default selectors, moto none.
+    let selectors = r#"{"TrailName": "one", "EventSelectors": [{"ReadWriteType": "All", "IncludeManagementEvents": true}]}"#;
+    ask("PutEventSelectors", selectors);
     ask("StartLogging", r#"{"Name": "one"}"#);
     let logging = seen("RD10", "");
     // moto delivers nothing, or says that it just did: never a failure.
@@ -346,7 +349,7 @@ fn a_key_must_decrypt_and_be_neither_disabled_nor_of_aws() {
     let kms = |operation: &str, body: &str| {
         json(&moto.endpoint, region, "kms", &format!("TrentService.{operation}"), body)
     };
-    let key = kms("CreateKey", "{}")["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
+    let key = kms("CreateKey", "{}")["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned();
     let more = format!("[ready]\nkms_keys = [\"{key}\"]\n");
     let seen = |id: &str| one(in_region(folder.path(), &moto.endpoint, region, &more), id);
     is(&seen("RD20"), Status::Pass, &["came back the same"]);

@@ -9,6 +9,7 @@ import sys
 import moto.ebs.models
 import moto.ec2.models.elastic_network_interfaces
 import moto.s3.models
+import moto.s3.responses
 from moto.server import ThreadedMotoServer
 
 # AWS's blocks have 512 KiB; moto's have 512 bytes.
@@ -71,6 +72,19 @@ moto.s3.models.S3_UPLOAD_PART_MIN_SIZE = 1
 
 # An interface has the groups that it was given last; moto adds those that its instance was started with.
 moto.ec2.models.elastic_network_interfaces.NetworkInterface.group_set = property(lambda self: self._group_set)
+
+
+
+# AWS names the answer VersioningConfiguration.
+_versioning = moto.s3.responses.S3Response.get_bucket_versioning
+
+
+def _get_bucket_versioning(self):
+    status, headers, body = _versioning(self)
+    return status, headers, body.replace("GetBucketVersioningResponse", "VersioningConfiguration")
+
+
+moto.s3.responses.S3Response.get_bucket_versioning = _get_bucket_versioning
 
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()

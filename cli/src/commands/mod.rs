@@ -8,6 +8,8 @@ pub(crate) mod completions;
 pub(crate) mod custody;
 #[cfg(feature = "timeline")]
 pub(crate) mod demo;
+#[cfg(feature = "serve")]
+pub(crate) mod exercise;
 pub(crate) mod export;
 #[cfg(feature = "cloud")]
 pub(crate) mod grant;

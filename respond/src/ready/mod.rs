@@ -13,8 +13,10 @@ mod identity;
 mod logging;
 pub mod metrics;
 mod probe;
+mod reach;
 mod receiving;
 mod rights;
+mod rules_in_force;
 mod run;
 mod service;
 mod settings;
@@ -23,6 +25,8 @@ pub mod trend;
 
 pub use check::{Check, Finding, Severity, Status, Unable};
 pub use probe::Probe;
+pub(crate) use probe::Ran;
+pub(crate) use rules_in_force::read_inventory;
 pub use run::{Outcome, Wanted, run};
 pub use settings::{
     CanarySettings, CollectorSettings, DrillKind, ReadySettings, RoleSettings, TimeStampSettings,
@@ -34,6 +38,7 @@ pub fn all() -> Vec<&'static Check> {
     let groups = [
         identity::CHECKS,
         rights::CHECKS,
+        reach::CHECKS,
         logging::CHECKS,
         encryption::CHECKS,
         evidence_store::CHECKS,
@@ -42,6 +47,7 @@ pub fn all() -> Vec<&'static Check> {
         host::CHECKS,
         tools::CHECKS,
         drills::CHECKS,
+        rules_in_force::CHECKS,
         service::CHECKS,
     ];
     let mut all: Vec<&Check> = groups.into_iter().flatten().collect();

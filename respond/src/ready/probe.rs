@@ -47,15 +47,15 @@ impl fmt::Debug for Probe {
 }
 
 /// What a child gave.
-pub(super) struct Ran {
-    pub(super) code: Option<i32>,
-    pub(super) stdout: Vec<u8>,
-    pub(super) stderr: Vec<u8>,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
 }
 
 impl Ran {
     /// The last line that it said, for people.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let said = String::from_utf8_lossy(&self.stderr);
         said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
     }
@@ -168,7 +168,7 @@ impl Probe {
     }
 
     /// Runs this program with an argument vector, at most so long; it is killed then.
-    pub(super) fn exhibit(&self, arguments: &[&str], patience: Duration) -> Result<Ran, Unable> {
+    pub(crate) fn exhibit(&self, arguments: &[&str], patience: Duration) -> Result<Ran, Unable> {
         let mut command = Command::new(&self.program);
         command.args(arguments);
         if let Some(key) = &self.settings.capture.key {

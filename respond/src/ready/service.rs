@@ -1,17 +1,12 @@
 //! The service itself: its people, its queue, its backups.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use ring::hmac;
 use serde_json::json;
 
 use super::check::{Check, Finding, Severity, Status, Unable};
 use super::probe::Probe;
-use crate::settings::NotifySettings;
+use crate::steps::notify::post;
 
 pub(super) static CHECKS: &[Check] = &[
     Check {
@@ -49,60 +44,23 @@ fn channels(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     if channels.is_empty() {
         return Err(Unable::none("the settings name no channel to people ([notify])"));
     }
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(10)))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .user_agent(concat!("exhibit/", env!("CARGO_PKG_VERSION")))
-        .build();
-    let agent = config.new_agent();
-    let each = channels.iter().map(|(name, channel)| {
-        let expected = "the channel takes a test message";
-        match post(probe, &agent, channel) {
-            Ok(status) => {
-                let holds = (200..300).contains(&status);
-                Finding::of(name, holds, format!("it answered with status {status}"), expected)
-            }
-            // The address may hold a token, so it is not repeated.
-            Err(why) => Finding::new(name, Status::Error, why, expected),
-        }
-    });
-    Ok(each.collect())
-}
-
-/// Posts a test message, as Standard Webhooks asks for where there is a secret.
-fn post(probe: &Probe, agent: &ureq::Agent, channel: &NotifySettings) -> Result<u16, String> {
     let now = probe.clock.now();
-    let (id, time) = (format!("ready_{}", now.wall_ns), (now.wall_ns / 1_000_000_000).to_string());
+    let id = format!("ready_{}", now.wall_ns);
     let body = json!({
         "type": "exhibit.ready.test", "timestamp": now.rfc3339(), "is_test": true,
         "data": {"text": "This is a test of `exhibit ready`: nothing happened, and nothing is to be done."},
     })
     .to_string();
-    let mut request = agent.post(&channel.url).header("Content-Type", "application/json");
-    if let Some(file) = &channel.secret_file {
-        let mut secret = String::new();
-        let read = File::open(file).and_then(|file| file.take(4096).read_to_string(&mut secret));
-        read.map_err(|error| format!("the secret cannot be read: {error}"))?;
-        let secret = secret.trim();
-        let key = match secret.strip_prefix("whsec_") {
-            Some(encoded) => BASE64.decode(encoded).map_err(|_| "the secret is no base64".to_owned())?,
-            None => secret.as_bytes().to_vec(),
-        };
-        let signed = format!("{id}.{time}.{body}");
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), signed.as_bytes());
-        request = request
-            .header("webhook-id", &id)
-            .header("webhook-timestamp", &time)
-            .header("webhook-signature", format!("v1,{}", BASE64.encode(tag.as_ref())));
-    }
-    match request.send(body.as_bytes()) {
-        Ok(answer) => Ok(answer.status().as_u16()),
-        Err(ureq::Error::Io(error)) => Err(format!("no answer: {}", error.kind())),
-        Err(ureq::Error::Timeout(_)) => Err("no answer within 10 s".to_owned()),
-        Err(_) => Err("the message could not be posted".to_owned()),
-    }
+    let each = channels.iter().map(|(name, channel)| {
+        let expected = "the channel takes a test message";
+        match post(channel, &id, &body) {
+            Ok(status) => Finding::of(name, true, format!("it answered {status}"), expected),
+            // It was reached and refused, or it was not reached.
+            Err(failed) if failed.what.contains("answered") => Finding::of(name, false, failed.what, expected),
+            Err(failed) => Finding::new(name, Status::Error, failed.what, expected),
+        }
+    });
+    Ok(each.collect())
 }
 
 fn queue(probe: &Probe) -> Result<Vec<Finding>, Unable> {

@@ -101,6 +101,16 @@ impl Default for ReadySettings {
     }
 }
 
+impl ReadySettings {
+    /// Every file and folder that it names.
+    pub(crate) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let options = [&mut self.public_key, &mut self.public_root, &mut self.backups];
+        let roots = self.time_stamps.iter_mut().map(|one| &mut one.root);
+        let binaries = self.collectors.iter_mut().map(|one| &mut one.path);
+        options.into_iter().flatten().chain(&mut self.identities).chain(roots).chain(binaries)
+    }
+}
+
 /// A role that captures are made in.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

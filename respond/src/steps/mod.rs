@@ -10,7 +10,7 @@ mod elsewhere;
 pub(crate) mod exhibits;
 pub mod isolate;
 pub(crate) mod keep_alert;
-mod notify;
+pub(crate) mod notify;
 mod timeline;
 
 use std::collections::BTreeMap;

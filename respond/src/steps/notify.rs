@@ -77,7 +77,8 @@ fn message(context: &Context<'_>) -> Value {
     })
 }
 
-fn post(channel: &NotifySettings, id: &str, body: &str) -> Result<u16, Failed> {
+/// Posts a message; gives the status of the answer, which is 2xx.
+pub(crate) fn post(channel: &NotifySettings, id: &str, body: &str) -> Result<u16, Failed> {
     let seconds = (SystemClock.now().wall_ns / 1_000_000_000).to_string();
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(PATIENCE))

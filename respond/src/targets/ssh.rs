@@ -337,6 +337,21 @@ fn close(context: &Context<'_>, grant: &Path) -> Result<Ended, Failed> {
     run(account(context, &mut command), Input::Nothing, limit)
 }
 
+/// Logs in and runs a command with the rights that a capture has; gives what the host says of itself.
+///
+/// # Errors
+///
+/// Why a capture would not get there, in words.
+pub fn answers(settings: &SshSettings, until: Instant) -> Result<String, String> {
+    let host = Host { settings, limit: Limit { until, stop: None } };
+    let script = host.script("uname -sm").map_err(|failed| failed.to_string())?;
+    let ended = run(&mut host.ssh(&script), Input::Nothing, host.limit).map_err(|failed| failed.to_string())?;
+    match ended.code {
+        Some(0) => Ok(String::from_utf8_lossy(&ended.output).trim().chars().take(200).collect()),
+        _ => Err(ended.told()),
+    }
+}
+
 /// A host that is being worked on.
 struct Host<'a> {
     settings: &'a SshSettings,

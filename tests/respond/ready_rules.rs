@@ -1,0 +1,234 @@
+//! Checks of rules, inventory, sources and ways to assets; the drill of an isolation; exercises.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use respond::exercise;
+use respond::ready::{Outcome, Probe, Status};
+use respond::state::{DeliveryStatus, NewDelivery};
+
+use crate::fake_service::serve;
+use crate::ready::{check, check_again, is, nowhere, one, probe};
+
+/// Rules that capture and isolate hosts by themselves, and spare what is critical.
+pub(crate) const RULES: &str = r#"
+version = 1
+[limits]
+isolations = { per_hour = 3, concurrent = 2, max_share_of_group = 0.5 }
+captures = { per_hour = 10, concurrent = 4 }
+[protect]
+match.any = [ { field = "asset.criticality", eq = "critical" } ]
+[[rule]]
+id = "hosts"
+mode = "auto"
+match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
+assets = { kinds = ["host"], max = 5 }
+step = [
+  { id = "triage", use = "capture.triage", on_error = "continue" },
+  { id = "isolate", use = "isolate.host", needs = ["triage:finished"], max_wait = "15m", lease = "1h" },
+  { id = "tell", use = "notify.webhook", always = true },
+]
+[[rule]]
+id = "keys"
+mode = "auto"
+match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
+assets = { kinds = ["iam_access_key"], max = 5 }
+step = [ { id = "key", use = "isolate.iam_key", lease = "1h" } ]
+"#;
+
+pub(crate) fn inventory_of(hosts: usize) -> String {
+    let mut text = "version = 1\n".to_owned();
+    for number in 0..hosts {
+        let criticality = if number % 4 == 0 { "critical" } else { "normal" };
+        text.push_str(&format!(
+            "[[asset]]\nkind = \"host\"\nid = \"host-{number}\"\ngroup = \"web\"\ntarget = \"local\"\ncriticality = \"{criticality}\"\n"
+        ));
+    }
+    text + "[[asset]]\nkind = \"iam_access_key\"\nid = \"AKIAIOSFODNN7EXAMPLE\"\n"
+}
+
+/// A probe with rules and an inventory.
+fn ruled(folder: &Path, rules: &str, inventory: &str, more: &str) -> Probe {
+    fs::write(folder.join("rules.toml"), rules).unwrap();
+    let path = folder.join("inventory.toml");
+    fs::write(&path, inventory).unwrap();
+    let line = format!("inventory = {:?}\n", path.display().to_string());
+    let mut made = probe(folder, more);
+    made.settings.inventory = toml::from_str::<toml::Table>(&line).unwrap()["inventory"].as_str().map(Into::into);
+    made
+}
+
+#[test]
+fn an_asset_that_no_rule_is_for_is_named_and_new_ones_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = |inventory: &str, more: &str| one(ruled(folder.path(), RULES, inventory, more), "RD42");
+    is(&seen(&inventory_of(2), ""), Status::Pass, &["3 assets"]);
+    is(&seen(&inventory_of(3), ""), Status::Pass, &["1 new: host:host-2"]);
+    let bucket = inventory_of(3) + "[[asset]]\nkind = \"s3_bucket\"\nid = \"crown\"\n";
+    is(&seen(&bucket, ""), Status::Fail, &["no rule is for 1 of 5: s3_bucket:crown"]);
+    is(&seen(&bucket, "[ready]\nexempt = [\"s3_bucket:crown\"]\n"), Status::Pass, &[]);
+    is(&seen("version = 1\n", ""), Status::Fail, &["empty"]);
+    is(&seen("version = 9\n", ""), Status::Error, &[]);
+}
+
+#[test]
+fn rules_that_are_wrong_expired_or_protect_nobody_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = |rules: &str| check(ruled(folder.path(), rules, &inventory_of(1), ""), "RD43");
+    let worst = |found: &[Outcome]| {
+        let rank = |status: &Status| [Status::Pass, Status::Warn, Status::Fail, Status::Error].iter().position(|one| one == status);
+        found.iter().map(|one| one.status).max_by_key(rank).unwrap()
+    };
+    // They never matched anything yet, which is worth a word.
+    let good = seen(RULES);
+    assert_eq!(worst(&good), Status::Warn, "{good:?}");
+    assert!(good.iter().any(|one| one.observed.contains("made no job in 90 days: hosts, keys")), "{good:?}");
+    let broken = seen("version = 1\n[[rule]]\nid = 7\n");
+    assert_eq!(worst(&broken), Status::Fail);
+    let expired = seen(&RULES.replace("id = \"keys\"", "id = \"keys\"\nexpires = 2001-01-01"));
+    assert!(expired.iter().any(|one| one.status == Status::Fail && one.scope == "keys"), "{expired:?}");
+    let naked = seen(&RULES.replace("[protect]\nmatch.any = [ { field = \"asset.criticality\", eq = \"critical\" } ]\n", ""));
+    assert!(naked.iter().any(|one| one.status == Status::Fail && one.observed.contains("[protect]")), "{naked:?}");
+}
+
+#[test]
+fn a_source_that_fell_silent_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let source = |name: &str| {
+        format!(
+            "[[source]]\nname = \"{name}\"\nkind = \"falco\"\n[[source.authenticate]]\nscheme = \"bearer\"\nsecret_files = [{:?}]\n",
+            secret.display().to_string()
+        )
+    };
+    let made = Arc::new(probe(folder.path(), &(source("loud") + &source("old") + &source("mute"))));
+    let state = made.state.clone().unwrap();
+    let now_ns = custody::Clock::now(&custody::SystemClock).wall_ns;
+    for (name, received_ns) in [("loud", now_ns), ("old", now_ns - 30 * 86_400_000_000_000)] {
+        let delivery = NewDelivery {
+            source: name.to_owned(),
+            received_ns,
+            body: b"{}".to_vec(),
+            headers: Vec::new(),
+            sender: String::new(),
+            seen_as: None,
+            status: DeliveryStatus::Decided,
+            severity: 1,
+            why: String::new(),
+        };
+        state.store_delivery(delivery).unwrap();
+    }
+    let found = check_again(&made, "RD31");
+    let of = |name: &str| found.iter().find(|one| one.scope == name).unwrap();
+    assert_eq!(of("loud").status, Status::Pass, "{found:?}");
+    assert_eq!((of("old").status, of("mute").status), (Status::Fail, Status::Fail), "{found:?}");
+    assert!(of("mute").observed.contains("never"), "{found:?}");
+}
+
+#[test]
+fn a_cluster_that_denies_a_right_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = |server: &str| {
+        one(probe(folder.path(), &format!("[targets.kubernetes.prod]\nserver = \"{server}\"\npatience = 5\n")), "RD08")
+    };
+    let answer = |denied: &'static str| {
+        serve(move |asked| {
+            let allowed = denied.is_empty() || !asked.body.contains(denied);
+            (201, format!(r#"{{"kind": "SelfSubjectAccessReview", "status": {{"allowed": {allowed}}}}}"#))
+        })
+    };
+    is(&asked(&answer("")), Status::Pass, &["all 6 rights"]);
+    is(&asked(&answer("networkpolicies")), Status::Fail, &["create networkpolicies, delete networkpolicies"]);
+    is(&asked(&serve(|_| (403, "{}".to_owned()))), Status::Fail, &["403"]);
+    is(&asked(&format!("http://{}", nowhere())), Status::Error, &[]);
+}
+
+#[test]
+fn a_host_that_lets_nobody_in_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("ssh");
+    let hosted = |script: &str| {
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let at = |name: &str| format!("{:?}", folder.path().join(name).display().to_string());
+        let more = format!(
+            "[targets.ssh.web01]\nhost = \"web01.example\"\nuser = \"ir\"\nidentity_file = {}\nknown_hosts_file = {}\n\
+             collector = {}\ncollector_sha256 = \"{}\"\nprogram = {}\n",
+            at("key"),
+            at("known"),
+            at("collector"),
+            "0".repeat(64),
+            at("ssh")
+        );
+        one(probe(folder.path(), &more), "RD09")
+    };
+    is(&hosted("echo Linux x86_64"), Status::Pass, &["web01.example answers: Linux x86_64"]);
+    is(&hosted("echo 'Permission denied (publickey)' >&2; exit 255"), Status::Fail, &["Permission denied"]);
+}
+
+#[test]
+fn an_isolation_is_tried_in_networks_of_our_own_and_leaves_no_trace() {
+    let spaces = || std::process::Command::new("ip").args(["netns", "list"]).output();
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root || spaces().is_err() || std::process::Command::new("nft").arg("--version").output().is_err() {
+        eprintln!("skipped: network name spaces need root, iproute2 and nftables");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let found = check(probe(folder.path(), ""), "RD40");
+    if found[0].status == Status::Error && found[0].observed.contains("ip netns add") {
+        eprintln!("skipped: {}", found[0].observed);
+        return;
+    }
+    assert_eq!(found[0].status, Status::Pass, "{}", found[0].observed);
+    let left = String::from_utf8(spaces().unwrap().stdout).unwrap();
+    let ours = format!("exhibit-a{}", std::process::id());
+    assert!(!left.contains(&ours), "{left}");
+}
+
+#[test]
+fn a_spray_meets_limits_and_protection_and_without_them_the_exercise_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = |rules: &str, inventory: &str| {
+        let probe = Arc::new(ruled(folder.path(), rules, inventory, ""));
+        exercise::named("T4").unwrap().run(&probe)
+    };
+    let report = ran(RULES, &inventory_of(40));
+    assert!(report.passed, "{report:#?}");
+    let line = |what: &str| report.lines.iter().find(|line| line.what == what).unwrap();
+    assert!(line("automation acts").seen.contains("2 isolations"), "{report:#?}");
+    assert!(line("a spray").seen.contains("50 of them forged"), "{report:#?}");
+    let observing = ran(&RULES.replace("\"auto\"", "\"observe\""), &inventory_of(40));
+    assert!(!observing.passed, "nothing acts: {observing:#?}");
+    let naked = RULES.replace("match.any = [ { field = \"asset.criticality\", eq = \"critical\" } ]\n", "");
+    let naked = ran(&naked.replace("[protect]\n", ""), &inventory_of(40));
+    assert!(!naked.passed && naked.lines.iter().any(|line| !line.holds && line.seen.contains("[protect]")), "{naked:#?}");
+    assert!(!ran(RULES, "version = 1\n").passed, "nothing to spray is no pass");
+}
+
+#[test]
+fn a_chain_with_a_link_that_needs_a_person_or_does_not_work_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = |rules: &str| {
+        let mut made = ruled(folder.path(), rules, &inventory_of(2), "");
+        made.program = "/nonexistent/exhibit".into();
+        exercise::named("T3").unwrap().run(&Arc::new(made))
+    };
+    let report = ran(RULES);
+    let line = |what: &str| report.lines.iter().find(|line| line.what == what).unwrap();
+    for link in ["capture", "isolation", "taking credentials away", "telling people"] {
+        assert!(line(&format!("{link} follows by itself")).holds, "{report:#?}");
+    }
+    // It follows, and would not work: no program, no account, no channel.
+    for link in ["capture works (RD39)", "taking credentials away works (RD04)", "telling people works (RD44)"] {
+        assert!(!line(link).holds, "{report:#?}");
+    }
+    assert!(!report.passed);
+    let asked = ran(&RULES.replacen("mode = \"auto\"", "mode = \"approve\"", 1));
+    let isolation = asked.lines.iter().find(|line| line.what == "isolation follows by itself").unwrap();
+    assert!(!isolation.holds && isolation.seen.contains("Approve"), "{asked:#?}");
+}
