@@ -13,8 +13,9 @@ fn settled(more: &str) -> Desk {
     desk.ok(&["key", "new"]);
     fs::create_dir(desk.path("cases")).unwrap();
     desk.write("rules.toml", "version = 1\n");
-    let settings =
-        format!("state = \"state\"\ncases = \"cases\"\nrules = \"rules.toml\"\nexaminer = \"J. Doe\"\n{more}");
+    let settings = format!(
+        "state = \"state\"\ncases = \"cases\"\nrules = \"rules.toml\"\nexaminer = \"J. Doe\"\n{more}"
+    );
     desk.write("serve.toml", settings);
     desk
 }
@@ -42,7 +43,8 @@ fn the_drill_of_a_capture_finds_what_was_planted_and_leaves_nothing_behind() {
         let seen = found["observed"].as_str().unwrap();
         assert!(seen.contains("acquired in") && seen.contains("planted"), "{seen}");
     }
-    let left: Vec<_> = fs::read_dir(desk.path("state")).unwrap().flatten().map(|file| file.file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(desk.path("state")).unwrap().flatten().map(|file| file.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("drill-")), "{left:?}");
     assert_eq!(fs::read_dir(desk.path("cases")).unwrap().count(), 0);
 }
@@ -85,7 +87,8 @@ fn the_drill_of_a_restoration_notices_one_changed_byte_of_old_evidence() {
 
 #[test]
 fn results_make_a_history_and_a_waiver_is_told_with_each() {
-    let desk = settled("[[ready.collector]]\nos = \"other\"\narch = \"x\"\npath = \"none\"\nsha256 = \"00\"\n");
+    let desk =
+        settled("[[ready.collector]]\nos = \"other\"\narch = \"x\"\npath = \"none\"\nsha256 = \"00\"\n");
     let fails = ["--check", "rd37", "--fail-on", "high"];
     assert_eq!(results(&desk, &fails).0, 3);
     let bytes = b"a binary";
@@ -109,21 +112,38 @@ fn results_make_a_history_and_a_waiver_is_told_with_each() {
     fs::remove_file(desk.path("none")).unwrap();
     let waive = |until: &str| {
         desk.run(&[
-            "ready", "waive", "RD37", "--config", "serve.toml", "--owner", "jane", "--until", until, "--reason", "built tonight",
+            "ready",
+            "waive",
+            "RD37",
+            "--config",
+            "serve.toml",
+            "--owner",
+            "jane",
+            "--until",
+            until,
+            "--reason",
+            "built tonight",
         ])
     };
     waive("2001-01-01").fails(2, &["is over"]);
     waive("2090-01-01").fails(2, &["a year ahead"]);
-    let next_month = custody::clock::rfc3339(custody::Clock::now(&custody::SystemClock).wall_ns + 2_592_000_000_000_000);
+    let next_month =
+        custody::clock::rfc3339(custody::Clock::now(&custody::SystemClock).wall_ns + 2_592_000_000_000_000);
     assert_eq!(waive(next_month.split('T').next().unwrap()).code, 0);
     let (code, said) = results(&desk, &fails);
     assert_eq!(code, 1, "a waived failure is still one: {said:#}");
-    assert_eq!((&said["results"][0]["status"], &said["results"][0]["waived"]["owner"]), (&"fail".into(), &"jane".into()));
+    assert_eq!(
+        (&said["results"][0]["status"], &said["results"][0]["waived"]["owner"]),
+        (&"fail".into(), &"jane".into())
+    );
     let shown = desk.run(&["ready", "--config", "serve.toml", "--check", "RD37"]);
     assert!(shown.stdout.contains("waived by jane until"), "{}", shown.stdout);
     assert!(shown.stdout.lines().all(|line| line.chars().count() < 80), "{}", shown.stdout);
     let metrics = desk.ok(&["ready", "metrics", "--config", "serve.toml"]).stdout;
-    assert!(metrics.contains("exhibit_ready_check{check=\"RD37\"") && metrics.contains("waived=\"true\"} 0"), "{metrics}");
+    assert!(
+        metrics.contains("exhibit_ready_check{check=\"RD37\"") && metrics.contains("waived=\"true\"} 0"),
+        "{metrics}"
+    );
     desk.run(&["ready", "--config", "serve.toml", "--check", "RD99"]).fails(2, &["RD99", "no such check"]);
     desk.run(&["ready", "--config", "gone.toml"]).fails(4, &["gone.toml"]);
 }
@@ -145,7 +165,12 @@ fn every_check_is_listed_and_the_page_of_the_manual_says_the_same() {
         let head = format!("### {} {} ({})", text("id"), text("title"), text("severity"));
         assert!(page.contains(&head), "docs/READINESS.md does not say: {head}");
         for name in ["tested", "remediation"] {
-            assert!(page.contains(text(name)), "docs/READINESS.md does not say of {}: {}", text("id"), text(name));
+            assert!(
+                page.contains(text(name)),
+                "docs/READINESS.md does not say of {}: {}",
+                text("id"),
+                text(name)
+            );
         }
         for prowler in check["prowler"].as_array().unwrap() {
             assert!(page.contains(prowler.as_str().unwrap()), "docs/READINESS.md does not name {prowler}");
@@ -155,3 +180,110 @@ fn every_check_is_listed_and_the_page_of_the_manual_says_the_same() {
     assert_eq!(heads, list.as_array().unwrap().len(), "docs/READINESS.md has a check that there is not");
     assert!(desk.ok(&["ready", "list"]).stdout.lines().all(|line| line.chars().count() < 80));
 }
+
+#[cfg(feature = "timeline")]
+#[test]
+fn an_intrusion_is_found_in_one_timeline_phase_by_phase() {
+    let desk = settled("");
+    let ran = desk.run(&["exercise", "T5", "--config", "serve.toml", "--json"]);
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, &said["passed"]), (0, &true.into()), "{said:#}\n{}", ran.stderr);
+    let lines = said["lines"].as_array().unwrap();
+    for phase in ["entry", "privilege", "movement", "egress"] {
+        let line = lines.iter().find(|line| line["what"] == format!("{phase} is found")).unwrap();
+        assert!(line["holds"] == true && line["seconds"].as_f64().unwrap() > 0.0, "{line:#}");
+    }
+}
+
+/// An account whose policies allow everything, or all but one action.
+fn account_that_denies(action: &'static str) -> String {
+    crate::fake_service::serve(move |asked| {
+        if asked.body.contains("Action=GetCallerIdentity") {
+            let answer = "<R><GetCallerIdentityResult><Arn>arn:aws:sts::123456789012:assumed-role/ir/x</Arn><UserId>X</UserId>\
+                          <Account>123456789012</Account></GetCallerIdentityResult></R>";
+            return (200, answer.to_owned());
+        }
+        let decoded = asked.body.replace("%3A", ":");
+        let actions = decoded.split('&').filter_map(|pair| pair.split_once('='));
+        let actions = actions.filter(|(key, _)| key.starts_with("ActionNames")).map(|(_, value)| value);
+        let members: String = actions
+            .map(|name| {
+                let decision = if name == action { "implicitDeny" } else { "allowed" };
+                format!("<member><EvalActionName>{name}</EvalActionName><EvalDecision>{decision}</EvalDecision></member>")
+            })
+            .collect();
+        (
+            200,
+            format!(
+                "<R><SimulatePrincipalPolicyResult><EvaluationResults>{members}</EvaluationResults></SimulatePrincipalPolicyResult></R>"
+            ),
+        )
+    })
+}
+
+#[test]
+fn a_chain_reaction_passes_only_when_every_link_follows_and_works() {
+    if !rustix::process::geteuid().is_root()
+        || std::process::Command::new("nft").arg("--version").output().is_err()
+    {
+        eprintln!("skipped: an isolation needs root and nftables");
+        return;
+    }
+    let channel = crate::fake_service::serve(|_| (204, String::new()));
+    let ran = |denied: &'static str| {
+        let account = account_that_denies(denied);
+        let desk = settled(&format!(
+            "inventory = \"inventory.toml\"\n[aws]\nregion = \"eu-west-1\"\nendpoint_url = \"{account}\"\n[notify.people]\nurl = \"{channel}\"\n"
+        ));
+        desk.write("rules.toml", CHAIN);
+        desk.write(
+            "inventory.toml",
+            "version = 1\n[[asset]]\nkind = \"host\"\nid = \"web01\"\ntarget = \"local\"\n[[asset]]\nkind = \"iam_access_key\"\n\
+             id = \"AKIAIOSFODNN7EXAMPLE\"\n",
+        );
+        let mut command = desk.command();
+        command.args(["exercise", "t3", "--config", "serve.toml", "--json"]);
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        let ran = crate::exhibit::ran(command.output().unwrap());
+        let said: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.stderr));
+        (ran.code, said)
+    };
+    let (code, said) = ran("");
+    let isolation =
+        said["lines"].as_array().unwrap().iter().find(|line| line["what"] == "isolation works (RD40)");
+    if isolation.is_some_and(|line| line["seen"].as_str().unwrap().contains("ip netns")) {
+        eprintln!("skipped: {said}");
+        return;
+    }
+    assert_eq!((code, &said["passed"]), (0, &true.into()), "{said:#}");
+    let (code, said) = ran("iam:UpdateAccessKey");
+    assert_eq!((code, &said["passed"]), (3, &false.into()), "{said:#}");
+    let failed: Vec<_> =
+        said["lines"].as_array().unwrap().iter().filter(|line| line["holds"] == false).collect();
+    assert!(
+        failed.len() == 1 && failed[0]["seen"].as_str().unwrap().contains("iam:UpdateAccessKey"),
+        "{failed:#?}"
+    );
+}
+
+const CHAIN: &str = r#"
+version = 1
+[protect]
+match.any = [ { field = "asset.criticality", eq = "critical" } ]
+[[rule]]
+id = "hosts"
+mode = "auto"
+match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
+assets = { kinds = ["host"], max = 5 }
+step = [
+  { id = "triage", use = "capture.triage", on_error = "continue" },
+  { id = "isolate", use = "isolate.host", needs = ["triage:finished"], max_wait = "15m", lease = "1h" },
+  { id = "tell", use = "notify.webhook", always = true },
+]
+[[rule]]
+id = "keys"
+mode = "auto"
+match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
+assets = { kinds = ["iam_access_key"], max = 5 }
+step = [ { id = "key", use = "isolate.iam_key", lease = "1h" } ]
+"#;

@@ -119,7 +119,8 @@ fn what_cannot_be_tested_never_passes() {
     let (_, mut found) = run(&probe, &wanted, None).unwrap();
     let drills = Wanted { ids: Vec::new(), drills: respond::ready::DrillKind::ALL.to_vec() };
     found.extend(run(&probe, &drills, None).unwrap().1);
-    for check in all() {
+    // The drill of an isolation needs nothing but this kernel: it makes its networks itself.
+    for check in all().into_iter().filter(|check| check.id != "RD40") {
         let of_it: Vec<_> = found.iter().filter(|one| one.check == check.id).collect();
         assert!(!of_it.is_empty(), "{} was not run", check.id);
         for one in of_it {

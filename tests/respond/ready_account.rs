@@ -90,9 +90,7 @@ fn simulation(asked: &Asked, denies: impl Fn(&str, &str) -> Option<&'static str>
 fn every_account_must_be_entered_by_some_role() {
     let Some(moto) = moto() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let asked = |more: &str| {
-        check(in_region(folder.path(), &moto.endpoint, "eu-west-1", more), "RD01")
-    };
+    let asked = |more: &str| check(in_region(folder.path(), &moto.endpoint, "eu-west-1", more), "RD01");
     let role = "[[ready.role]]\narn = \"arn:aws:iam::123456789012:role/ir\"\nexternal_id = \"x\"\n";
     let found = asked(role);
     assert!(found.len() == 2 && found.iter().all(|one| one.status == Status::Pass), "{found:?}");
@@ -105,7 +103,10 @@ fn every_account_must_be_entered_by_some_role() {
         })
     });
     let found = check(in_region(folder.path(), &denied, "eu-west-1", role), "RD01");
-    assert!(found.iter().any(|one| one.status == Status::Fail && one.observed.contains("AssumeRole")), "{found:?}");
+    assert!(
+        found.iter().any(|one| one.status == Status::Fail && one.observed.contains("AssumeRole")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -159,7 +160,8 @@ fn missing_and_excessive_rights_are_named() {
     // An answer that says nothing of what was asked is no pass.
     let empty = fake_account(ROLE, |asked| {
         asked.body.contains("SimulatePrincipalPolicy").then(|| {
-            let answer = "<R><SimulatePrincipalPolicyResult><EvaluationResults/></SimulatePrincipalPolicyResult></R>";
+            let answer =
+                "<R><SimulatePrincipalPolicyResult><EvaluationResults/></SimulatePrincipalPolicyResult></R>";
             (200, answer.to_owned())
         })
     });
@@ -176,9 +178,11 @@ fn what_the_account_itself_would_refuse_is_found_by_dry_runs() {
     let Some(moto) = moto() else { return };
     let folder = tempfile::tempdir().unwrap();
     let region = "eu-west-2";
-    let volume = moto.ask(region, "Action=CreateVolume&Version=2016-11-15&Size=1&AvailabilityZone=eu-west-2a");
+    let volume =
+        moto.ask(region, "Action=CreateVolume&Version=2016-11-15&Size=1&AvailabilityZone=eu-west-2a");
     let volume = volume.split("<volumeId>").nth(1).unwrap().split('<').next().unwrap().to_owned();
-    let ran = moto.ask(region, "Action=RunInstances&Version=2016-11-15&ImageId=ami-12c6146b&MinCount=1&MaxCount=1");
+    let ran =
+        moto.ask(region, "Action=RunInstances&Version=2016-11-15&ImageId=ami-12c6146b&MinCount=1&MaxCount=1");
     let instance = ran.split("<instanceId>").nth(1).unwrap().split('<').next().unwrap().to_owned();
     let more = format!("[ready]\nvolumes = [\"{volume}\"]\ninstances = [\"{instance}\"]\n");
     let found = check(in_region(folder.path(), &moto.endpoint, region, &more), "RD03");
@@ -188,7 +192,8 @@ fn what_the_account_itself_would_refuse_is_found_by_dry_runs() {
     assert_eq!(status_of(&found, "i-00000000000000000").status, Status::Fail);
     let denied = fake_account(ROLE, |asked| {
         asked.body.contains("DryRun=true").then(|| {
-            let answer = "<Response><Errors><Error><Code>UnauthorizedOperation</Code></Error></Errors></Response>";
+            let answer =
+                "<Response><Errors><Error><Code>UnauthorizedOperation</Code></Error></Errors></Response>";
             (403, answer.to_owned())
         })
     });
@@ -251,7 +256,8 @@ fn trail(ago: i64, digest_ago: i64) -> String {
                 now - digest_ago
             ),
             "GetEventSelectors" => {
-                r#"{"EventSelectors": [{"ReadWriteType": "All", "IncludeManagementEvents": true}]}"#.to_owned()
+                r#"{"EventSelectors": [{"ReadWriteType": "All", "IncludeManagementEvents": true}]}"#
+                    .to_owned()
             }
             _ => return None,
         };
@@ -356,19 +362,6 @@ fn a_key_must_decrypt_and_be_neither_disabled_nor_of_aws() {
     is(&seen("RD22"), Status::Pass, &["Enabled"]);
     kms("DisableKey", &format!(r#"{{"KeyId": "{key}"}}"#));
     is(&seen("RD22"), Status::Fail, &["Disabled"]);
-    let volume = |more: &str| {
-        let body = format!(
-            "Action=CreateVolume&Version=2016-11-15&Size=1&AvailabilityZone=ca-central-1a{more}"
-        );
-        form(&moto.endpoint, region, "ec2", &body, "volumeId")
-    };
-    let (plain, default) = (volume(""), volume("&Encrypted=true"));
-    let more = format!("[ready]\nvolumes = [\"{plain}\", \"{default}\"]\n");
-    let found = check(in_region(folder.path(), &moto.endpoint, region, &more), "RD21");
-    assert_eq!(status_of(&found, &plain).status, Status::Pass, "{found:?}");
-    let of_default = status_of(&found, &default);
-    assert_eq!(of_default.status, Status::Fail, "{found:?}");
-    assert!(of_default.observed.contains("managed by AWS"), "{found:?}");
     // A key that gives back something else is no key that decrypts.
     let wrong = fake_account(ROLE, |asked| {
         let operation = asked.header("x-amz-target").rsplit('.').next().unwrap_or_default();
@@ -382,6 +375,36 @@ fn a_key_must_decrypt_and_be_neither_disabled_nor_of_aws() {
     let found = one(in_region(folder.path(), &wrong, region, "[ready]\nkms_keys = [\"alias/x\"]\n"), "RD20");
     is(&found, Status::Fail, &["not what was encrypted"]);
     assert!(!found.1.contains("c2Vj"), "{}", found.1);
+}
+
+#[test]
+fn a_volume_under_a_key_that_aws_manages_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = fake_account(ROLE, |asked| {
+        if asked.body.contains("Action=DescribeVolumes") {
+            let of =
+                |id: &str, more: &str| format!("<item><volumeId>{id}</volumeId><size>1</size>{more}</item>");
+            let key = |name: &str| {
+                format!("<encrypted>true</encrypted><kmsKeyId>arn:aws:kms:eu-west-1:1:key/{name}</kmsKeyId>")
+            };
+            let id = ["vol-a", "vol-b", "vol-c"].into_iter().find(|id| asked.body.contains(id))?;
+            let more = match id {
+                "vol-a" => key("aws-ebs"),
+                "vol-b" => key("own"),
+                _ => String::new(),
+            };
+            return Some((200, format!("<R><volumeSet>{}</volumeSet></R>", of(id, &more))));
+        }
+        asked.header("x-amz-target").ends_with("DescribeKey").then(|| {
+            let manager = if asked.body.contains("aws-ebs") { "AWS" } else { "CUSTOMER" };
+            (200, format!(r#"{{"KeyMetadata": {{"Arn": "arn:x", "KeyState": "Enabled", "KeyManager": "{manager}"}}}}"#))
+        })
+    });
+    let more = "[ready]\nvolumes = [\"vol-a\", \"vol-b\", \"vol-c\"]\n";
+    let found = check(in_region(folder.path(), &endpoint, "eu-west-1", more), "RD21");
+    let statuses = ["vol-a", "vol-b", "vol-c"].map(|id| status_of(&found, id).status);
+    assert_eq!(statuses, [Status::Fail, Status::Pass, Status::Pass], "{found:?}");
+    assert!(status_of(&found, "vol-a").observed.contains("managed by AWS"), "{found:?}");
 }
 
 #[test]
@@ -410,13 +433,19 @@ fn an_evidence_store_that_lets_a_version_be_removed_fails() {
                  </IgnorePublicAcls><BlockPublicPolicy>true</BlockPublicPolicy><RestrictPublicBuckets>true\
                  </RestrictPublicBuckets></PublicAccessBlockConfiguration>";
     put("/ready-locked?publicAccessBlock", &[], block);
-    let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"s3:*",
-        "Resource":"arn:aws:s3:::ready-locked/*","Condition":{"Bool":{"aws:SecureTransport":"false"}}}]}"#;
-    put("/ready-locked?policy", &[], policy);
     let locked = seen("ready-locked");
-    assert!(locked.iter().all(|one| one.status == Status::Pass), "{locked:?}");
+    for one in &locked {
+        let expected = if one.scope.ends_with("/tls") { Status::Fail } else { Status::Pass };
+        assert_eq!(one.status, expected, "{one:?}");
+    }
     let canary = status_of(&locked, "ready-locked/canary");
     assert!(canary.observed.contains("its removal was refused"), "{}", canary.observed);
+    // moto obeys the denial whatever its condition says, so that this bucket can be looked at and not written to.
+    put("/ready-tls", &[], "");
+    let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"s3:*",
+        "Resource":"arn:aws:s3:::ready-tls/*","Condition":{"Bool":{"aws:SecureTransport":"false"}}}]}"#;
+    put("/ready-tls?policy", &[], policy);
+    assert_eq!(status_of(&seen("ready-tls"), "ready-tls/tls").status, Status::Pass);
     let gone = seen("ready-gone");
     assert!(gone.iter().all(|one| one.status.has_failed()), "{gone:?}");
 }
@@ -428,7 +457,9 @@ fn an_evidence_store_in_the_same_account_fails() {
         let endpoint = fake_account(ROLE, move |asked| {
             let wanted = asked.header("x-amz-expected-bucket-owner");
             let is_answer = asked.method == "HEAD";
-            is_answer.then(|| if wanted.is_empty() || wanted == owner { (200, String::new()) } else { (403, String::new()) })
+            is_answer.then(|| {
+                if wanted.is_empty() || wanted == owner { (200, String::new()) } else { (403, String::new()) }
+            })
         });
         let more = "[capture]\nto = \"s3://evidence/ir\"\n";
         one(in_region(folder.path(), &endpoint, "eu-west-1", more), "RD26")

@@ -56,7 +56,8 @@ fn ruled(folder: &Path, rules: &str, inventory: &str, more: &str) -> Probe {
     fs::write(&path, inventory).unwrap();
     let line = format!("inventory = {:?}\n", path.display().to_string());
     let mut made = probe(folder, more);
-    made.settings.inventory = toml::from_str::<toml::Table>(&line).unwrap()["inventory"].as_str().map(Into::into);
+    made.settings.inventory =
+        toml::from_str::<toml::Table>(&line).unwrap()["inventory"].as_str().map(Into::into);
     made
 }
 
@@ -78,7 +79,9 @@ fn rules_that_are_wrong_expired_or_protect_nobody_fail() {
     let folder = tempfile::tempdir().unwrap();
     let seen = |rules: &str| check(ruled(folder.path(), rules, &inventory_of(1), ""), "RD43");
     let worst = |found: &[Outcome]| {
-        let rank = |status: &Status| [Status::Pass, Status::Warn, Status::Fail, Status::Error].iter().position(|one| one == status);
+        let rank = |status: &Status| {
+            [Status::Pass, Status::Warn, Status::Fail, Status::Error].iter().position(|one| one == status)
+        };
         found.iter().map(|one| one.status).max_by_key(rank).unwrap()
     };
     // They never matched anything yet, which is worth a word.
@@ -89,8 +92,14 @@ fn rules_that_are_wrong_expired_or_protect_nobody_fail() {
     assert_eq!(worst(&broken), Status::Fail);
     let expired = seen(&RULES.replace("id = \"keys\"", "id = \"keys\"\nexpires = 2001-01-01"));
     assert!(expired.iter().any(|one| one.status == Status::Fail && one.scope == "keys"), "{expired:?}");
-    let naked = seen(&RULES.replace("[protect]\nmatch.any = [ { field = \"asset.criticality\", eq = \"critical\" } ]\n", ""));
-    assert!(naked.iter().any(|one| one.status == Status::Fail && one.observed.contains("[protect]")), "{naked:?}");
+    let naked = seen(
+        &RULES
+            .replace("[protect]\nmatch.any = [ { field = \"asset.criticality\", eq = \"critical\" } ]\n", ""),
+    );
+    assert!(
+        naked.iter().any(|one| one.status == Status::Fail && one.observed.contains("[protect]")),
+        "{naked:?}"
+    );
 }
 
 #[test]
@@ -133,7 +142,13 @@ fn a_source_that_fell_silent_fails() {
 fn a_cluster_that_denies_a_right_fails() {
     let folder = tempfile::tempdir().unwrap();
     let asked = |server: &str| {
-        one(probe(folder.path(), &format!("[targets.kubernetes.prod]\nserver = \"{server}\"\npatience = 5\n")), "RD08")
+        one(
+            probe(
+                folder.path(),
+                &format!("[targets.kubernetes.prod]\nserver = \"{server}\"\npatience = 5\n"),
+            ),
+            "RD08",
+        )
     };
     let answer = |denied: &'static str| {
         serve(move |asked| {
@@ -206,7 +221,10 @@ fn a_spray_meets_limits_and_protection_and_without_them_the_exercise_fails() {
     assert!(!observing.passed, "nothing acts: {observing:#?}");
     let naked = RULES.replace("match.any = [ { field = \"asset.criticality\", eq = \"critical\" } ]\n", "");
     let naked = ran(&naked.replace("[protect]\n", ""), &inventory_of(40));
-    assert!(!naked.passed && naked.lines.iter().any(|line| !line.holds && line.seen.contains("[protect]")), "{naked:#?}");
+    assert!(
+        !naked.passed && naked.lines.iter().any(|line| !line.holds && line.seen.contains("[protect]")),
+        "{naked:#?}"
+    );
     assert!(!ran(RULES, "version = 1\n").passed, "nothing to spray is no pass");
 }
 
@@ -224,7 +242,9 @@ fn a_chain_with_a_link_that_needs_a_person_or_does_not_work_fails() {
         assert!(line(&format!("{link} follows by itself")).holds, "{report:#?}");
     }
     // It follows, and would not work: no program, no account, no channel.
-    for link in ["capture works (RD39)", "taking credentials away works (RD04)", "telling people works (RD44)"] {
+    for link in
+        ["capture works (RD39)", "taking credentials away works (RD04)", "telling people works (RD44)"]
+    {
         assert!(!line(link).holds, "{report:#?}");
     }
     assert!(!report.passed);

@@ -8,7 +8,8 @@ use super::endpoint::{Protocol, Service};
 use super::failure::{Failure, FailureKind};
 use super::request::{Call, Caller};
 
-static EKS: Service = Service { name: "EKS", id: "EKS", host: "eks", prefix: "eks", protocol: Protocol::Rest };
+static EKS: Service =
+    Service { name: "EKS", id: "EKS", host: "eks", prefix: "eks", protocol: Protocol::Rest };
 
 /// A client of EKS.
 #[derive(Debug, Clone)]

@@ -76,7 +76,8 @@ impl Kms {
         let field = |answer: &Value, name: &str| {
             answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
         };
-        let (Some(sealed), Some(plain)) = (field(&answer, "CiphertextBlob"), field(&answer, "Plaintext")) else {
+        let (Some(sealed), Some(plain)) = (field(&answer, "CiphertextBlob"), field(&answer, "Plaintext"))
+        else {
             return Err(self.0.found(&made, FailureKind::Corrupt, "the answer has no data key"));
         };
         let opened = Call::reads("Decrypt", key);

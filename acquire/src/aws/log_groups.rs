@@ -48,7 +48,8 @@ impl LogGroups {
         let call = Call::reads("DescribeLogGroups", "");
         all_pages("CloudWatch Logs DescribeLogGroups", |token| {
             let body = token.map(|token| ("nextToken".to_owned(), Value::from(token)));
-            let (answer, raw) = self.0.json(&call, &Value::Object(body.into_iter().collect::<Map<_, _>>()))?;
+            let (answer, raw) =
+                self.0.json(&call, &Value::Object(body.into_iter().collect::<Map<_, _>>()))?;
             let groups = answer.get("logGroups").and_then(Value::as_array).into_iter().flatten();
             let groups = groups.map(|group| LogGroup {
                 name: group.get("logGroupName").and_then(Value::as_str).unwrap_or_default().to_owned(),

@@ -177,8 +177,9 @@ fn signed(parcel: &Parcel<'_>, credentials: Credentials, wall_ns: i64) -> Result
         .map_err(|_| failed(()))?
         .into();
     let headers = parcel.headers.iter().map(|(name, value)| (*name, value.as_str()));
-    let signable = SignableRequest::new(parcel.method, &parcel.url, headers, SignableBody::Bytes(&parcel.body))
-        .map_err(|_| failed(()))?;
+    let signable =
+        SignableRequest::new(parcel.method, &parcel.url, headers, SignableBody::Bytes(&parcel.body))
+            .map_err(|_| failed(()))?;
     let (instructions, _) = sign(signable, &params).map_err(|_| failed(()))?.into_parts();
     let mut request = HttpRequest::new(SdkBody::from(parcel.body.clone()));
     request.set_method(parcel.method).map_err(|_| failed(()))?;

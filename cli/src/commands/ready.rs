@@ -370,7 +370,10 @@ fn tell_diff(args: &DiffArgs, session: &Session) -> Result<Outcome, Failure> {
             );
             wrapped(&format!("{} {mark:<5} ", change.check), &words, session)?;
         }
-        session.ui.say(&format!("{} from run {first} to run {second}", ui::count(changes.len() as u64, "change", "changes")));
+        session.ui.say(&format!(
+            "{} from run {first} to run {second}",
+            ui::count(changes.len() as u64, "change", "changes")
+        ));
     }
     let is_worse = changes.iter().any(|change| change.is_worse);
     Ok(if is_worse { Outcome::WithIssues } else { Outcome::Done })

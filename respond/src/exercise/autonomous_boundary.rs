@@ -50,7 +50,10 @@ impl History for Done {
     }
 
     fn jobs_of_asset(&self, rule: &str, kind: AssetKind, id: &str, since: i64) -> crate::Result<u64> {
-        let of_it = self.jobs.iter().filter(|(of, (of_kind, of_id), _)| of == rule && *of_kind == kind && of_id == id);
+        let of_it = self
+            .jobs
+            .iter()
+            .filter(|(of, (of_kind, of_id), _)| of == rule && *of_kind == kind && of_id == id);
         Ok(Self::count(of_it.map(|(.., at)| at), since))
     }
 
@@ -125,9 +128,10 @@ impl Simulation<'_> {
         };
         self.done.jobs.push((plan.rule.clone(), key.clone(), now));
         let phase = |word: &str| named(word).map(|step| (step.phase(), step.isolates()));
-        let captures = plan.steps.iter().any(|step| {
-            matches!(phase(&step.word), Some((Phase::Volatile | Phase::Disk | Phase::Slow, _)))
-        });
+        let captures = plan
+            .steps
+            .iter()
+            .any(|step| matches!(phase(&step.word), Some((Phase::Volatile | Phase::Disk | Phase::Slow, _))));
         if captures {
             match self.rules.may_capture(&self.done, now)? {
                 Gate::Open => {
@@ -167,7 +171,8 @@ impl Simulation<'_> {
 
 /// The most of these moments that lie within an hour.
 fn most_within_an_hour(times: &[i64]) -> usize {
-    let within = |at: &i64| times.iter().filter(|other| **other >= *at && **other < at.saturating_add(3_600)).count();
+    let within =
+        |at: &i64| times.iter().filter(|other| **other >= *at && **other < at.saturating_add(3_600)).count();
     times.iter().map(within).max().unwrap_or(0)
 }
 
@@ -219,7 +224,11 @@ pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
         now.saturating_sub(start)
     );
     let told = |names: &[String]| {
-        if names.is_empty() { "none".to_owned() } else { names.iter().take(10).cloned().collect::<Vec<_>>().join(", ") }
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.iter().take(10).cloned().collect::<Vec<_>>().join(", ")
+        }
     };
     let hourly = most_within_an_hour(&done.isolations);
     let captures = most_within_an_hour(&done.captures);
@@ -235,7 +244,11 @@ pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
             seen.protected_touched.is_empty(),
             told(&seen.protected_touched),
         ),
-        Line::new("some asset is protected", rules.protects(), if rules.protects() { "yes" } else { "[protect] is empty" }),
+        Line::new(
+            "some asset is protected",
+            rules.protects(),
+            if rules.protects() { "yes" } else { "[protect] is empty" },
+        ),
         Line::new("nothing unknown is touched", seen.unknown_touched.is_empty(), told(&seen.unknown_touched)),
         Line::new(
             "isolations within an hour",
@@ -262,7 +275,8 @@ fn shares(inventory: &Inventory, done: &Done, most: f64) -> Option<Line> {
     let groups: BTreeSet<&str> = inventory.assets().iter().map(|asset| asset.group.as_str()).collect();
     let share = |group: &str| {
         let members = inventory.group(group);
-        let isolated = members.iter().filter(|asset| done.isolated.contains(&(asset.kind, asset.id.clone()))).count();
+        let isolated =
+            members.iter().filter(|asset| done.isolated.contains(&(asset.kind, asset.id.clone()))).count();
         isolated as f64 / members.len().max(1) as f64
     };
     let shares = groups.into_iter().filter(|group| !group.is_empty()).map(|group| (group, share(group)));

@@ -23,7 +23,8 @@ const LINKS: [Link; 4] = [
         what: "capture",
         check: "RD39",
         is_of: |phase, step| {
-            matches!(phase, Phase::Volatile | Phase::Disk) || (phase == Phase::Slow && step.word.starts_with("capture."))
+            matches!(phase, Phase::Volatile | Phase::Disk)
+                || (phase == Phase::Slow && step.word.starts_with("capture."))
         },
     },
     Link {
@@ -79,7 +80,11 @@ pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
             let decision = rules.decide(&inventory, &alert, now);
             let count = LINKS.iter().filter(|link| by_itself(&decision, link).is_some()).count();
             if best.as_ref().is_none_or(|(most, ..)| count > *most) {
-                best = Some((count, format!("{} about {}:{}", alert.kind, asset.kind.word(), asset.id), decision));
+                best = Some((
+                    count,
+                    format!("{} about {}:{}", alert.kind, asset.kind.word(), asset.id),
+                    decision,
+                ));
             }
         }
         if best.as_ref().is_some_and(|(count, ..)| *count == LINKS.len()) {
@@ -87,14 +92,18 @@ pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
         }
     }
     let Some((_, threat, decision)) = best else {
-        return Err(Unable::NotApplicable("the inventory is empty: there is nothing that could be attacked".to_owned()));
+        return Err(Unable::NotApplicable(
+            "the inventory is empty: there is nothing that could be attacked".to_owned(),
+        ));
     };
     let mut lines = vec![Line::new("a threat", true, threat)];
     for link in &LINKS {
         lines.push(match by_itself(&decision, link) {
-            Some((plan, step)) => {
-                Line::new(format!("{} follows by itself", link.what), true, format!("rule {}: {}", plan.rule, step.word))
-            }
+            Some((plan, step)) => Line::new(
+                format!("{} follows by itself", link.what),
+                true,
+                format!("rule {}: {}", plan.rule, step.word),
+            ),
             None => {
                 let held: Vec<String> = decision
                     .plans
@@ -115,8 +124,10 @@ pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
     let (_, found) = run_checks(probe, &wanted, keep.as_deref())?;
     for link in &LINKS {
         let of_it: Vec<_> = found.iter().filter(|one| one.check == link.check).collect();
-        let holds = !of_it.is_empty() && of_it.iter().all(|one| matches!(one.status, Status::Pass | Status::Warn));
-        let worst = of_it.iter().find(|one| !matches!(one.status, Status::Pass | Status::Warn)).or(of_it.first());
+        let holds =
+            !of_it.is_empty() && of_it.iter().all(|one| matches!(one.status, Status::Pass | Status::Warn));
+        let worst =
+            of_it.iter().find(|one| !matches!(one.status, Status::Pass | Status::Warn)).or(of_it.first());
         let seen = worst.map_or("nothing was tried", |one| one.observed.as_str());
         let seconds = of_it.iter().map(|one| one.duration_ms).max().unwrap_or(0) as f64 / 1000.0;
         lines.push(Line::new(format!("{} works ({})", link.what, link.check), holds, seen).taking(seconds));

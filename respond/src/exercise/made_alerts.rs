@@ -36,8 +36,10 @@ fn kinds(kind: AssetKind) -> &'static [(&'static str, &'static str)] {
 /// Alerts of high severity about an asset, one for each kind of alert that rules are usually about.
 pub(super) fn about(asset: &Asset, number: usize, received_at: &str) -> Vec<Alert> {
     let each = kinds(asset.kind).iter().enumerate();
-    each.map(|(at, (source, kind))| of((source, kind), (asset.kind, &asset.id), number * 16 + at, received_at, asset))
-        .collect()
+    each.map(|(at, (source, kind))| {
+        of((source, kind), (asset.kind, &asset.id), number * 16 + at, received_at, asset)
+    })
+    .collect()
 }
 
 /// An alert about an asset that there is not, as somebody would forge it.
@@ -57,7 +59,6 @@ fn of(
     Alert {
         source: source.to_owned(),
         source_id: format!("exercise-{number}"),
-        delivery_id: format!("exercise-{number}"),
         occurrence: number.to_string(),
         status: Status::Firing,
         severity: 95,

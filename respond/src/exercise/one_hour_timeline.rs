@@ -89,7 +89,8 @@ fn access_line(seconds: i64) -> String {
     let clock = rest.split('.').next().unwrap_or_default();
     let mut parts = day.split('-');
     let (year, month, day) = (parts.next(), parts.next(), parts.next());
-    let month = month.and_then(|month| month.parse::<usize>().ok()).and_then(|at| MONTHS.get(at.saturating_sub(1)));
+    let month =
+        month.and_then(|month| month.parse::<usize>().ok()).and_then(|at| MONTHS.get(at.saturating_sub(1)));
     format!(
         "203.0.113.66 - - [{}/{}/{}:{clock} +0000] \"GET /static/customers.tgz HTTP/1.1\" 200 734003200 \"-\" \"curl/8\"\n",
         day.unwrap_or_default(),
@@ -120,15 +121,18 @@ pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
     timed("init", &["init", &case, "--name", "exercise T5", "--examiner", "exhibit exercise"])?;
     let mut acquired = 0.0;
     for host in ["web01", "db01"] {
-        acquired += timed("acquire logs", &["acquire", "logs", &path(host), "--case", &case, "--name", host])?.1;
+        acquired +=
+            timed("acquire logs", &["acquire", "logs", &path(host), "--case", &case, "--name", host])?.1;
     }
     lines.push(Line::new("evidence of two hosts is acquired", true, "web01, db01").taking(acquired));
     let stitching = timed("timeline", &["timeline", &case])?.1;
-    lines.push(Line::new("all sources are one timeline", true, "built by `exhibit timeline`").taking(stitching));
+    lines.push(
+        Line::new("all sources are one timeline", true, "built by `exhibit timeline`").taking(stitching),
+    );
     for (phase, words) in PHASES {
         let (ran, seconds) = timed("query", &["query", &case, "--grep", words, "--json", "--limit", "10"])?;
         let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-        let first = said.lines().find(|line| line.contains(words.rsplit('/').next().unwrap_or(words)));
+        let first = said.lines().find(|line| line.contains(words));
         let seen = match first {
             Some(line) => line.chars().take(200).collect(),
             None => format!("no event says {words:?}"),
@@ -142,7 +146,11 @@ pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
     } else {
         format!("{:.0} % of {:.1} min", share * 100.0, total / 60.0)
     };
-    lines.push(Line::new("at most half of it is putting sources together", total < SHORT || share <= 0.5, seen));
+    lines.push(Line::new(
+        "at most half of it is putting sources together",
+        total < SHORT || share <= 0.5,
+        seen,
+    ));
     Ok(lines)
 }
 

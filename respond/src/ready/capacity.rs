@@ -76,7 +76,8 @@ fn largest_disk(probe: &Probe) -> Result<u64, Unable> {
     if let Some(gib) = probe.settings.ready.largest_disk_gib {
         return Ok(gib.saturating_mul(GIB));
     }
-    let unknown = || Unable::untested("the size of the largest disk is not known: set ready.largest_disk_gib");
+    let unknown =
+        || Unable::untested("the size of the largest disk is not known: set ready.largest_disk_gib");
     let disks = fs::read_dir(probe.root.join("sys/block")).map_err(|_| unknown())?;
     let sizes = disks.flatten().filter_map(|disk| {
         let name = disk.file_name().into_string().ok()?;
@@ -153,11 +154,8 @@ fn throughput(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let rate = (mib * MIB) as f64 / elapsed.as_secs_f64().max(1e-6);
     let hours = disk as f64 / rate / 3600.0;
     let longest = probe.settings.ready.longest_hours;
-    let seen = format!(
-        "{:.0} MB/s hashed, written and synced; {} would take {hours:.1} h",
-        rate / 1e6,
-        gib(disk)
-    );
+    let seen =
+        format!("{:.0} MB/s hashed, written and synced; {} would take {hours:.1} h", rate / 1e6, gib(disk));
     let expected = format!("{longest} h at most");
     let evidence = format!("{mib} MiB in {:.3} s, SHA-256 {digest}", elapsed.as_secs_f64());
     let scope = folder.display().to_string();

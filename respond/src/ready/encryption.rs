@@ -138,7 +138,9 @@ fn default_keys(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let ready = &probe.settings.ready;
     let connection = probe.aws()?;
     if ready.volumes.is_empty() && ready.instances.is_empty() {
-        return Err(Unable::none("the settings name no volumes or instances (ready.volumes, ready.instances)"));
+        return Err(Unable::none(
+            "the settings name no volumes or instances (ready.volumes, ready.instances)",
+        ));
     }
     let (volumes, raw) = volumes(probe)?;
     let kms = Kms::new(connection)?;
@@ -146,8 +148,7 @@ fn default_keys(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let mut found = Vec::new();
     for volume in volumes {
         let Some(key) = volume.kms_key else {
-            let seen =
-                if volume.is_encrypted { "encrypted, and EC2 names no key" } else { "not encrypted" };
+            let seen = if volume.is_encrypted { "encrypted, and EC2 names no key" } else { "not encrypted" };
             let status = if volume.is_encrypted { Status::Error } else { Status::Pass };
             found.push(Finding::new(&volume.id, status, seen, expected).with_answers(&raw));
             continue;

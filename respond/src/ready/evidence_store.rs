@@ -20,8 +20,12 @@ pub(super) static CHECKS: &[Check] = &[
                  removal of that very version must be refused",
         remediation: "make the bucket with Object Lock and a default retention, block public access, and deny requests where \
                       aws:SecureTransport is false",
-        prowler: &["s3_bucket_object_versioning", "s3_bucket_object_lock", "s3_bucket_secure_transport_policy",
-            "s3_bucket_level_public_access_block"],
+        prowler: &[
+            "s3_bucket_object_versioning",
+            "s3_bucket_object_lock",
+            "s3_bucket_secure_transport_policy",
+            "s3_bucket_level_public_access_block",
+        ],
         seconds: 90,
         drill: None,
         test: sound,
@@ -81,7 +85,7 @@ fn sound(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let expected = "the bucket's policy denies requests without TLS";
     all.push(match &found.policy {
         Ok(policy) => {
-            let holds = denies_without_tls(policy);
+            let holds = denies_without_tls(policy, bucket);
             let seen = match (policy.is_empty(), holds) {
                 (true, _) => "the bucket has no policy",
                 (false, true) => "it denies them",
@@ -94,7 +98,8 @@ fn sound(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let expected = "removing the version of an object that was put is refused";
     let has_default = matches!(&found.locked, Ok(Some(default)) if !default.is_empty());
     let has_lock = matches!(found.locked, Ok(Some(_)));
-    let retention = (has_lock && !has_default).then_some(Retention { days: 1, mode: RetentionMode::Governance });
+    let retention =
+        (has_lock && !has_default).then_some(Retention { days: 1, mode: RetentionMode::Governance });
     let place = place.clone().retained(retention)?;
     let name = format!("canary-{}", probe.clock.now().wall_ns);
     all.push(match canary(connection, &place, &name) {
@@ -118,8 +123,8 @@ fn sound(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     Ok(all)
 }
 
-/// Whether a statement of a bucket's policy denies every request of everybody that comes without TLS.
-fn denies_without_tls(policy: &str) -> bool {
+/// Whether a statement of a bucket's policy denies every request of everybody for its objects that comes without TLS.
+fn denies_without_tls(policy: &str, bucket: &str) -> bool {
     let Ok(policy) = serde_json::from_str::<Value>(policy) else { return false };
     let one_or_many = |value: Option<&Value>| match value {
         Some(Value::Array(many)) => many.clone(),
@@ -134,10 +139,16 @@ fn denies_without_tls(policy: &str) -> bool {
             None => false,
         };
         let everything = one_or_many(statement.get("Action"));
+        let objects = one_or_many(statement.get("Resource")).iter().any(|resource| {
+            let name = resource.as_str().and_then(|arn| arn.splitn(6, ':').nth(5));
+            is(resource, "*") || name == Some(&format!("{bucket}/*"))
+        });
         let insecure = statement.pointer("/Condition/Bool/aws:SecureTransport");
-        let conditions = statement.get("Condition").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+        let conditions =
+            statement.get("Condition").and_then(Value::as_object).map_or(0, serde_json::Map::len);
         statement.get("Effect").is_some_and(|effect| is(effect, "Deny"))
             && everybody
+            && objects
             && everything.iter().any(|action| is(action, "s3:*") || is(action, "*"))
             && one_or_many(insecure).iter().any(|value| is(value, "false") || value == &Value::Bool(false))
             && conditions == 1
@@ -173,16 +184,20 @@ mod tests {
     fn only_a_denial_of_everything_to_everybody_counts_as_tls_only() {
         let policy = |principal: &str, action: &str, condition: &str| {
             format!(
-                r#"{{"Statement":[{{"Effect":"Deny","Principal":{principal},"Action":{action},"Resource":"*","Condition":{condition}}}]}}"#
+                r#"{{"Statement":[{{"Effect":"Deny","Principal":{principal},"Action":{action},"Resource":
+                ["arn:aws:s3:::evidence","arn:aws:s3:::evidence/*"],"Condition":{condition}}}]}}"#
             )
         };
+        let denies = |policy: &str| denies_without_tls(policy, "evidence");
         let insecure = r#"{"Bool":{"aws:SecureTransport":"false"}}"#;
-        assert!(denies_without_tls(&policy(r#""*""#, r#""s3:*""#, insecure)));
-        assert!(denies_without_tls(&policy(r#"{"AWS":"*"}"#, r#"["s3:*"]"#, insecure)));
-        assert!(!denies_without_tls(&policy(r#"{"AWS":"arn:aws:iam::1:root"}"#, r#""s3:*""#, insecure)));
-        assert!(!denies_without_tls(&policy(r#""*""#, r#""s3:GetObject""#, insecure)));
-        let narrowed = r#"{"Bool":{"aws:SecureTransport":"false"},"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}"#;
-        assert!(!denies_without_tls(&policy(r#""*""#, r#""s3:*""#, narrowed)));
-        assert!(!denies_without_tls("") && !denies_without_tls("not json"));
+        assert!(denies(&policy(r#""*""#, r#""s3:*""#, insecure)));
+        assert!(denies(&policy(r#"{"AWS":"*"}"#, r#"["s3:*"]"#, insecure)));
+        assert!(!denies_without_tls(&policy(r#""*""#, r#""s3:*""#, insecure), "other"));
+        assert!(!denies(&policy(r#"{"AWS":"arn:aws:iam::1:root"}"#, r#""s3:*""#, insecure)));
+        assert!(!denies(&policy(r#""*""#, r#""s3:GetObject""#, insecure)));
+        let narrowed =
+            r#"{"Bool":{"aws:SecureTransport":"false"},"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}"#;
+        assert!(!denies(&policy(r#""*""#, r#""s3:*""#, narrowed)));
+        assert!(!denies("") && !denies("not json"));
     }
 }

@@ -121,9 +121,10 @@ fn host_logs(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let audit = age("var/log/audit/audit.log");
     let told = |(path, age): (&str, i64)| format!("/{path} was written {age} s ago");
     let (status, seen) = match (freshest, audit) {
-        (None, _) => {
-            (Status::Fail, "neither /var/log/journal nor a syslog file is there: logs go with a restart".to_owned())
-        }
+        (None, _) => (
+            Status::Fail,
+            "neither /var/log/journal nor a syslog file is there: logs go with a restart".to_owned(),
+        ),
         (Some(log), _) if log.1 > STALE => (Status::Fail, told(log)),
         (Some(log), None) => (Status::Warn, format!("{}; auditd keeps no log", told(log))),
         (Some(log), Some(audit)) if audit.1 > STALE => {
@@ -160,14 +161,16 @@ fn symbols(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let btf = fs::File::open(probe.root.join("sys/kernel/btf/vmlinux")).is_ok();
     let names = probe.host_file("/proc/kallsyms").unwrap_or_default();
     let has_addresses = names.lines().take(2_000).any(|line| {
-        line.split(' ').next().is_some_and(|address| {
-            address.len() >= 8 && address.bytes().any(|digit| digit != b'0')
-        })
+        line.split(' ')
+            .next()
+            .is_some_and(|address| address.len() >= 8 && address.bytes().any(|digit| digit != b'0'))
     });
     let (status, seen) = match (btf, has_addresses) {
         (true, true) => (Status::Pass, "types (BTF) and addresses are there"),
         (true, false) => (Status::Fail, "types are there; /proc/kallsyms hides the addresses"),
-        (false, true) => (Status::Warn, "addresses are there; no types: /sys/kernel/btf/vmlinux cannot be read"),
+        (false, true) => {
+            (Status::Warn, "addresses are there; no types: /sys/kernel/btf/vmlinux cannot be read")
+        }
         (false, false) => (Status::Fail, "neither types nor addresses can be read"),
     };
     Ok(vec![Finding::new(release.trim(), status, seen, "types and addresses of the running kernel")])
@@ -177,7 +180,9 @@ fn sockets(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     use std::io::{Read as _, Write as _};
     let sockets = &probe.settings.ready.container_sockets;
     if sockets.is_empty() {
-        return Err(Unable::none("the settings name no sockets of container runtimes (ready.container_sockets)"));
+        return Err(Unable::none(
+            "the settings name no sockets of container runtimes (ready.container_sockets)",
+        ));
     }
     let each = sockets.iter().map(|path| {
         let scope = path.display().to_string();

@@ -21,7 +21,10 @@ pub(super) static CHECKS: &[Check] = &[
         tested: "CloudTrail DescribeTrails, GetTrailStatus and GetEventSelectors: a trail of all regions logs, holds management \
                  events, has no delivery error, and delivered within the hour",
         remediation: "make a trail of all regions with management events, and start its logging",
-        prowler: &["cloudtrail_multi_region_enabled", "cloudtrail_multi_region_enabled_logging_management_events"],
+        prowler: &[
+            "cloudtrail_multi_region_enabled",
+            "cloudtrail_multi_region_enabled_logging_management_events",
+        ],
         seconds: 60,
         drill: None,
         test: trail_logs,
@@ -189,9 +192,10 @@ fn fields(selector: &Value, category: &str) -> Option<Vec<Value>> {
     let fields = selector.get("FieldSelectors").and_then(Value::as_array)?;
     let is_it = fields.iter().any(|field| {
         field.get("Field").and_then(Value::as_str) == Some("eventCategory")
-            && field.get("Equals").and_then(Value::as_array).is_some_and(|equals| {
-                equals.iter().any(|value| value.as_str() == Some(category))
-            })
+            && field
+                .get("Equals")
+                .and_then(Value::as_array)
+                .is_some_and(|equals| equals.iter().any(|value| value.as_str() == Some(category)))
     });
     // A selector of reading or writing alone is not all.
     let is_cut = fields.iter().any(|field| field.get("Field").and_then(Value::as_str) == Some("readOnly"));
@@ -202,8 +206,9 @@ fn digests(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let (_, trails, raw) = trails(probe)?;
     let expected = "digest files are on, the last within two hours";
     if trails.is_empty() {
-        return Ok(vec![Finding::of(probe.region_scope()?, false, "there is no trail", expected)
-            .with_answers(&raw)]);
+        return Ok(vec![
+            Finding::of(probe.region_scope()?, false, "there is no trail", expected).with_answers(&raw),
+        ]);
     }
     let now = probe.now();
     let each = trails.iter().map(|(trail, doing)| {
@@ -269,7 +274,8 @@ fn covers(selectors: &Value, bucket: &str) -> bool {
     });
     let advanced = list("AdvancedEventSelectors").iter().any(|selector| {
         let Some(fields) = fields(selector, "Data") else { return false };
-        let of = |name: &str| fields.iter().find(|field| field.get("Field").and_then(Value::as_str) == Some(name));
+        let of =
+            |name: &str| fields.iter().find(|field| field.get("Field").and_then(Value::as_str) == Some(name));
         let has = |field: Option<&Value>, key: &str, wanted: &dyn Fn(&str) -> bool| {
             let values = field.and_then(|field| field.get(key)).and_then(Value::as_array);
             values.is_some_and(|values| values.iter().any(|value| value.as_str().is_some_and(wanted)))
@@ -299,9 +305,9 @@ fn flow_logs(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let each = vpcs.value.iter().map(|vpc| {
         let of_it: Vec<_> = logs.value.iter().filter(|log| log.resource == *vpc).collect();
         let active = |traffic: &str| {
-            of_it.iter().any(|log| {
-                log.status == "ACTIVE" && log.traffic == traffic && log.delivery != "FAILED"
-            })
+            of_it
+                .iter()
+                .any(|log| log.status == "ACTIVE" && log.traffic == traffic && log.delivery != "FAILED")
         };
         let holds = active("ALL") || (active("ACCEPT") && active("REJECT"));
         let seen = match of_it.as_slice() {
@@ -422,9 +428,7 @@ mod tests {
 
     #[test]
     fn management_events_of_writing_alone_are_not_all() {
-        let plain = |kind: &str| {
-            json!({"EventSelectors": [{"ReadWriteType": kind, "IncludeManagementEvents": true}]})
-        };
+        let plain = |kind: &str| json!({"EventSelectors": [{"ReadWriteType": kind, "IncludeManagementEvents": true}]});
         assert!(has_management_events(&plain("All")));
         assert!(!has_management_events(&plain("WriteOnly")));
         assert!(!has_management_events(&json!({"EventSelectors": []})));

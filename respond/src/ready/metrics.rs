@@ -20,7 +20,9 @@ pub fn text(state: &State, now_ns: i64) -> Result<String> {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{text}");
     };
-    line(format_args!("# HELP exhibit_ready_check Whether a check of readiness passes: 1 for a pass, else 0."));
+    line(format_args!(
+        "# HELP exhibit_ready_check Whether a check of readiness passes: 1 for a pass, else 0."
+    ));
     line(format_args!("# TYPE exhibit_ready_check gauge"));
     for one in results.iter().filter(|one| one.status != Status::NotApplicable.word()) {
         let waived = waivers.iter().any(|waiver| waiver.holds_for(&one.check, &one.scope));
@@ -33,7 +35,9 @@ pub fn text(state: &State, now_ns: i64) -> Result<String> {
             u8::from(one.status == Status::Pass.word())
         ));
     }
-    line(format_args!("# HELP exhibit_ready_score Weighted share of passes in percent; errors count as failures."));
+    line(format_args!(
+        "# HELP exhibit_ready_score Weighted share of passes in percent; errors count as failures."
+    ));
     line(format_args!("# TYPE exhibit_ready_score gauge"));
     for (scope, score) in scores(&results) {
         let scope = if scope.is_empty() { "all".to_owned() } else { escaped(&scope) };

@@ -9,7 +9,9 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
+};
 
 use super::check::{Check, Finding, Severity, Status, Unable};
 use super::probe::Probe;
@@ -53,7 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `scheme`, `host`, `port`.
 fn parts(url: &str) -> Option<(&str, &str, u16)> {
     let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next().filter(|text| !text.is_empty() && !text.contains('@'))?;
+    let authority =
+        rest.split(['/', '?', '#']).next().filter(|text| !text.is_empty() && !text.contains('@'))?;
     let default = if scheme == "https" { 443 } else { 80 };
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
@@ -153,8 +156,8 @@ fn roots(own: Option<&Path>) -> Result<RootCertStore, Unable> {
             let pem = std::fs::read(path)
                 .map_err(|error| Unable::untested(format!("{}: {error}", path.display())))?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate
-                    .map_err(|error| Unable::untested(format!("{}: {error}", path.display())))?;
+                let certificate =
+                    certificate.map_err(|error| Unable::untested(format!("{}: {error}", path.display())))?;
                 roots.add(certificate)?;
             }
         }
@@ -178,7 +181,8 @@ impl ServerCertVerifier for Keeping {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = [end_entity].into_iter().chain(intermediates).map(|one| one.clone().into_owned()).collect();
+        let chain =
+            [end_entity].into_iter().chain(intermediates).map(|one| one.clone().into_owned()).collect();
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = chain;
         self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now)
     }
@@ -239,7 +243,9 @@ fn over_tls(
     };
     let certificate = match (at(now), at(now.saturating_add(LASTS))) {
         (Err(why), _) => Finding::of(scope, false, format!("it does not verify: {why}"), expected),
-        (Ok(_), Err(why)) => Finding::of(scope, false, format!("in 21 days it does not verify: {why}"), expected),
+        (Ok(_), Err(why)) => {
+            Finding::of(scope, false, format!("in 21 days it does not verify: {why}"), expected)
+        }
         (Ok(_), Ok(_)) => Finding::of(scope, true, "it verifies now and in 21 days", expected),
     };
     Ok((answered, certificate.with_evidence(end_entity.as_ref())))

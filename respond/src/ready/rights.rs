@@ -132,7 +132,9 @@ fn simulated(
     let connection = probe.aws()?;
     let who = &probe.caller()?.value;
     if who.arn.ends_with(":root") {
-        return Err(Unable::untested("these are the keys of the account's root, which IAM does not simulate"));
+        return Err(Unable::untested(
+            "these are the keys of the account's root, which IAM does not simulate",
+        ));
     }
     let answer = Iam::new(connection)?.simulate(&who.policy_arn(), actions, resource, &[])?;
     let of = |action: &'static str| {
@@ -223,7 +225,9 @@ fn dry_runs(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let connection = probe.aws()?;
     let ready = &probe.settings.ready;
     if ready.volumes.is_empty() && ready.instances.is_empty() {
-        return Err(Unable::none("the settings name no volumes or instances (ready.volumes, ready.instances)"));
+        return Err(Unable::none(
+            "the settings name no volumes or instances (ready.volumes, ready.instances)",
+        ));
     }
     probe.caller()?;
     let ec2 = Ec2::new(connection)?;

@@ -46,7 +46,8 @@ const NAMED: usize = 20;
 
 /// The assets that may be acted on.
 pub(crate) fn read_inventory(probe: &Probe) -> Result<Inventory, Unable> {
-    let path = probe.settings.inventory.as_ref().ok_or_else(|| Unable::none("the settings name no inventory"))?;
+    let path =
+        probe.settings.inventory.as_ref().ok_or_else(|| Unable::none("the settings name no inventory"))?;
     Ok(Inventory::load(path)?.with_accounts(probe.settings.aws.accounts.clone()))
 }
 
@@ -63,7 +64,8 @@ fn inventory(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let now = probe.now();
     let exempt = &probe.settings.ready.exempt;
     let name = |kind: crate::alert::AssetKind, id: &str| format!("{}:{id}", kind.word());
-    let names: BTreeSet<String> = inventory.assets().iter().map(|asset| name(asset.kind, &asset.id)).collect();
+    let names: BTreeSet<String> =
+        inventory.assets().iter().map(|asset| name(asset.kind, &asset.id)).collect();
     let in_force: Vec<_> = rules.rules().iter().filter(|rule| !rule.has_expired(now)).collect();
     let uncovered: Vec<String> = inventory
         .assets()
@@ -103,9 +105,19 @@ fn inventory(probe: &Probe) -> Result<Vec<Finding>, Unable> {
             let seen = if unknown.is_empty() {
                 format!("all {} that EC2 has are in the inventory", discovered.len())
             } else {
-                format!("{} of {} are not in the inventory: {}", unknown.len(), discovered.len(), few(unknown.clone()))
+                format!(
+                    "{} of {} are not in the inventory: {}",
+                    unknown.len(),
+                    discovered.len(),
+                    few(unknown.clone())
+                )
             };
-            found.push(Finding::of(account, unknown.is_empty(), seen, "everything that EC2 has is in the inventory"));
+            found.push(Finding::of(
+                account,
+                unknown.is_empty(),
+                seen,
+                "everything that EC2 has is in the inventory",
+            ));
         }
     }
     Ok(found)
@@ -151,7 +163,12 @@ fn rules(probe: &Probe) -> Result<Vec<Finding>, Unable> {
         .collect();
     if !silent.is_empty() {
         let seen = format!("made no job in {days} days: {}", few(silent));
-        found.push(Finding::new(format!("{scope}/matches"), Status::Warn, seen, "every rule matches now and then"));
+        found.push(Finding::new(
+            format!("{scope}/matches"),
+            Status::Warn,
+            seen,
+            "every rule matches now and then",
+        ));
     }
     if found.is_empty() {
         let seen = format!("{} rules, nothing to remark; SHA-256 {}", set.rules().len(), set.sha256());

@@ -56,7 +56,9 @@ fn channels(probe: &Probe) -> Result<Vec<Finding>, Unable> {
         match post(channel, &id, &body) {
             Ok(status) => Finding::of(name, true, format!("it answered {status}"), expected),
             // It was reached and refused, or it was not reached.
-            Err(failed) if failed.what.contains("answered") => Finding::of(name, false, failed.what, expected),
+            Err(failed) if failed.what.contains("answered") => {
+                Finding::of(name, false, failed.what, expected)
+            }
             Err(failed) => Finding::new(name, Status::Error, failed.what, expected),
         }
     });

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use acquire::HttpPost;
+use custody::Hasher;
 use custody::anchors::{Authorities, request_time_stamp};
 use custody::keys::VerifyingKey;
 use custody::ssh::SshPublicKey;
-use custody::Hasher;
 
 use super::check::{Check, Finding, Severity, Status, Unable, chain};
 use super::probe::Probe;

@@ -245,7 +245,10 @@ mod tests {
 
     #[test]
     fn only_a_pass_counts_and_critical_counts_most() {
-        assert_eq!(score([("critical", "pass"), ("high", "error"), ("medium", "warn")]), Some(5.0 * 100.0 / 9.0));
+        assert_eq!(
+            score([("critical", "pass"), ("high", "error"), ("medium", "warn")]),
+            Some(5.0 * 100.0 / 9.0)
+        );
         assert_eq!(score([("critical", "error")]), Some(0.0));
         assert_eq!(score([("medium", "not_applicable")]), None);
         assert_eq!(score([("high", "a word of a later version")]), Some(0.0));

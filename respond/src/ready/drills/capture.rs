@@ -100,7 +100,8 @@ fn plant(place: &Workplace) -> Result<Planted, Unable> {
     let folder = place.0.join("files/etc");
     fs::create_dir_all(&folder).map_err(io)?;
     fs::write(folder.join("planted.txt"), format!("{words}\n")).map_err(io)?;
-    let noise: Vec<u8> = (0..2_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let noise: Vec<u8> =
+        (0..2_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     fs::write(place.0.join("files/noise.bin"), &noise).map_err(io)?;
     let image = place.0.join("disk.img");
     File::create_new(&image).and_then(|file| file.set_len(IMAGE)).map_err(io)?;

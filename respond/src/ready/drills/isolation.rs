@@ -58,7 +58,20 @@ impl Pair {
         let pair = Self { here: format!("exhibit-a{number}"), there: format!("exhibit-b{number}") };
         ip(&["netns", "add", &pair.here])?;
         ip(&["netns", "add", &pair.there])?;
-        ip(&["-n", &pair.here, "link", "add", "drill0", "type", "veth", "peer", "name", "drill0", "netns", &pair.there])?;
+        ip(&[
+            "-n",
+            &pair.here,
+            "link",
+            "add",
+            "drill0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "drill0",
+            "netns",
+            &pair.there,
+        ])?;
         for (name, [v4, v6], [via4, via6]) in [(&pair.here, HERE, THERE), (&pair.there, THERE, HERE)] {
             ip(&["-n", name, "addr", "add", &format!("{v4}/24"), "dev", "drill0"])?;
             ip(&["-n", name, "addr", "add", &format!("{v6}/64"), "dev", "drill0", "nodad"])?;
@@ -78,7 +91,8 @@ fn inside<T: Send + 'static>(
 ) -> Result<JoinHandle<Result<T, Unable>>, Unable> {
     let path = PathBuf::from("/run/netns").join(name);
     let spawned = std::thread::Builder::new().name("drill".to_owned()).spawn(move || {
-        let file = File::open(&path).map_err(|error| Unable::untested(format!("{}: {error}", path.display())))?;
+        let file =
+            File::open(&path).map_err(|error| Unable::untested(format!("{}: {error}", path.display())))?;
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
             .map_err(|error| Unable::untested(format!("{}: {error}", path.display())))?;
         what()
@@ -141,14 +155,25 @@ fn listed() -> Result<Vec<u8>, Unable> {
     let mut command = Command::new("nft");
     command.args(["-a", "list", "ruleset"]);
     let ran = child(command, PATIENCE)?;
-    if ran.code == Some(0) { Ok(ran.stdout) } else { Err(Unable::untested(format!("nft: {}", ran.last_words()))) }
+    if ran.code == Some(0) {
+        Ok(ran.stdout)
+    } else {
+        Err(Unable::untested(format!("nft: {}", ran.last_words())))
+    }
 }
 
 /// A ruleset that somebody else has, so that putting back is more than removing all.
 fn somebody_elses_rules() -> Result<(), Unable> {
     for arguments in [
         &["add", "table", "inet", "somebody"][..],
-        &["add", "chain", "inet", "somebody", "input", "{ type filter hook input priority 0 ; policy accept ; }"],
+        &[
+            "add",
+            "chain",
+            "inet",
+            "somebody",
+            "input",
+            "{ type filter hook input priority 0 ; policy accept ; }",
+        ],
         &["add", "rule", "inet", "somebody", "input", "tcp", "dport", "23", "drop"],
     ] {
         let mut command = Command::new("nft");
@@ -166,7 +191,8 @@ pub(super) fn drill(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     joined(inside(&pair.there, echo)?)?;
     let clock = std::sync::Arc::clone(&probe.clock);
     let (wrong, told) = joined(inside(&pair.here, move || tried(&*clock))?)?;
-    let expected = "the channel answers, the attacker's connections are cut, the ruleset is put back as it was";
+    let expected =
+        "the channel answers, the attacker's connections are cut, the ruleset is put back as it was";
     let seen = if wrong.is_empty() { told } else { wrong.join("; ") };
     Ok(vec![Finding::of("linux-nftables", wrong.is_empty(), &seen, expected).with_evidence(seen)])
 }

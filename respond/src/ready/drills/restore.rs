@@ -73,14 +73,23 @@ fn judged(said: &Value, code: Option<i32>, has_roots: bool) -> (Status, String) 
         return (Status::Fail, format!("{verdict}: {first}"));
     }
     if flag("ciphertext_only") {
-        return (Status::Fail, format!("{verdict}, but it could not be opened: no key in ready.identities fits"));
+        return (
+            Status::Fail,
+            format!("{verdict}, but it could not be opened: no key in ready.identities fits"),
+        );
     }
     if !tokens.is_empty() && has_roots && !tokens.iter().any(is_independent) {
         let count = tokens.len();
-        return (Status::Fail, format!("{verdict}, but none of its {count} time stamps leads to a known root"));
+        return (
+            Status::Fail,
+            format!("{verdict}, but none of its {count} time stamps leads to a known root"),
+        );
     }
     if flag("data_not_read") {
-        return (Status::Error, format!("{verdict}, but its data lies in an evidence store and was not read"));
+        return (
+            Status::Error,
+            format!("{verdict}, but its data lies in an evidence store and was not read"),
+        );
     }
     if verdict.is_empty() || !matches!(code, Some(0 | 1)) {
         return (Status::Error, "the verification ended without a verdict".to_owned());
