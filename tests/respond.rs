@@ -23,6 +23,8 @@ mod door_sns;
 mod door_support;
 #[path = "respond/door_tls.rs"]
 mod door_tls;
+#[path = "respond/fake_service.rs"]
+mod fake_service;
 #[path = "support/http_client.rs"]
 mod http_client;
 #[path = "respond/isolate_aws.rs"]
@@ -37,22 +39,12 @@ mod isolate_k8s;
 mod jobs;
 #[path = "respond/kubernetes.rs"]
 mod kubernetes;
+#[path = "support/loopback.rs"]
+mod loopback;
 #[path = "support/moto.rs"]
 mod moto;
 #[path = "support/netns.rs"]
 mod netns;
-#[path = "respond/rules.rs"]
-mod rules;
-#[path = "support/runc_box.rs"]
-mod runc_box;
-#[path = "respond/sns_sender.rs"]
-mod sns_sender;
-#[path = "respond/ssh.rs"]
-mod ssh;
-#[path = "respond/fake_service.rs"]
-mod fake_service;
-#[path = "support/loopback.rs"]
-mod loopback;
 #[path = "respond/ready.rs"]
 mod ready;
 #[path = "respond/ready_account.rs"]
@@ -61,5 +53,13 @@ mod ready_account;
 mod ready_host;
 #[path = "respond/ready_rules.rs"]
 mod ready_rules;
+#[path = "respond/rules.rs"]
+mod rules;
+#[path = "support/runc_box.rs"]
+mod runc_box;
+#[path = "respond/sns_sender.rs"]
+mod sns_sender;
+#[path = "respond/ssh.rs"]
+mod ssh;
 #[path = "support/test_authority.rs"]
 mod test_authority;

@@ -28,7 +28,8 @@ fn disk(desk: &Desk) -> std::path::PathBuf {
     desk.write("root/var/log/auth.log", log.repeat(20));
     desk.write("root/etc/hostname", "web01\n");
     let image = desk.path("root.raw");
-    let made = Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(desk.path("root")).arg(&image).arg("1G");
+    let mut made = Command::new("mke2fs");
+    made.args(["-q", "-t", "ext4", "-d"]).arg(desk.path("root")).arg(&image).arg("1G");
     if !made.status().is_ok_and(|status| status.success()) {
         fs::write(&image, log).unwrap();
         fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(1 << 30).unwrap();

@@ -473,7 +473,7 @@ mod tests {
     #[test]
     fn a_name_that_is_a_path_is_refused() {
         for name in ["", "../etc", "a/b", "A", "a b", "a\n"] {
-            let settings = SourceSettings { name: name.into(), kind: "falco".into(), authenticate: vec![] };
+            let settings = SourceSettings { name: name.into(), kind: "falco".into(), authenticate: vec![], mapping: None };
             let why = Source::load(&settings, &Arc::new(SigningCertificates::unreachable())).unwrap_err();
             assert!(why.contains("1 to 64"), "{why}");
         }
@@ -493,6 +493,7 @@ mod tests {
         let source = Source {
             name: "a".into(),
             kind: "falco".into(),
+            mapping: None,
             checks: vec![],
             secret_headers: vec!["x-shared".into()],
         };
