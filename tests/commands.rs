@@ -46,6 +46,10 @@ mod export_import;
 #[cfg(feature = "cloud")]
 #[path = "support/fault_server/mod.rs"]
 mod fault_server;
+#[cfg(feature = "serve")]
+#[allow(dead_code, reason = "the tests of the library use more of it")]
+#[path = "respond/fake_service.rs"]
+mod fake_service;
 #[path = "frozen_case.rs"]
 mod frozen_case;
 #[cfg(feature = "cloud")]
