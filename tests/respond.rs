@@ -10,6 +10,10 @@
 
 #[path = "respond/alerts.rs"]
 mod alerts;
+#[path = "respond/edr.rs"]
+mod edr;
+#[path = "respond/edr_console.rs"]
+mod edr_console;
 #[path = "respond/isolate_aws.rs"]
 mod isolate_aws;
 #[path = "respond/isolate_host.rs"]

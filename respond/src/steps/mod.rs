@@ -210,6 +210,10 @@ pub static STEPS: &[&dyn Step] = &[
     elsewhere::SSH_LOGS,
     elsewhere::CONTAINER,
     elsewhere::K8S_POD,
+    &crate::edr::capture::CaptureEdr,
+    &isolate::CROWDSTRIKE,
+    &isolate::DEFENDER,
+    &isolate::SENTINELONE,
 ];
 
 /// The step of this word.
