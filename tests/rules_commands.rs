@@ -257,7 +257,10 @@ fn a_capture_by_hand_is_the_job_that_the_service_would_do_and_is_done_once() {
              assets = {{ kinds = [\"host\"] }}\nstep = [ {{ id = \"logs\", use = \"capture.logs\", paths = [{logs:?}] }} ]\n"
         ),
     );
-    desk.write("assets.toml", "version = 1\n[[asset]]\nkind = \"host\"\nid = \"web01\"\ntarget = \"local\"\n");
+    desk.write(
+        "assets.toml",
+        "version = 1\n[[asset]]\nkind = \"host\"\nid = \"web01\"\ntarget = \"local\"\n",
+    );
     desk.write(
         "serve.toml",
         "state = \"state\"\ncases = \"cases\"\nexaminer = \"J. Doe\"\nrules = \"rules.toml\"\ninventory = \"assets.toml\"\n",
@@ -269,9 +272,14 @@ fn a_capture_by_hand_is_the_job_that_the_service_would_do_and_is_done_once() {
     for _ in 0..2 {
         let done: Value = serde_json::from_str(desk.ok(&capture).stdout.trim()).unwrap();
         let jobs = done["jobs"].as_array().unwrap();
-        assert_eq!((jobs.len(), &jobs[0]["job"], &jobs[0]["state"]), (1, &"J000001".into(), &"done".into()), "{done}");
+        assert_eq!(
+            (jobs.len(), &jobs[0]["job"], &jobs[0]["state"]),
+            (1, &"J000001".into(), &"done".into()),
+            "{done}"
+        );
     }
-    let cases: Vec<PathBuf> = fs::read_dir(desk.path("cases")).unwrap().map(|case| case.unwrap().path()).collect();
+    let cases: Vec<PathBuf> =
+        fs::read_dir(desk.path("cases")).unwrap().map(|case| case.unwrap().path()).collect();
     assert_eq!(cases.len(), 1);
     let listed = desk.ok(&["list", text(&cases[0])]).stdout;
     assert!(listed.contains("alert") && listed.contains("logs") && !listed.contains("E003"), "{listed}");

@@ -100,12 +100,7 @@ pub(super) fn carry_out(order: Order<'_>, session: &Session) -> Result<Outcome, 
 }
 
 /// Waits until the delivery is decided and its jobs have ended, or wait for somebody.
-fn wait(
-    state: &State,
-    delivery: i64,
-    alerts: &[Alert],
-    stop: &AtomicBool,
-) -> Result<Vec<Job>, Failure> {
+fn wait(state: &State, delivery: i64, alerts: &[Alert], stop: &AtomicBool) -> Result<Vec<Job>, Failure> {
     loop {
         let status = state.delivery(delivery)?.map_or(DeliveryStatus::Decided, |delivery| delivery.status);
         let jobs = jobs_of(state, delivery, alerts)?;
@@ -130,7 +125,11 @@ fn jobs_of(state: &State, delivery: i64, alerts: &[Alert]) -> Result<Vec<Job>, F
         let is_of_alert = overview.alerts.iter().any(|(stored, _)| {
             let alert = &stored.alert;
             stored.delivery == delivery
-                || same.contains(&(alert.source.as_str(), alert.source_id.as_str(), alert.occurrence.as_str()))
+                || same.contains(&(
+                    alert.source.as_str(),
+                    alert.source_id.as_str(),
+                    alert.occurrence.as_str(),
+                ))
         });
         if is_of_alert {
             found.push(overview.job);
