@@ -43,13 +43,13 @@ mod encrypted_case;
 mod exhibit;
 #[path = "export_import.rs"]
 mod export_import;
-#[cfg(feature = "cloud")]
-#[path = "support/fault_server/mod.rs"]
-mod fault_server;
 #[cfg(feature = "serve")]
 #[allow(dead_code, reason = "the tests of the library use more of it")]
 #[path = "respond/fake_service.rs"]
 mod fake_service;
+#[cfg(feature = "cloud")]
+#[path = "support/fault_server/mod.rs"]
+mod fault_server;
 #[path = "frozen_case.rs"]
 mod frozen_case;
 #[cfg(feature = "cloud")]

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::discover::{Discover, of_tags};
 use super::Asset;
+use super::discover::{Discover, of_tags};
 use crate::alert::AssetKind;
 use crate::error::{Error, Result};
 use crate::targets::kubernetes::{Cluster, ClusterSettings, Refusal};
@@ -24,12 +24,14 @@ impl Discover for KubernetesAssets<'_> {
         let fault = |refusal: Refusal| Error::Refused { what: format!("cluster {}: {refusal}", self.name) };
         let cluster = Cluster::open(self.name, self.settings).map_err(fault)?;
         let mut assets = Vec::new();
-        for (path, of) in [("/api/v1/nodes", of_node as fn(&Self, &Value) -> Asset), ("/api/v1/pods", of_pod)] {
+        for (path, of) in [("/api/v1/nodes", of_node as fn(&Self, &Value) -> Asset), ("/api/v1/pods", of_pod)]
+        {
             let listed = cluster.list(path).map_err(fault)?;
             if let Some(cut) = listed.cut {
                 return Err(Error::Refused { what: format!("cluster {}, {path}: {cut}", self.name) });
             }
-            let is_over = |item: &&Value| item.pointer("/status/phase").is_some_and(|phase| phase == "Succeeded");
+            let is_over =
+                |item: &&Value| item.pointer("/status/phase").is_some_and(|phase| phase == "Succeeded");
             assets.extend(listed.items.iter().filter(|item| !is_over(item)).map(|item| of(self, item)));
         }
         assets.retain(|asset| asset.kind.allows(&asset.id));
@@ -62,14 +64,17 @@ fn of_pod(cluster: &KubernetesAssets<'_>, pod: &Value) -> Asset {
     // On the network of its node, a pod has the node's address.
     let is_on_host = pod.pointer("/spec/hostNetwork").is_some_and(|on| on == true);
     let address = Some(text(pod, "/status/podIP")).filter(|_| !is_on_host);
-    let mut asset = of_tags(AssetKind::K8sPod, &id, &labels(pod), address.map(str::to_owned).into_iter().collect());
+    let mut asset =
+        of_tags(AssetKind::K8sPod, &id, &labels(pod), address.map(str::to_owned).into_iter().collect());
     cluster.name.clone_into(&mut asset.account);
     cluster.name.clone_into(&mut asset.target);
     let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    let owner = owners.into_iter().flatten().find(|owner| owner.get("controller").is_some_and(|is| is == true));
+    let owner =
+        owners.into_iter().flatten().find(|owner| owner.get("controller").is_some_and(|is| is == true));
     if let (Some(owner), true) = (owner, asset.group.is_empty()) {
         // Copies of one thing: not too many are cut off at once.
-        asset.group = format!("{}/{namespace}/{}/{}", cluster.name, text(owner, "/kind"), text(owner, "/name"));
+        asset.group =
+            format!("{}/{namespace}/{}/{}", cluster.name, text(owner, "/kind"), text(owner, "/name"));
     }
     asset
 }
@@ -80,7 +85,11 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 
 fn labels(item: &Value) -> Vec<(String, String)> {
     let labels = item.pointer("/metadata/labels").and_then(Value::as_object);
-    labels.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 #[cfg(test)]
@@ -107,7 +116,8 @@ mod tests {
                 let head = String::from_utf8(head).unwrap();
                 let path = head.split(' ').nth(1).unwrap_or_default();
                 let answer = answers.iter().find(|(wanted, _)| *wanted == path);
-                let (status, body) = answer.map_or(("404 Not Found", json!({})), |(_, body)| ("200 OK", body.clone()));
+                let (status, body) =
+                    answer.map_or(("404 Not Found", json!({})), |(_, body)| ("200 OK", body.clone()));
                 let body = body.to_string();
                 let _ = write!(
                     stream,
@@ -161,17 +171,18 @@ mod tests {
         assert_eq!((web.owner.as_str(), web.target.as_str()), ("a", "prod"));
         assert_eq!(web.group, "prod/shop/ReplicaSet/web-7d4b");
         assert_eq!((node.tags["kind"].as_str(), node.target.as_str()), ("k8s_control_plane", "node-1-ssh"));
-        assert_eq!((node.aliases.as_slice(), node.group.as_str()), (["10.0.0.1".to_owned()].as_slice(), "prod nodes"));
+        assert_eq!(
+            (node.aliases.as_slice(), node.group.as_str()),
+            (["10.0.0.1".to_owned()].as_slice(), "prod nodes")
+        );
     }
 
     #[test]
     fn a_part_of_a_cluster_is_not_given_as_the_whole() {
         let nodes = json!({"items": []});
         let first = json!({"metadata": {"continue": "more"}, "items": [pod("web-1", json!({}))]});
-        let settings = settings(server(vec![
-            ("/api/v1/nodes?limit=250", nodes),
-            ("/api/v1/pods?limit=250", first),
-        ]));
+        let settings =
+            settings(server(vec![("/api/v1/nodes?limit=250", nodes), ("/api/v1/pods?limit=250", first)]));
         let fault = KubernetesAssets { name: "prod", settings: &settings }.assets().unwrap_err().to_string();
         assert!(fault.contains("cluster prod, /api/v1/pods: the list ends after 1 items"), "{fault}");
     }

@@ -29,7 +29,7 @@ mod worker;
 pub use acting::{Acting, Teller, Told};
 pub use approving::{Person, Said, approve, cancel, retry};
 pub use decider::{Intake, Undecided};
-pub use deliveries::Deliveries;
+pub use deliveries::{BY_HAND, Deliveries, OUR_FORM};
 pub use governing::Govern;
 pub use overview::Overview;
 pub use runner::{Runner, Standing};

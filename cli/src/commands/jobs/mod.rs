@@ -75,7 +75,7 @@ fn job_number(text: &str) -> Result<i64, String> {
 }
 
 /// The user that runs this, as the operating system knows them: not what the environment says.
-fn this_person() -> Result<Person, Failure> {
+pub(crate) fn this_person() -> Result<Person, Failure> {
     let user = rustix::process::getuid().as_raw();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = name_in(&users, user).unwrap_or_else(|| format!("uid {user}"));
