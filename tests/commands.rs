@@ -73,6 +73,9 @@ mod proofs;
 #[path = "support/radosgw.rs"]
 mod radosgw;
 #[cfg(feature = "serve")]
+#[path = "ready_commands.rs"]
+mod ready_commands;
+#[cfg(feature = "serve")]
 #[path = "rules_commands.rs"]
 mod rules_commands;
 #[cfg(feature = "cloud")]
@@ -82,9 +85,6 @@ mod s3;
 #[cfg(feature = "cloud")]
 #[path = "support/s3_front.rs"]
 mod s3_front;
-#[cfg(feature = "serve")]
-#[path = "ready_commands.rs"]
-mod ready_commands;
 #[cfg(feature = "serve")]
 #[path = "serve_commands.rs"]
 mod serve_commands;

@@ -12,6 +12,7 @@ use respond::settings::Settings;
 use serde_json::{Value, json};
 
 use super::acquire::permissions;
+use super::capture_by_hand;
 use crate::failure::{Failure, Outcome, chain};
 use crate::session::Session;
 use crate::ui::Ui;
@@ -19,7 +20,9 @@ use crate::{alert_file, plan_words};
 
 /// Carry out by hand what the service would do about an alert
 ///
-/// Says first in plain words what is taken, where it goes, and with which rights.
+/// Says first in plain words what is taken, where it goes, and with which rights. Who asks is the yes to the plan, whatever its
+/// mode; a step that needs somebody's own yes waits for it. The same alert again goes on with what is left, or says what became
+/// of it.
 ///
 /// Example: exhibit capture --from-alert alert.json --config /etc/exhibit/serve.toml --dry-run
 #[derive(Debug, clap::Args)]
@@ -76,6 +79,11 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     if plans.is_empty() {
         session.ui.say("no rule has anything done about this alert");
         return Ok(Outcome::WithIssues);
+    }
+    if !args.dry_run {
+        let body = std::fs::read(&args.from_alert)?;
+        let alerts = decided.into_iter().map(|one| one.alert).collect();
+        return capture_by_hand::carry_out(settings, rules, inventory, alerts, body, session);
     }
     let may = |asked: &Result<Vec<Permission>, Failure>| asked.as_deref().is_ok_and(permissions::are_there);
     Ok(if rights.iter().all(|(_, asked)| may(asked)) { Outcome::Done } else { Outcome::WithIssues })

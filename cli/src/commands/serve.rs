@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use respond::authenticate::WebFetch;
-use respond::jobs::{Acting, Deliveries, LogAndCount, Runner};
+use respond::jobs::{Acting, Deliveries, LogAndCount, Runner, Teller};
 use respond::rules::Current;
 use respond::server::log::{Level, Log};
 use respond::server::metrics::{self, Metrics};
@@ -88,8 +88,11 @@ fn serve(
     // Before anybody is let in: what an earlier run left is gone on with first.
     let rules = Arc::new(Current::load(settings, Arc::clone(&outfit.clock))?);
     let deliveries = Arc::new(Deliveries::new(Arc::clone(&state), prepared.sources()));
-    let acting = acting(settings, &state, outfit, session)?;
-    let runner = Runner::start(settings.clone(), Arc::clone(&state), deliveries.clone(), rules.clone(), acting)?;
+    let (log, metrics, clock) = (outfit.log.clone(), Arc::clone(&outfit.metrics), Arc::clone(&outfit.clock));
+    let teller = Arc::new(LogAndCount::new(log, metrics, &state, Arc::clone(&clock)));
+    let acting = acting(settings, clock, teller, session)?;
+    let runner =
+        Runner::start(settings.clone(), Arc::clone(&state), deliveries.clone(), rules.clone(), acting)?;
     let server = Server::start(&args.config, settings, prepared, Arc::clone(&state), outfit)?;
     let operations = server.operations().map(|address| address.to_string());
     let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
@@ -121,10 +124,10 @@ fn serve(
 }
 
 /// By whose hand jobs are done: the settings' examiner, with the key that they name or else the one of every command.
-fn acting(
+pub(super) fn acting(
     settings: &Settings,
-    state: &Arc<State>,
-    outfit: &Outfit,
+    clock: Arc<dyn custody::Clock>,
+    teller: Arc<dyn Teller>,
     session: &Session,
 ) -> Result<Acting, Failure> {
     let key = match &settings.capture.key {
@@ -134,21 +137,9 @@ fn acting(
     };
     let mut identity = identity::of_this_run(&settings.examiner, Some(&settings.organisation));
     "automatic response".clone_into(&mut identity.actor.role);
-    let teller = LogAndCount::new(
-        outfit.log.clone(),
-        Arc::clone(&outfit.metrics),
-        state,
-        Arc::clone(&outfit.clock),
-    );
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("the file of this program cannot be found: {error}")))?;
-    Ok(Acting {
-        program,
-        key: Arc::from(key),
-        clock: Arc::clone(&outfit.clock),
-        identity,
-        teller: Arc::new(teller),
-    })
+    Ok(Acting { program, key: Arc::from(key), clock, identity, teller })
 }
 
 /// Reads everything anew, and puts it in only if all of it is good.

@@ -5,6 +5,7 @@ use custody::{EntryType, NewEntry};
 use serde_json::Value;
 
 use super::graph::pause_before;
+use super::isolation_log;
 use super::runner::Service;
 use crate::error::Result;
 use crate::state::jobs::{self, Job};
@@ -44,6 +45,10 @@ fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()
     let step = named(&plan.word);
     let isolates = step.is_some_and(|step| step.isolates());
     let undoes = step.is_some_and(|step| step.undoes());
+    let case = case_folder(service, job);
+    let of_isolation = case
+        .filter(|_| isolates)
+        .and_then(|case| isolation_log::done(&job.name(), &plan.id, &plan.word, &case, given));
     service.state.change(|connection| {
         steps::end(connection, job.id, &plan.id, StepState::Done, Some(given), "", now)?;
         // It came further, so earlier attempts say nothing against it.
@@ -64,8 +69,10 @@ fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()
             leases::hold(connection, &lease)?;
         }
         if isolates {
-            let entry = about(EntryType::ISOLATION_DONE, job, row).result("recorded", told(given));
-            let entry = entry.result("lease_seconds", plan.lease);
+            let entry = of_isolation.clone().unwrap_or_else(|| {
+                about(EntryType::ISOLATION_DONE, job, row).result("recorded", told(given))
+            });
+            let entry = entry.how("step", plan.id.as_str()).how("lease_seconds", plan.lease);
             entries::add(connection, job.id, &entry)?;
         } else if is_act(&plan.word) {
             entries::add(connection, job.id, &about(EntryType::NOTE, job, row).result("done", told(given)))?;
@@ -99,15 +106,34 @@ fn failed_run(service: &Service, ending: &Ending<'_>, row: &StepRow, failed: &Fa
     let may_help = (failed.may_help_again || ending.is_late) && job.cancel.is_none();
     if may_help && tries <= plan.retries {
         let not_before = now.saturating_add(pause_before(row, tries));
-        service.state.with(|connection| {
-            steps::again(connection, job.id, &plan.id, tries, &why, not_before)
-        })?;
+        service
+            .state
+            .with(|connection| steps::again(connection, job.id, &plan.id, tries, &why, not_before))?;
         tell(service, job, row, "step failed for now", &why);
         return Ok(());
     }
+    let undoes = named(&plan.word).is_some_and(|step| step.isolates());
     service.state.change(|connection| {
         steps::end(connection, job.id, &plan.id, StepState::Failed, None, &why, now)?;
         jobs::set_attempt(connection, job.id, 0)?;
+        // Half an isolation helps nobody: what it may have changed is taken back at once.
+        let intents = if undoes { steps::intents(connection, job.id, &plan.id)? } else { Vec::new() };
+        if let Some(recorded) = intents.into_iter().find(|intent| intent.get("recorded").is_some()) {
+            leases::hold(
+                connection,
+                &Lease {
+                    job: job.id,
+                    step: plan.id.clone(),
+                    word: plan.word.clone(),
+                    recorded,
+                    since: now,
+                    until: Some(now),
+                    state: String::new(),
+                    tries: 0,
+                    why: String::new(),
+                },
+            )?;
+        }
         let entry = about(EntryType::NOTE, job, row).how("tries", tries).error("failed", cut(&why));
         entries::add(connection, job.id, &entry)
     })?;
@@ -138,6 +164,11 @@ pub(super) fn give_up_rest(service: &Service, job: &Job, why: &str) -> Result<()
     service.state.with(|connection| approvals::withdraw(connection, job.id))
 }
 
+/// Where the job's case lies.
+fn case_folder(service: &Service, job: &Job) -> Option<std::path::PathBuf> {
+    job.case_folder.as_ref().map(|folder| service.settings.cases.join(folder))
+}
+
 /// Whether a step does something to the asset or to people's access that has no entry of its own.
 fn is_act(word: &str) -> bool {
     let family = word.split('.').next().unwrap_or_default();
@@ -146,7 +177,10 @@ fn is_act(word: &str) -> bool {
 
 pub(super) fn about(kind: EntryType, job: &Job, row: &StepRow) -> NewEntry {
     let asset = jobs::asset_text(&job.plan).unwrap_or_default();
-    NewEntry::new(kind).how("step", row.plan.id.as_str()).how("use", row.plan.word.as_str()).how("asset", asset)
+    NewEntry::new(kind)
+        .how("step", row.plan.id.as_str())
+        .how("use", row.plan.word.as_str())
+        .how("asset", asset)
 }
 
 /// A result as an entry can hold it: as JSON text, since logs hold no fractions, and not too much of it.
@@ -159,10 +193,7 @@ fn cut(text: &str) -> String {
 }
 
 fn tell(service: &Service, job: &Job, row: &StepRow, what: &'static str, why: &str) {
-    let facts = [
-        ("step", row.plan.id.clone().into()),
-        ("use", row.plan.word.clone().into()),
-        ("why", why.into()),
-    ];
+    let facts =
+        [("step", row.plan.id.clone().into()), ("use", row.plan.word.clone().into()), ("why", why.into())];
     service.acting.tell(what, &job.name(), &facts);
 }

@@ -8,12 +8,14 @@ use serde_json::Map;
 
 use super::case_of_job::{case_of, write_entries};
 use super::ending::told;
+use super::isolation_log;
 use super::runner::{Service, in_words};
 use super::step_run::StepRun;
 use crate::error::Result;
 use crate::state::jobs::{self, Job};
 use crate::state::leases::{self, Lease};
 use crate::state::{alerts, entries, steps};
+use crate::steps::named;
 
 const SECOND: i64 = 1_000_000_000;
 /// After that many failures a person must look; it is tried on all the same.
@@ -44,12 +46,17 @@ fn take_back(service: &Service, lease: &Lease) -> Result<()> {
     let facts = |why: &str| [("step", lease.step.clone().into()), ("why", why.into())];
     match undone {
         Ok(given) => {
-            let entry = NewEntry::new(EntryType::ISOLATION_UNDONE)
-                .how("step", lease.step.as_str())
-                .how("use", lease.word.as_str())
-                .how("asset", jobs::asset_text(&job.plan).unwrap_or_default())
-                .how("why", "its time was over")
-                .result("done", told(&given));
+            let isolates = named(&lease.word).is_some_and(|step| step.isolates());
+            let case = case_of(&job, &service.settings, &service.state, &service.acting)?;
+            let of_isolation = isolation_log::undone(&job.name(), &lease.step, &lease.word, &case, &given);
+            let entry = of_isolation.filter(|_| isolates).unwrap_or_else(|| {
+                let kind = if isolates { EntryType::ISOLATION_UNDONE } else { EntryType::NOTE };
+                NewEntry::new(kind)
+                    .how("use", lease.word.as_str())
+                    .how("asset", jobs::asset_text(&job.plan).unwrap_or_default())
+                    .result("taken back", told(&given))
+            });
+            let entry = entry.how("step", lease.step.as_str()).how("why", "its time was over");
             service.state.change(|connection| {
                 leases::ended(connection, lease, now)?;
                 entries::add(connection, job.id, &entry)
@@ -61,9 +68,9 @@ fn take_back(service: &Service, lease: &Lease) -> Result<()> {
             let is_stuck = !failed.may_help_again || tries >= STUCK_AFTER;
             let pause = 5i64.saturating_mul(1i64.checked_shl(tries.min(10)).unwrap_or(1)).min(LONGEST_PAUSE);
             let not_before = now.saturating_add(pause.saturating_mul(SECOND));
-            service.state.with(|connection| {
-                leases::failed(connection, lease, is_stuck, &failed.what, not_before)
-            })?;
+            service
+                .state
+                .with(|connection| leases::failed(connection, lease, is_stuck, &failed.what, not_before))?;
             let what = if is_stuck { "cannot be taken back" } else { "not taken back yet" };
             service.acting.tell(what, &job.name(), &facts(&failed.what));
         }

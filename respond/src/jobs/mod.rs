@@ -9,6 +9,7 @@
 
 mod acting;
 mod approving;
+mod by_hand;
 mod case_of_job;
 mod counted;
 mod decider;
@@ -16,6 +17,7 @@ mod deliveries;
 mod ending;
 mod governing;
 mod graph;
+mod isolation_log;
 mod keeper;
 mod overview;
 mod permission;
@@ -28,6 +30,7 @@ mod worker;
 
 pub use acting::{Acting, Teller, Told};
 pub use approving::{Person, Said, approve, cancel, retry};
+pub use by_hand::{ByHand, STATE_BY_HAND};
 pub use decider::{Intake, Undecided};
 pub use deliveries::Deliveries;
 pub use governing::Govern;

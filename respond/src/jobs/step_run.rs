@@ -44,7 +44,10 @@ impl StepRun<'_> {
         self.with(|step, context| step.undo(context, recorded))
     }
 
-    fn with(&self, act: impl FnOnce(&dyn Step, &Context<'_>) -> Result<Value, Failed>) -> Result<Value, Failed> {
+    fn with(
+        &self,
+        act: impl FnOnce(&dyn Step, &Context<'_>) -> Result<Value, Failed>,
+    ) -> Result<Value, Failed> {
         let Some(step) = table::named(self.word) else {
             return Err(Failed::for_good(format!("this version has no step {:?}", self.word)));
         };
@@ -52,6 +55,16 @@ impl StepRun<'_> {
         let intents = service.state.with(|connection| steps::intents(connection, self.job.id, self.id));
         let intents = intents.map_err(|error| Failed::for_now(error.to_string()))?;
         let intend = |intent: &Value| {
+            if step.isolates() {
+                super::isolation_log::intended(
+                    &self.job.name(),
+                    self.id,
+                    self.word,
+                    self.case,
+                    intent,
+                    &service.acting,
+                )?;
+            }
             let now = service.acting.now();
             service.state.with(|connection| steps::intend(connection, self.job.id, self.id, now, intent))
         };

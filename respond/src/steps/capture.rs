@@ -39,7 +39,10 @@ pub(super) static DISK: &dyn Step = &Capture {
     word: "capture.disk",
     about: "Reads a disk of this host, or an image file, into a bundle",
     kinds: &[AssetKind::Host],
-    parameters: &[text("source", "The block device or image"), text("max_read", "Read no faster, as 200MB/s")],
+    parameters: &[
+        text("source", "The block device or image"),
+        text("max_read", "Read no faster, as 200MB/s"),
+    ],
     resumes: true,
     is_local: true,
     arguments: disk,
@@ -212,7 +215,8 @@ pub(super) fn connection(context: &Context<'_>) -> Result<Connection, Failed> {
         credentials: None,
         endpoint: aws.endpoint_url.clone(),
     };
-    Connection::open(&settings).map_err(|error| Failed::for_now(format!("no connection to the account: {error}")))
+    Connection::open(&settings)
+        .map_err(|error| Failed::for_now(format!("no connection to the account: {error}")))
 }
 
 fn is_region(text: &str) -> bool {
