@@ -5,7 +5,6 @@ use custody::{EntryType, NewEntry};
 use serde_json::Value;
 
 use super::graph::pause_before;
-use super::isolation_log;
 use super::runner::Service;
 use crate::error::Result;
 use crate::state::jobs::{self, Job};
@@ -45,10 +44,6 @@ fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()
     let step = named(&plan.word);
     let isolates = step.is_some_and(|step| step.isolates());
     let undoes = step.is_some_and(|step| step.undoes());
-    let case = case_folder(service, job);
-    let of_isolation = case
-        .filter(|_| isolates)
-        .and_then(|case| isolation_log::done(&job.name(), &plan.id, &plan.word, &case, given));
     service.state.change(|connection| {
         steps::end(connection, job.id, &plan.id, StepState::Done, Some(given), "", now)?;
         // It came further, so earlier attempts say nothing against it.
@@ -69,10 +64,9 @@ fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()
             leases::hold(connection, &lease)?;
         }
         if isolates {
-            let entry = of_isolation.clone().unwrap_or_else(|| {
-                about(EntryType::ISOLATION_DONE, job, row).result("recorded", told(given))
-            });
-            let entry = entry.how("step", plan.id.as_str()).how("lease_seconds", plan.lease);
+            let entry = about(EntryType::ISOLATION_DONE, job, row).result("recorded", told(given));
+            let entry = entry.result("lease_seconds", plan.lease);
+            let entry = crate::isolate::case_log::named(entry, &job.name(), &plan.id, &plan.word);
             entries::add(connection, job.id, &entry)?;
         } else if is_act(&plan.word) {
             entries::add(connection, job.id, &about(EntryType::NOTE, job, row).result("done", told(given)))?;
@@ -162,11 +156,6 @@ pub(super) fn give_up_rest(service: &Service, job: &Job, why: &str) -> Result<()
         skip(service, job, &row.plan.id, why)?;
     }
     service.state.with(|connection| approvals::withdraw(connection, job.id))
-}
-
-/// Where the job's case lies.
-fn case_folder(service: &Service, job: &Job) -> Option<std::path::PathBuf> {
-    job.case_folder.as_ref().map(|folder| service.settings.cases.join(folder))
 }
 
 /// Whether a step does something to the asset or to people's access that has no entry of its own.

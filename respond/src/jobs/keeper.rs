@@ -8,7 +8,6 @@ use serde_json::Map;
 
 use super::case_of_job::{case_of, write_entries};
 use super::ending::told;
-use super::isolation_log;
 use super::runner::{Service, in_words};
 use super::step_run::StepRun;
 use crate::error::Result;
@@ -47,16 +46,16 @@ fn take_back(service: &Service, lease: &Lease) -> Result<()> {
     match undone {
         Ok(given) => {
             let isolates = named(&lease.word).is_some_and(|step| step.isolates());
-            let case = case_of(&job, &service.settings, &service.state, &service.acting)?;
-            let of_isolation = isolation_log::undone(&job.name(), &lease.step, &lease.word, &case, &given);
-            let entry = of_isolation.filter(|_| isolates).unwrap_or_else(|| {
-                let kind = if isolates { EntryType::ISOLATION_UNDONE } else { EntryType::NOTE };
-                NewEntry::new(kind)
-                    .how("use", lease.word.as_str())
-                    .how("asset", jobs::asset_text(&job.plan).unwrap_or_default())
-                    .result("taken back", told(&given))
-            });
-            let entry = entry.how("step", lease.step.as_str()).how("why", "its time was over");
+            let kind = if isolates { EntryType::ISOLATION_UNDONE } else { EntryType::NOTE };
+            let mut entry = NewEntry::new(kind)
+                .how("step", lease.step.as_str())
+                .how("use", lease.word.as_str())
+                .how("asset", jobs::asset_text(&job.plan).unwrap_or_default())
+                .how("why", "its time was over")
+                .result("taken back", told(&given));
+            if isolates {
+                entry = crate::isolate::case_log::named(entry, &job.name(), &lease.step, &lease.word);
+            }
             service.state.change(|connection| {
                 leases::ended(connection, lease, now)?;
                 entries::add(connection, job.id, &entry)

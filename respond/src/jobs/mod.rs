@@ -17,7 +17,6 @@ mod deliveries;
 mod ending;
 mod governing;
 mod graph;
-mod isolation_log;
 mod keeper;
 mod overview;
 mod permission;

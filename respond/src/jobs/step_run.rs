@@ -7,10 +7,12 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::{Map, Value};
 
+use super::case_of_job::write_entries;
 use super::runner::Service;
 use crate::alert::Alert;
+use crate::isolate::case_log;
 use crate::state::jobs::Job;
-use crate::state::steps;
+use crate::state::{entries, steps};
 use crate::steps::{self as table, Context, Failed, Step};
 
 /// What a run of a step works with.
@@ -55,18 +57,21 @@ impl StepRun<'_> {
         let intents = service.state.with(|connection| steps::intents(connection, self.job.id, self.id));
         let intents = intents.map_err(|error| Failed::for_now(error.to_string()))?;
         let intend = |intent: &Value| {
-            if step.isolates() {
-                super::isolation_log::intended(
-                    &self.job.name(),
-                    self.id,
-                    self.word,
-                    self.case,
-                    intent,
-                    &service.acting,
-                )?;
-            }
             let now = service.acting.now();
-            service.state.with(|connection| steps::intend(connection, self.job.id, self.id, now, intent))
+            service.state.change(|connection| {
+                steps::intend(connection, self.job.id, self.id, now, intent)?;
+                // What an isolated asset was stands in the case's log too, whatever becomes of this data base.
+                match step.isolates().then(|| case_log::of_step(&name, self.id, self.word, intent)).flatten()
+                {
+                    Some(entry) => entries::add(connection, self.job.id, &entry),
+                    None => Ok(()),
+                }
+            })?;
+            if step.isolates() {
+                // There before anything is touched.
+                write_entries(self.case, self.job, &service.state, &service.acting, true)?;
+            }
+            Ok(())
         };
         let context = Context {
             job: &name,
