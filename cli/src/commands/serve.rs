@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use respond::authenticate::WebFetch;
-use respond::jobs::{Acting, Deliveries, LogAndCount, Runner};
+use respond::jobs::{Acting, Deliveries, LogAndCount, Runner, Teller};
 use respond::rules::Current;
 use respond::server::log::{Level, Log};
 use respond::server::metrics::{self, Metrics};
@@ -90,7 +90,9 @@ fn serve(
     // Before anybody is let in: what an earlier run left is gone on with first.
     let rules = Arc::new(rules);
     let deliveries = Arc::new(Deliveries::new(Arc::clone(&state), prepared.sources()));
-    let acting = acting(settings, &state, outfit, session)?;
+    let (log, metrics, clock) = (outfit.log.clone(), Arc::clone(&outfit.metrics), Arc::clone(&outfit.clock));
+    let teller = Arc::new(LogAndCount::new(log, metrics, &state, Arc::clone(&clock)));
+    let acting = acting(settings, clock, teller, session)?;
     let runner =
         Runner::start(settings.clone(), Arc::clone(&state), deliveries.clone(), rules.clone(), acting)?;
     let server = Server::start(&args.config, settings, prepared, Arc::clone(&state), outfit)?;
@@ -133,8 +135,8 @@ fn serve(
 /// By whose hand jobs are done: the settings' examiner, with the key that they name or else the one of every command.
 pub(crate) fn acting(
     settings: &Settings,
-    state: &Arc<State>,
-    outfit: &Outfit,
+    clock: Arc<dyn custody::Clock>,
+    teller: Arc<dyn Teller>,
     session: &Session,
 ) -> Result<Acting, Failure> {
     let key = match &settings.capture.key {
@@ -144,17 +146,9 @@ pub(crate) fn acting(
     };
     let mut identity = identity::of_this_run(&settings.examiner, Some(&settings.organisation));
     "automatic response".clone_into(&mut identity.actor.role);
-    let teller =
-        LogAndCount::new(outfit.log.clone(), Arc::clone(&outfit.metrics), state, Arc::clone(&outfit.clock));
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("the file of this program cannot be found: {error}")))?;
-    Ok(Acting {
-        program,
-        key: Arc::from(key),
-        clock: Arc::clone(&outfit.clock),
-        identity,
-        teller: Arc::new(teller),
-    })
+    Ok(Acting { program, key: Arc::from(key), clock, identity, teller })
 }
 
 /// Reads everything anew, and puts it in only if all of it is good.

@@ -38,7 +38,6 @@ pub struct Said {
 ///
 /// [`Error::Refused`] with the reason, [`Error::State`].
 pub fn approve(state: &State, person: &Person, said: &Said, now: i64) -> Result<u32> {
-    let refused = |what: String| Err(Error::Refused { what });
     let outcome = state.change(|connection| {
         let Some(job) = jobs::of(connection, said.job)? else {
             return Ok(Err(format!("there is no job {}", jobs::name_of(said.job))));
@@ -85,7 +84,7 @@ pub fn approve(state: &State, person: &Person, said: &Said, now: i64) -> Result<
         jobs::wake(connection, said.job)?;
         Ok(Ok(missing))
     })?;
-    outcome.or_else(refused)
+    outcome.map_err(|what| Error::Refused { what })
 }
 
 /// Ends a job: what runs is stopped, nothing more is begun. With `undo`, what it holds is taken back at once.
@@ -113,7 +112,7 @@ pub fn cancel(state: &State, person: &Person, job: i64, undo: bool, now: i64) ->
         entries::add(connection, job, &entry)?;
         Ok(Ok(()))
     })?;
-    outcome.or_else(|what| Err(Error::Refused { what }))
+    outcome.map_err(|what| Error::Refused { what })
 }
 
 /// Queues a job again that failed, was given up or was cancelled: its steps that are not done are tried anew.
@@ -143,5 +142,5 @@ pub fn retry(state: &State, person: &Person, job: i64, now: i64) -> Result<()> {
         entries::add(connection, job, &entry)?;
         Ok(Ok(()))
     })?;
-    outcome.or_else(|what| Err(Error::Refused { what }))
+    outcome.map_err(|what| Error::Refused { what })
 }

@@ -106,9 +106,28 @@ fn failed_run(service: &Service, ending: &Ending<'_>, row: &StepRow, failed: &Fa
         tell(service, job, row, "step failed for now", &why);
         return Ok(());
     }
+    let undoes = named(&plan.word).is_some_and(|step| step.isolates());
     service.state.change(|connection| {
         steps::end(connection, job.id, &plan.id, StepState::Failed, None, &why, now)?;
         jobs::set_attempt(connection, job.id, 0)?;
+        // Half an isolation helps nobody: what it may have changed is taken back at once.
+        let intents = if undoes { steps::intents(connection, job.id, &plan.id)? } else { Vec::new() };
+        if let Some(recorded) = intents.into_iter().find(|intent| intent.get("recorded").is_some()) {
+            leases::hold(
+                connection,
+                &Lease {
+                    job: job.id,
+                    step: plan.id.clone(),
+                    word: plan.word.clone(),
+                    recorded,
+                    since: now,
+                    until: Some(now),
+                    state: String::new(),
+                    tries: 0,
+                    why: String::new(),
+                },
+            )?;
+        }
         let entry = about(EntryType::NOTE, job, row).how("tries", tries).error("failed", cut(&why));
         entries::add(connection, job.id, &entry)
     })?;

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::state::jobs::{self, Job};
 use crate::state::leases::{self, Lease};
 use crate::state::{alerts, entries, steps};
+use crate::steps::named;
 
 const SECOND: i64 = 1_000_000_000;
 /// After that many failures a person must look; it is tried on all the same.
@@ -44,13 +45,17 @@ fn take_back(service: &Service, lease: &Lease) -> Result<()> {
     let facts = |why: &str| [("step", lease.step.clone().into()), ("why", why.into())];
     match undone {
         Ok(given) => {
-            let entry = NewEntry::new(EntryType::ISOLATION_UNDONE)
+            let isolates = named(&lease.word).is_some_and(|step| step.isolates());
+            let kind = if isolates { EntryType::ISOLATION_UNDONE } else { EntryType::NOTE };
+            let mut entry = NewEntry::new(kind)
                 .how("step", lease.step.as_str())
                 .how("use", lease.word.as_str())
                 .how("asset", jobs::asset_text(&job.plan).unwrap_or_default())
                 .how("why", "its time was over")
-                .result("done", told(&given));
-            let entry = crate::isolate::case_log::named(entry, &job.name(), &lease.step, &lease.word);
+                .result("taken back", told(&given));
+            if isolates {
+                entry = crate::isolate::case_log::named(entry, &job.name(), &lease.step, &lease.word);
+            }
             service.state.change(|connection| {
                 leases::ended(connection, lease, now)?;
                 entries::add(connection, job.id, &entry)

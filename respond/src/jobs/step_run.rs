@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::{Map, Value};
 
+use super::case_of_job::write_entries;
 use super::runner::Service;
 use crate::alert::Alert;
 use crate::isolate::case_log;
@@ -60,11 +61,17 @@ impl StepRun<'_> {
             service.state.change(|connection| {
                 steps::intend(connection, self.job.id, self.id, now, intent)?;
                 // What an isolated asset was stands in the case's log too, whatever becomes of this data base.
-                match step.isolates().then(|| case_log::of_step(&name, self.id, self.word, intent)).flatten() {
+                match step.isolates().then(|| case_log::of_step(&name, self.id, self.word, intent)).flatten()
+                {
                     Some(entry) => entries::add(connection, self.job.id, &entry),
                     None => Ok(()),
                 }
-            })
+            })?;
+            if step.isolates() {
+                // There before anything is touched.
+                write_entries(self.case, self.job, &service.state, &service.acting, true)?;
+            }
+            Ok(())
         };
         let context = Context {
             job: &name,

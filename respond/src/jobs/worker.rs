@@ -76,7 +76,7 @@ fn work(service: &Service, job: &Job) -> Result<()> {
         };
         jobs::set_state(connection, job.id, state, &why, now, next_at)
     })?;
-    let facts = [("state", state.word().into()), ("why", why.clone().into())];
+    let facts = [("state", state.word().into()), ("why", why.into())];
     service.acting.tell("job put down", &job.name(), &facts);
     Ok(())
 }

@@ -111,6 +111,8 @@ pub(super) static CROWDSTRIKE: IsolationStep = IsolationStep {
     word: "isolate.crowdstrike",
     about: "Has CrowdStrike Falcon contain a host's network",
     takes: &[AssetKind::Host, AssetKind::Ec2Instance],
+    parameters: &[],
+    phase: Phase::Isolate,
     of: isolation::of_crowdstrike,
 };
 
@@ -119,6 +121,8 @@ pub(super) static DEFENDER: IsolationStep = IsolationStep {
     word: "isolate.defender",
     about: "Has Microsoft Defender for Endpoint isolate a host",
     takes: &[AssetKind::Host, AssetKind::Ec2Instance],
+    parameters: &[],
+    phase: Phase::Isolate,
     of: isolation::of_defender,
 };
 
@@ -127,6 +131,8 @@ pub(super) static SENTINELONE: IsolationStep = IsolationStep {
     word: "isolate.sentinelone",
     about: "Has SentinelOne disconnect a host from its network",
     takes: &[AssetKind::Host, AssetKind::Ec2Instance],
+    parameters: &[],
+    phase: Phase::Isolate,
     of: isolation::of_sentinelone,
 };
 

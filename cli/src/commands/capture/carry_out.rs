@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use respond::alert::Alert;
-use respond::jobs::{BY_HAND, Deliveries, Overview, Runner};
+use respond::jobs::{BY_HAND, Deliveries, LogAndCount, Overview, Runner};
 use respond::rules::Current;
 use respond::server::Prepared;
 use respond::settings::Settings;
@@ -73,7 +73,13 @@ pub(super) fn carry_out(order: Order<'_>, session: &Session) -> Result<Outcome, 
             };
             let rules = Arc::new(Current::load(settings, Arc::clone(&outfit.clock))?);
             let deliveries = Arc::new(Deliveries::new(Arc::clone(&state), sources));
-            let acting = acting(settings, &state, &outfit, session)?;
+            let teller = LogAndCount::new(
+                outfit.log.clone(),
+                Arc::clone(&outfit.metrics),
+                &state,
+                Arc::clone(&outfit.clock),
+            );
+            let acting = acting(settings, Arc::clone(&outfit.clock), Arc::new(teller), session)?;
             Some(Runner::start(settings.clone(), Arc::clone(&state), deliveries, rules, acting)?)
         }
     };
