@@ -46,6 +46,10 @@ mod export_import;
 #[cfg(feature = "cloud")]
 #[path = "support/fault_server/mod.rs"]
 mod fault_server;
+#[cfg(feature = "serve")]
+#[allow(dead_code, reason = "the tests of the library use more of it")]
+#[path = "respond/fake_service.rs"]
+mod fake_service;
 #[path = "frozen_case.rs"]
 mod frozen_case;
 #[cfg(feature = "cloud")]
@@ -58,11 +62,17 @@ mod handover_commands;
 mod http_client;
 #[path = "imaging_commands.rs"]
 mod imaging_commands;
+#[cfg(feature = "serve")]
+#[path = "isolate_commands.rs"]
+mod isolate_commands;
 #[path = "support/loopback.rs"]
 mod loopback;
 #[cfg(feature = "cloud")]
 #[path = "support/moto.rs"]
 mod moto;
+#[cfg(feature = "serve")]
+#[path = "support/netns.rs"]
+mod netns;
 #[path = "other_side.rs"]
 mod other_side;
 #[path = "proof_commands.rs"]

@@ -1,5 +1,5 @@
 //! A signed GuardDuty finding comes over HTTP, and unattended becomes: a protected instance, its disks as sealed bundles, a timeline,
-//! a report, a word to people; and what was leased is taken back. Against moto.
+//! a report, a word to people; and what was changed in the account is put back when its time is over. Against moto.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -12,9 +12,7 @@ use serde_json::Value;
 use crate::exhibit::Desk;
 use crate::http_client::Client;
 use crate::moto::{Moto, moto};
-use crate::serving::{
-    SECRET, Serving, case_of, entries, exhibits, jobs, until_ended, verifies, write_settings,
-};
+use crate::serving::{SECRET, Serving, case_of, entries, exhibits, jobs, until_ended, verifies, write_settings};
 
 const REGION: &str = "eu-west-2";
 const ACCOUNT: &str = "123456789012";
@@ -26,14 +24,13 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
 
 /// A disk of 1 GiB: a file system with a log where it can be made, else some text.
 fn disk(desk: &Desk) -> std::path::PathBuf {
-    let log =
-        "Nov 20 23:10:01 web01 sshd[812]: Accepted publickey for root from 203.0.113.9 port 40022 ssh2\n";
+    let log = "Nov 20 23:10:01 web01 sshd[812]: Accepted publickey for root from 203.0.113.9 port 40022 ssh2\n";
     desk.write("root/var/log/auth.log", log.repeat(20));
     desk.write("root/etc/hostname", "web01\n");
     let image = desk.path("root.raw");
-    let made =
-        Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(desk.path("root")).arg(&image).arg("1G");
-    if !made.status().is_ok_and(|status| status.success()) {
+    let mut make = Command::new("mke2fs");
+    make.args(["-q", "-t", "ext4", "-d"]).arg(desk.path("root")).arg(&image).arg("1G");
+    if !make.status().is_ok_and(|status| status.success()) {
         fs::write(&image, log).unwrap();
         fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(1 << 30).unwrap();
     }
@@ -107,10 +104,9 @@ fn channel() -> (String, std::thread::JoinHandle<String>) {
             let read = stream.read(&mut buffer).unwrap();
             text.extend_from_slice(&buffer[..read]);
             let whole = String::from_utf8_lossy(&text).into_owned();
-            let length = whole
-                .to_ascii_lowercase()
-                .split_once("content-length: ")
-                .map(|(_, rest)| rest.split("\r\n").next().unwrap().parse::<usize>().unwrap());
+            let length = whole.to_ascii_lowercase().split_once("content-length: ").map(|(_, rest)| {
+                rest.split("\r\n").next().unwrap().parse::<usize>().unwrap()
+            });
             let body = whole.split_once("\r\n\r\n").map(|(_, body)| body.len());
             if read == 0 || (length.is_some() && body >= length) {
                 stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
@@ -180,26 +176,19 @@ step = [
     assert!(matches!(post(&flipped), 401 | 403 | 404), "a signature that does not fit was taken");
     assert_eq!(post(&signature), 202);
     let ended = until_ended(&desk, 1, &serving);
-    assert_eq!(
-        (ended.len(), ended[0]["state"].as_str()),
-        (1, Some("done")),
-        "{ended:#?}\n{}",
-        serving.said()
-    );
+    assert_eq!((ended.len(), ended[0]["state"].as_str()), (1, Some("done")), "{ended:#?}\n{}", serving.said());
     let case = case_of(&desk, &ended[0]);
     let (sealed, open) = exhibits(&case);
     assert_eq!((sealed, open), (vec!["alert".into(), "disk-facts".into(), "disk-xvda".into()], 0));
     verifies(&desk, &case);
 
     // The disk is the disk.
-    let listed: Value =
-        serde_json::from_str(&desk.ok(&["list", case.to_str().unwrap(), "--json"]).stdout).unwrap();
+    let listed: Value = serde_json::from_str(&desk.ok(&["list", case.to_str().unwrap(), "--json"]).stdout).unwrap();
     let disk = listed.as_array().unwrap().iter().find(|one| one["size"] == 1 << 30);
     let disk = disk.unwrap_or_else(|| panic!("{listed:#}"))["id"].as_str().unwrap().to_owned();
     let bundle = format!("{}:{disk}", case.display());
     desk.ok(&["export", &bundle, "--format", "raw", "-o", "again.raw"]);
-    let same =
-        Command::new("cmp").args(["again.raw", "root.raw"]).current_dir(desk.path("")).status().unwrap();
+    let same = Command::new("cmp").args(["again.raw", "root.raw"]).current_dir(desk.path("")).status().unwrap();
     assert!(same.success(), "what was captured is not what the volume held");
 
     let kinds: Vec<String> =
@@ -216,11 +205,15 @@ step = [
     assert!(told.contains("webhook-id: msg_") && told.contains("webhook-signature: v1,"), "{told}");
     assert!(told.contains(&id) && !told.contains(SECRET) && !told.contains(AWS_SECRET), "{told}");
 
-    // The lease of the protection is over by itself.
+    // The instance was protected, and is no longer: the lease is over by itself.
     let begun = Instant::now();
     let attribute = format!(
         "Action=DescribeInstanceAttribute&Version=2016-11-15&InstanceId={id}&Attribute=disableApiTermination"
     );
+    let shown = desk.ok(&["jobs", "show", "J000001", "--config", "serve.toml", "--json"]).stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let protect = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == "protect").unwrap().clone();
+    assert_eq!(protect["result"]["after"]["termination"], true, "{protect:#}");
     while !moto.ask(REGION, &attribute).replace(char::is_whitespace, "").contains("<value>false</value>") {
         assert!(begun.elapsed() < Duration::from_secs(60), "{}", serving.said());
         std::thread::sleep(Duration::from_millis(200));
@@ -233,11 +226,8 @@ step = [
     // The same finding again is the same job, and another signature of the same bytes changes nothing.
     let (time, signature) = signed("msg_2", &body);
     let mut client = Client::connect(serving.address).unwrap();
-    let headers = [
-        ("webhook-id", "msg_2"),
-        ("webhook-timestamp", time.as_str()),
-        ("webhook-signature", signature.as_str()),
-    ];
+    let headers =
+        [("webhook-id", "msg_2"), ("webhook-timestamp", time.as_str()), ("webhook-signature", signature.as_str())];
     assert_eq!(client.request("POST", "/alerts/guardduty", &headers, body.as_bytes()).unwrap().status, 202);
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(jobs(&desk).len(), 1);

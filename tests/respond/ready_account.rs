@@ -495,3 +495,65 @@ fn quotas_that_are_nearly_used_up_fail() {
     assert_eq!(status(&found), (Status::Pass, Status::Fail), "{found:?}");
     assert_eq!(status(&of(100_000, 1)), (Status::Fail, Status::Pass));
 }
+
+#[test]
+fn an_agent_that_is_offline_or_unknown_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = fake_account(ROLE, |asked| {
+        asked.header("x-amz-target").ends_with("DescribeInstanceInformation").then(|| {
+            let answer = r#"{"InstanceInformationList": [
+                {"InstanceId": "i-1", "PingStatus": "Online", "AgentVersion": "3.3"},
+                {"InstanceId": "i-2", "PingStatus": "ConnectionLost", "AgentVersion": "3.3"}]}"#;
+            (200, answer.to_owned())
+        })
+    });
+    let more = "[ready]\ninstances = [\"i-1\", \"i-2\", \"i-3\"]\n";
+    let found = check(in_region(folder.path(), &endpoint, "eu-west-1", more), "RD09");
+    let statuses = ["i-1", "i-2", "i-3"].map(|id| status_of(&found, id).status);
+    assert_eq!(statuses, [Status::Pass, Status::Fail, Status::Fail], "{found:?}");
+}
+
+#[test]
+fn no_secret_that_a_check_has_to_do_with_is_kept_or_told() {
+    const SECRETS: [&str; 5] =
+        ["SECRETOFTHEROLE", "TOKENOFTHEROLE", "UExBSU5EQVRBS0VZ", "TOKENINADDRESS", "SECRETOFCHANNEL"];
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = fake_account(ROLE, |asked| {
+        if asked.body.contains("Action=AssumeRole") {
+            let answer = "<R><AssumeRoleResult><Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>SECRETOFTHEROLE\
+                          </SecretAccessKey><SessionToken>TOKENOFTHEROLE</SessionToken><Expiration>2030-01-01T00:00:00Z</Expiration>\
+                          </Credentials></AssumeRoleResult></R>";
+            return Some((200, answer.to_owned()));
+        }
+        let operation = asked.header("x-amz-target").rsplit('.').next().unwrap_or_default();
+        match operation {
+            "GenerateDataKey" => {
+                Some((200, r#"{"CiphertextBlob": "AAAA", "Plaintext": "UExBSU5EQVRBS0VZ"}"#.to_owned()))
+            }
+            "Decrypt" => Some((200, r#"{"Plaintext": "UExBSU5EQVRBS0VZ"}"#.to_owned())),
+            _ => None,
+        }
+    });
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "SECRETOFCHANNEL").unwrap();
+    let more = format!(
+        "[notify.people]\nurl = \"{endpoint}/TOKENINADDRESS\"\nsecret_file = {:?}\n[ready]\nkms_keys = [\"alias/x\"]\n\
+         [[ready.role]]\narn = \"arn:aws:iam::123456789012:role/ir\"\n",
+        secret.display().to_string()
+    );
+    let mut told = String::new();
+    for (id, status) in [("RD01", Status::Pass), ("RD20", Status::Pass), ("RD44", Status::Fail)] {
+        let found = check(in_region(folder.path(), &endpoint, "eu-west-1", &more), id);
+        assert!(found.iter().all(|one| one.status == status), "{found:?}");
+        told.push_str(&format!("{found:?}"));
+    }
+    let mut kept = Vec::new();
+    for file in std::fs::read_dir(folder.path().join("state")).unwrap().flatten() {
+        kept.extend(std::fs::read(file.path()).unwrap());
+    }
+    assert!(kept.windows(4).any(|four| four == b"RD20"), "the state holds results");
+    for secret in SECRETS {
+        assert!(!told.contains(secret), "{secret} is told");
+        assert!(!kept.windows(secret.len()).any(|bytes| bytes == secret.as_bytes()), "{secret} is kept");
+    }
+}

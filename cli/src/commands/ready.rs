@@ -206,8 +206,13 @@ fn try_all(args: &Args, config: &Path, session: &Session) -> Result<Outcome, Fai
     if session.ui.is_json() {
         session.ui.document(&json!({ "run": run, "score": score, "results": found }))?;
     } else {
-        for one in &found {
+        let applies = |one: &&Found| one.status != Status::NotApplicable || session.ui.is_verbose();
+        for one in found.iter().filter(applies) {
             tell(one, session)?;
+        }
+        let others: Vec<&str> = found.iter().filter(|one| !applies(one)).map(|one| one.check).collect();
+        if !others.is_empty() {
+            wrapped("do not apply (-v says why): ", &others.join(" "), session)?;
         }
         session.ui.say(&summary(&found, score, run));
     }
@@ -244,9 +249,6 @@ fn tell(one: &Found, session: &Session) -> Result<(), Failure> {
     };
     let is_quiet = matches!(one.status, Status::Pass | Status::NotApplicable);
     wrapped(&format!("{} {status:<5} {:<8} ", one.check, one.severity), one.title, session)?;
-    if one.status == Status::NotApplicable && !session.ui.is_verbose() {
-        return Ok(());
-    }
     wrapped("     scope  ", &one.scope, session)?;
     wrapped("     seen   ", &one.observed, session)?;
     if !is_quiet || session.ui.is_verbose() {

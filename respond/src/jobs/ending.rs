@@ -41,12 +41,14 @@ pub(super) fn record(service: &Service, ending: &Ending<'_>) -> Result<()> {
 fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()> {
     let now = service.acting.now();
     let plan = &row.plan;
-    let isolates = named(&plan.word).is_some_and(|step| step.isolates());
+    let step = named(&plan.word);
+    let isolates = step.is_some_and(|step| step.isolates());
+    let undoes = step.is_some_and(|step| step.undoes());
     service.state.change(|connection| {
         steps::end(connection, job.id, &plan.id, StepState::Done, Some(given), "", now)?;
         // It came further, so earlier attempts say nothing against it.
         jobs::set_attempt(connection, job.id, 0)?;
-        if isolates || plan.lease > 0 {
+        if undoes {
             let seconds = i64::try_from(plan.lease).unwrap_or(i64::MAX).saturating_mul(SECOND);
             let lease = Lease {
                 job: job.id,
@@ -64,6 +66,7 @@ fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()
         if isolates {
             let entry = about(EntryType::ISOLATION_DONE, job, row).result("recorded", told(given));
             let entry = entry.result("lease_seconds", plan.lease);
+            let entry = crate::isolate::case_log::named(entry, &job.name(), &plan.id, &plan.word);
             entries::add(connection, job.id, &entry)?;
         } else if is_act(&plan.word) {
             entries::add(connection, job.id, &about(EntryType::NOTE, job, row).result("done", told(given)))?;

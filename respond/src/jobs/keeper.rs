@@ -50,6 +50,7 @@ fn take_back(service: &Service, lease: &Lease) -> Result<()> {
                 .how("asset", jobs::asset_text(&job.plan).unwrap_or_default())
                 .how("why", "its time was over")
                 .result("done", told(&given));
+            let entry = crate::isolate::case_log::named(entry, &job.name(), &lease.step, &lease.word);
             service.state.change(|connection| {
                 leases::ended(connection, lease, now)?;
                 entries::add(connection, job.id, &entry)

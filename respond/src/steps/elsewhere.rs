@@ -155,7 +155,7 @@ impl Step for K8sPod {
     }
 }
 
-fn cluster_of(context: &Context<'_>) -> Result<(Cluster, PodName), Failed> {
+pub(crate) fn cluster_of(context: &Context<'_>) -> Result<(Cluster, PodName), Failed> {
     let name = PodName::read(&context.asset.id)
         .ok_or_else(|| Failed::for_good(format!("{:?} names no pod", context.asset.id)))?;
     let clusters = &context.settings.targets.kubernetes;
