@@ -227,14 +227,8 @@ impl State {
     pub fn waive(&self, waiver: &Waiver) -> Result<()> {
         let sql = "INSERT INTO readiness_waivers (made_ns, check_id, scope, owner, until_ns, reason) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let values = params![
-            waiver.made_ns,
-            waiver.check,
-            waiver.scope,
-            waiver.owner,
-            waiver.until_ns,
-            waiver.reason
-        ];
+        let values =
+            params![waiver.made_ns, waiver.check, waiver.scope, waiver.owner, waiver.until_ns, waiver.reason];
         self.connection().execute(sql, values).map_err(|error| self.fault(error))?;
         Ok(())
     }
@@ -279,7 +273,8 @@ impl State {
             // One that waits for a person until a time is told by its approval, not here.
             let sql = "SELECT MIN(created_at) FROM jobs WHERE state IN ('queued', 'running')";
             health.oldest_job_ns = self.one(sql)?;
-            health.dead_jobs = self.one::<i64>("SELECT COUNT(*) FROM jobs WHERE state = 'dead'")?.unwrap_or(0);
+            health.dead_jobs =
+                self.one::<i64>("SELECT COUNT(*) FROM jobs WHERE state = 'dead'")?.unwrap_or(0);
         }
         let integrity = self.one::<String>("PRAGMA quick_check(1)")?;
         health.integrity = integrity.unwrap_or_else(|| "nothing".to_owned());
