@@ -62,11 +62,17 @@ mod handover_commands;
 mod http_client;
 #[path = "imaging_commands.rs"]
 mod imaging_commands;
+#[cfg(feature = "serve")]
+#[path = "isolate_commands.rs"]
+mod isolate_commands;
 #[path = "support/loopback.rs"]
 mod loopback;
 #[cfg(feature = "cloud")]
 #[path = "support/moto.rs"]
 mod moto;
+#[cfg(feature = "serve")]
+#[path = "support/netns.rs"]
+mod netns;
 #[path = "other_side.rs"]
 mod other_side;
 #[path = "proof_commands.rs"]
@@ -77,6 +83,9 @@ mod proofs;
 #[path = "support/radosgw.rs"]
 mod radosgw;
 #[cfg(feature = "serve")]
+#[path = "ready_commands.rs"]
+mod ready_commands;
+#[cfg(feature = "serve")]
 #[path = "rules_commands.rs"]
 mod rules_commands;
 #[cfg(feature = "cloud")]
@@ -86,9 +95,6 @@ mod s3;
 #[cfg(feature = "cloud")]
 #[path = "support/s3_front.rs"]
 mod s3_front;
-#[cfg(feature = "serve")]
-#[path = "ready_commands.rs"]
-mod ready_commands;
 #[cfg(feature = "serve")]
 #[path = "serve_commands.rs"]
 mod serve_commands;

@@ -123,7 +123,7 @@ fn an_explanation_fits_eighty_columns_and_says_why() {
     let known = explain(&["--inventory", text(&assets)]);
     assert!(known.lines().all(|line| line.chars().count() <= 80), "{known}");
     for words in [
-        "  yes  all of: severity is at least 70: it is 80",
+        "  yes  all of: severity is at least 70 (it is 80)",
         "plan 1 of 1, by rule backdoor: by itself",
         "disk (capture.ebs_snapshot)",
         "when disk has begun",

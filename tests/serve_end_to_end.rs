@@ -1,5 +1,5 @@
 //! A signed GuardDuty finding comes over HTTP, and unattended becomes: a protected instance, its disks as sealed bundles, a timeline,
-//! a report, a word to people; and what was leased is taken back. Against moto.
+//! a report, a word to people; and what was changed in the account is put back when its time is over. Against moto.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -28,9 +28,9 @@ fn disk(desk: &Desk) -> std::path::PathBuf {
     desk.write("root/var/log/auth.log", log.repeat(20));
     desk.write("root/etc/hostname", "web01\n");
     let image = desk.path("root.raw");
-    let mut made = Command::new("mke2fs");
-    made.args(["-q", "-t", "ext4", "-d"]).arg(desk.path("root")).arg(&image).arg("1G");
-    if !made.status().is_ok_and(|status| status.success()) {
+    let mut make = Command::new("mke2fs");
+    make.args(["-q", "-t", "ext4", "-d"]).arg(desk.path("root")).arg(&image).arg("1G");
+    if !make.status().is_ok_and(|status| status.success()) {
         fs::write(&image, log).unwrap();
         fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(1 << 30).unwrap();
     }
@@ -205,11 +205,15 @@ step = [
     assert!(told.contains("webhook-id: msg_") && told.contains("webhook-signature: v1,"), "{told}");
     assert!(told.contains(&id) && !told.contains(SECRET) && !told.contains(AWS_SECRET), "{told}");
 
-    // The lease of the protection is over by itself.
+    // The instance was protected, and is no longer: the lease is over by itself.
     let begun = Instant::now();
     let attribute = format!(
         "Action=DescribeInstanceAttribute&Version=2016-11-15&InstanceId={id}&Attribute=disableApiTermination"
     );
+    let shown = desk.ok(&["jobs", "show", "J000001", "--config", "serve.toml", "--json"]).stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let protect = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == "protect").unwrap().clone();
+    assert_eq!(protect["result"]["after"]["termination"], true, "{protect:#}");
     while !moto.ask(REGION, &attribute).replace(char::is_whitespace, "").contains("<value>false</value>") {
         assert!(begun.elapsed() < Duration::from_secs(60), "{}", serving.said());
         std::thread::sleep(Duration::from_millis(200));

@@ -238,8 +238,10 @@ fn a_name_that_fits_several_or_none_is_refused() {
     options.states.pop();
     assert_eq!(ContainerCapture::find("feedc0de", options.clone()).unwrap().id(), ids[0]);
     assert!(ContainerCapture::find("nothing-of-this-name", options.clone()).is_err());
-    // A pid of its own names it too, whoever made it.
+    // Where no runtime knows it, its control group does, and a pid of its own names it too.
     options.runtime = ContainerRuntime::Auto;
+    let by_group = ContainerCapture::find(&ids[1], options.clone()).unwrap();
+    assert_eq!((by_group.runtimes().as_str(), by_group.id()), ("control group", ids[1].as_str()));
     let pid = ContainerCapture::find(&ids[0], options.clone()).unwrap().pid().unwrap();
     assert_eq!(ContainerCapture::find(&format!("pid:{pid}"), options).unwrap().pid(), Some(pid));
 }

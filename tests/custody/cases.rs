@@ -34,6 +34,37 @@ fn a_case_with_its_exhibits_verifies() {
 }
 
 #[test]
+fn an_exhibit_that_was_cut_short_before_its_first_entry_is_open_and_no_sign_of_tampering() {
+    // What may lie there after a kill, oldest moment first.
+    type Left = fn(&Path);
+    let lefts: [Left; 4] = [
+        |_| {},
+        |exhibit| std::fs::create_dir(exhibit.join("checkpoints")).unwrap(),
+        |exhibit| {
+            std::fs::create_dir(exhibit.join("keys")).unwrap();
+            std::fs::write(exhibit.join("keys/log.vkey"), "half a li").unwrap();
+        },
+        |exhibit| std::fs::write(exhibit.join("custody.jsonl"), "").unwrap(),
+    ];
+    for count in 1..=lefts.len() {
+        let folder = tempfile::tempdir().unwrap();
+        let case = new_case(folder.path());
+        let exhibit = case.add_exhibit("disk", &writer()).unwrap();
+        lefts[..count].iter().for_each(|left| left(&exhibit.folder));
+        let done = check(folder.path());
+        assert_eq!((done.verdict.level, done.fault_count), (Level::Open, 0), "{count}: {}", faults(&done));
+        assert!(done.notes.iter().any(|note| note.contains("nothing was ever written")), "{:?}", done.notes);
+        // What is more than a beginning, or is told of, is missed.
+        std::fs::write(exhibit.folder.join("data"), "x").unwrap();
+        assert_eq!(check(folder.path()).verdict.level, Level::Broken, "{count}");
+        std::fs::remove_file(exhibit.folder.join("data")).unwrap();
+        let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id);
+        case.append(sealed.subject("manifest.json", 1, custody::sha256(b"x")), &writer()).unwrap();
+        assert_eq!(check(folder.path()).verdict.level, Level::Broken, "{count}");
+    }
+}
+
+#[test]
 fn exhibits_taken_at_once_get_different_ids() {
     let folder = tempfile::tempdir().unwrap();
     new_case(folder.path());

@@ -17,7 +17,7 @@ pub(crate) fn program() -> Option<PathBuf> {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().and_then(Path::parent).unwrap().join("exhibit");
     let knows = Command::new(&program)
-        .args(["commission", "--help"])
+        .args(["commission", "--help", "--while-holding", "x"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
@@ -35,7 +35,7 @@ pub(crate) fn program() -> Option<PathBuf> {
 pub(crate) struct Bench {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) settings: Settings,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     intents: RefCell<Vec<Value>>,
     pub(crate) stop: AtomicBool,
 }
@@ -56,6 +56,9 @@ impl Bench {
             "state": folder.path().join("state"), "cases": folder.path(), "examiner": "Service", "rules": "rules",
             "capture": {"key": key}, "targets": targets(folder.path()),
         });
+        // As the service makes it before it begins a child.
+        std::fs::create_dir(folder.path().join("state")).unwrap();
+        std::fs::write(folder.path().join("state/children.lock"), "").unwrap();
         let settings = serde_json::from_value(settings).unwrap();
         Self { folder, settings, program, intents: RefCell::default(), stop: AtomicBool::new(false) }
     }
@@ -103,6 +106,7 @@ impl Bench {
         act(&Context {
             job: "J000017",
             id,
+            lease: 0,
             parameters: &parameters,
             alert: &Alert::default(),
             asset: &asset,

@@ -417,3 +417,22 @@ fn microsoft_graph_has_its_token_echoed_and_nothing_else() {
     assert_eq!(door.post(path, &[], body("another").as_bytes()).status, 401);
     assert_eq!(door.post("/alerts/graph", &[], body(SECRET).as_bytes()).status, 401);
 }
+
+#[test]
+fn the_sample_of_settings_is_one_that_can_be_used() {
+    let samples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/serve/serve.toml");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("serve.toml");
+    std::fs::copy(samples, &file).unwrap();
+    std::fs::create_dir(folder.path().join("secrets")).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    for word in text.split('"').filter(|word| word.starts_with("secrets/")) {
+        // A secret that every scheme takes.
+        std::fs::write(folder.path().join(word), "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap();
+    }
+    let settings = Settings::load(&file).unwrap();
+    let web: Arc<dyn respond::authenticate::Fetch> = Arc::new(crate::door_support::Web::default());
+    let certificates = Arc::new(respond::authenticate::SigningCertificates::new(web));
+    let sources = respond::authenticate::load(&file, &settings.sources, &certificates).unwrap();
+    assert_eq!(sources.len(), 9);
+}

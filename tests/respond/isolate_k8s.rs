@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use custody::SystemClock;
-use respond::isolate::k8s_pod::{ApiServer, K8sPod, LABEL, Refusal};
+use respond::isolate::k8s_pod::{ApiServer, K8sPod, LABEL};
 use respond::isolate::{Isolation, isolate, take_back};
+use respond::targets::kubernetes::Refusal;
 use serde_json::{Value, json};
 
 const POD: &str = "/api/v1/namespaces/shop/pods/web-1";
@@ -46,7 +47,8 @@ impl Server {
 }
 
 fn refusal(status: u16) -> Refusal {
-    Refusal { status: Some(status), what: format!("status {status}") }
+    let (act, what) = ("an act".to_owned(), format!("status {status}"));
+    Refusal { act, status: Some(status), may_pass: false, reason: String::new(), what }
 }
 
 /// RFC 7386.
@@ -68,20 +70,13 @@ fn merge(into: &mut Value, patch: &Value) {
 
 impl ApiServer for Server {
     fn get(&self, path: &str) -> Result<Value, Refusal> {
-        let path = path.split('?').next().unwrap();
-        if let Some(found) = self.0.borrow().get(path) {
-            return Ok(found.clone());
-        }
-        let is_list = path.ends_with("policies") || path.ends_with("daemonsets");
+        self.0.borrow().get(path).cloned().ok_or_else(|| refusal(404))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<Value>, Refusal> {
         let under = format!("{path}/");
-        let items: Vec<Value> = self
-            .0
-            .borrow()
-            .iter()
-            .filter(|(at, _)| at.starts_with(&under))
-            .map(|(_, value)| value.clone())
-            .collect();
-        if is_list { Ok(json!({ "items": items })) } else { Err(refusal(404)) }
+        let all = self.0.borrow();
+        Ok(all.iter().filter(|(at, _)| at.starts_with(&under)).map(|(_, value)| value.clone()).collect())
     }
 
     fn patch(&self, path: &str, body: &Value) -> Result<Value, Refusal> {

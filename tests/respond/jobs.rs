@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use custody::{Identity, SigningKey, SystemClock};
 use respond::alert::{Alert, AssetKind, AssetRef, Unparsed};
 use respond::inventory::Asset;
-use respond::jobs::{Acting, Govern, Intake, Overview, Person, Runner, Said, Undecided, approve, cancel, retry};
+use respond::jobs::{
+    Acting, Govern, Intake, Overview, Person, Runner, Said, Undecided, approve, cancel, retry,
+};
 use respond::rules::{
     Admission, Approval, Decision, Gate, History, Mode, OnError, Plan, PlannedStep, Reason, Repeat,
 };
@@ -36,7 +38,9 @@ impl Intake for Inbox {
     }
 
     fn read(&self, delivery: &Undecided) -> Result<Vec<Alert>, Unparsed> {
-        serde_json::from_slice(&delivery.body).map(|alert| vec![alert]).map_err(|error| Unparsed(error.to_string()))
+        serde_json::from_slice(&delivery.body)
+            .map(|alert| vec![alert])
+            .map_err(|error| Unparsed(error.to_string()))
     }
 
     fn mark(&self, connection: &Connection, delivery: i64, why: Option<&Unparsed>) -> rusqlite::Result<()> {
@@ -96,7 +100,8 @@ fn step(id: &str) -> PlannedStep {
 
 fn plan(mode: Mode, repeat: Repeat) -> Plan {
     let asset: Asset = serde_json::from_str(r#"{"kind": "host", "id": "web01", "target": "local"}"#).unwrap();
-    let approval = Approval { from: vec!["ir-oncall".to_owned()], count: 2, timeout: 600, run_on_timeout: false };
+    let approval =
+        Approval { from: vec!["ir-oncall".to_owned()], count: 2, timeout: 600, run_on_timeout: false };
     Plan {
         rule: "r".to_owned(),
         mode,
@@ -144,8 +149,14 @@ fn start(folder: &Path, state: &Arc<State>, plan: Plan) -> Runner {
         identity: Identity::default(),
         teller: Arc::new(()),
     };
-    Runner::start(settings, Arc::clone(state), Arc::new(Inbox(Arc::clone(state))), Arc::new(OneRule(plan)), acting)
-        .unwrap()
+    Runner::start(
+        settings,
+        Arc::clone(state),
+        Arc::new(Inbox(Arc::clone(state))),
+        Arc::new(OneRule(plan)),
+        acting,
+    )
+    .unwrap()
 }
 
 fn until_decided(state: &State) {
@@ -185,7 +196,11 @@ fn the_same_alert_a_thousand_times_at_once_is_one_job() {
             let state = &state;
             scope.spawn(move || {
                 for number in 0..125 {
-                    deliver(state, &alert("a-1", 80, "web01"), 1_800_000_000 * SECOND + thread * 1000 + number);
+                    deliver(
+                        state,
+                        &alert("a-1", 80, "web01"),
+                        1_800_000_000 * SECOND + thread * 1000 + number,
+                    );
                 }
             });
         }
@@ -292,7 +307,8 @@ fn what_was_only_observed_is_done_once_the_rule_may() {
 
 #[test]
 fn a_yes_is_for_one_plan_in_its_time_by_who_may_and_once() {
-    let (_folder, state) = decided(plan(Mode::Approve, Repeat::Attach), &[(alert("a-1", 80, "web01"), SECOND)]);
+    let (_folder, state) =
+        decided(plan(Mode::Approve, Repeat::Attach), &[(alert("a-1", 80, "web01"), SECOND)]);
     let job = jobs(&state).remove(0);
     let question = || Overview::of(&state, job.id).unwrap().unwrap().questions.remove(0).0;
     let now = question().asked_at;
@@ -318,7 +334,8 @@ fn a_yes_is_for_one_plan_in_its_time_by_who_may_and_once() {
 
 #[test]
 fn a_no_ends_it_and_what_has_ended_is_tried_again_only_when_something_is_left() {
-    let (_folder, state) = decided(plan(Mode::Approve, Repeat::Attach), &[(alert("a-1", 80, "web01"), SECOND)]);
+    let (_folder, state) =
+        decided(plan(Mode::Approve, Repeat::Attach), &[(alert("a-1", 80, "web01"), SECOND)]);
     let job = jobs(&state).remove(0);
     let now = job.created_at;
     let ana = Person { name: "ana".to_owned(), groups: vec!["ir-oncall".to_owned()] };

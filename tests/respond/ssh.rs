@@ -14,6 +14,7 @@ use respond::alert::AssetKind;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, program};
+use crate::moto::{Moto, moto};
 use crate::runc_box::RuncBox;
 
 /// An sshd that listens until this is dropped.
@@ -129,7 +130,7 @@ fn a_host_is_captured_over_ssh_verified_taken_into_the_case_and_nothing_stays_th
     let logs = sshd.path("the host's logs; $(touch evil)");
     fs::create_dir(&logs).unwrap();
     fs::write(logs.join("auth.log"), "Nov 21 10:00:00 web01 sshd[1]: hello\n").unwrap();
-    let told = bench.run("capture.ssh_logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
+    let told = bench.run("capture.logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
     assert_eq!((&told["sealed"], &told["removed"]), (&json!(true), &json!(true)), "{told}");
     assert_eq!(sshd.left(), Vec::<PathBuf>::new());
     let files = bench.files("E001-logs", "files");
@@ -139,7 +140,7 @@ fn a_host_is_captured_over_ssh_verified_taken_into_the_case_and_nothing_stays_th
     assert_eq!(bench.intents().len(), 1);
 
     // The same step again finds what it has done.
-    let again = bench.run("capture.ssh_logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
+    let again = bench.run("capture.logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
     assert_eq!(again["exhibit"], told["exhibit"]);
     assert_eq!(bench.exhibits().len(), 1);
     let log = custody::Case::open(&bench.path("case")).unwrap().log().read().unwrap();
@@ -152,7 +153,7 @@ fn a_host_with_another_key_is_told_and_nothing_is_sent_to_it() {
     let Some(sshd) = Sshd::start() else { return };
     let Some(bench) = bench(&sshd, None) else { return };
     sshd.know("other");
-    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    let failed = bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     assert!(
         failed.what.contains("the key of 127.0.0.1 is not the one") && !failed.may_help_again,
         "{failed}"
@@ -160,7 +161,7 @@ fn a_host_with_another_key_is_told_and_nothing_is_sent_to_it() {
     assert!(sshd.left().is_empty() && bench.exhibits().is_empty() && bench.intents().is_empty());
     // Nor to one that is not known at all.
     fs::write(sshd.path("known"), "").unwrap();
-    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    let failed = bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     assert!(failed.what.contains("the key of 127.0.0.1 is not the one"), "{failed}");
 }
 
@@ -170,7 +171,7 @@ fn a_collector_with_another_hash_is_not_sent() {
     let collector = sshd.script("collector", "exit 0\n");
     let Some(bench) = bench(&sshd, Some(&collector)) else { return };
     fs::write(&collector, "#!/bin/sh\necho evil\n").unwrap();
-    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    let failed = bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     assert!(failed.what.contains("not the one in the settings") && !failed.may_help_again, "{failed}");
     assert!(sshd.left().is_empty());
 }
@@ -180,12 +181,12 @@ fn a_collector_that_fails_is_removed_all_the_same_and_its_words_are_told_plainly
     let Some(sshd) = Sshd::start() else { return };
     let collector = sshd.script("collector", "printf 'no disk\\033[31m\\n' >&2; exit 4\n");
     let Some(bench) = bench(&sshd, Some(&collector)) else { return };
-    let failed = bench.run("capture.ssh_triage", "triage", HOST, json!({})).unwrap_err();
+    let failed = bench.run("capture.triage", "triage", HOST, json!({})).unwrap_err();
     assert!(failed.what.contains("exit code 4: no disk[31m") && failed.may_help_again, "{failed}");
     assert!(sshd.left().is_empty());
     // The number stays reserved, for the next try takes it.
     assert_eq!(bench.exhibits().len(), 1);
-    assert!(bench.run("capture.ssh_triage", "triage", HOST, json!({})).is_err());
+    assert!(bench.run("capture.triage", "triage", HOST, json!({})).is_err());
     assert_eq!(bench.exhibits().len(), 1);
 }
 
@@ -205,7 +206,7 @@ fn what_a_hostile_host_sends_back_stays_out_of_the_case_and_of_this_host() {
         format!("case \"$*\" in *--give*) cat {};; *) echo '{{}}';; esac\n", sshd.path("evil.tar").display());
     let collector = sshd.script("collector", &script);
     let Some(bench) = bench(&sshd, Some(&collector)) else { return };
-    let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    let failed = bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     assert!(failed.what.contains("outside of the exhibit's folder"), "{failed}");
     let (_, folder) = bench.exhibits().remove(0);
     assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
@@ -229,7 +230,7 @@ fn a_stop_in_the_middle_ends_the_collector_there_and_removes_it() {
             }
             bench.stop.store(true, Ordering::Relaxed);
         });
-        let failed = bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+        let failed = bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
         assert!(failed.what.contains("stopping") && failed.may_help_again, "{failed}");
     });
     assert!(sshd.left().is_empty());
@@ -241,14 +242,14 @@ fn what_an_earlier_run_left_there_is_removed_by_the_next() {
     let collector = sshd.script("collector", "exit 4\n");
     let Some(bench) = bench(&sshd, Some(&collector)) else { return };
     // A folder of this very step, as a killed run leaves it, and one of another.
-    bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     let named = bench.intents().remove(0)["folder"].as_str().unwrap().to_owned();
     let left = PathBuf::from(named.replace('*', "aB3dE6gH9j"));
     fs::create_dir(&left).unwrap();
     fs::write(left.join("exhibit"), "x").unwrap();
     let other = sshd.path("remote/exhibit-J000018-x.aB3dE6gH9j");
     fs::create_dir(&other).unwrap();
-    bench.run("capture.ssh_logs", "logs", HOST, json!({})).unwrap_err();
+    bench.run("capture.logs", "logs", HOST, json!({})).unwrap_err();
     assert_eq!(sshd.left(), [other]);
 }
 
@@ -273,4 +274,59 @@ fn a_container_on_a_host_over_ssh_is_captured_with_its_memory() {
     assert!(sshd.left().is_empty());
     assert_eq!(it.status(), "running");
     bench.assert_verifies();
+}
+
+/// A bucket of the server, which takes requests without a signature.
+fn make_bucket(moto: &Moto, name: &str) {
+    let place = "<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>";
+    let versioned = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    for (target, body) in [(format!("/{name}"), place), (format!("/{name}?versioning"), versioned)] {
+        let host = moto.endpoint.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(host).unwrap();
+        let length = body.len();
+        write!(stream, "PUT {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        assert!(answer.contains(" 200 "), "{answer}");
+    }
+}
+
+#[test]
+fn with_an_evidence_store_the_host_writes_there_by_a_grant_and_knows_no_credential() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(mut bench) = bench(&sshd, None) else { return };
+    let knows = Command::new(&bench.program)
+        .args(["grant", "--help"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !knows.unwrap().success() {
+        eprintln!("skipped: the exhibit beside the tests has no cloud part");
+        return;
+    }
+    let Some(moto) = moto() else { return };
+    make_bucket(moto, "evidence-over-ssh");
+    // The service's account, which the host must not see.
+    let script = format!(
+        "export AWS_ACCESS_KEY_ID=AKIASERVICE AWS_SECRET_ACCESS_KEY=service-secret AWS_CONFIG_FILE=/dev/null\nexec {} \"$@\"\n",
+        bench.program.display()
+    );
+    bench.program = sshd.script("with-account", &script);
+    bench.settings.capture.to = Some("s3://evidence-over-ssh/cases".to_owned());
+    bench.settings.aws.endpoint_url = Some(moto.endpoint.clone());
+    bench.settings.aws.region = Some("eu-central-1".to_owned());
+    let logs = sshd.path("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("auth.log"), "hello\n").unwrap();
+    let told = bench.run("capture.logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
+    assert_eq!((&told["sealed"], &told["removed"]), (&json!(true), &json!(true)), "{told}");
+    assert!(told["place"].as_str().unwrap().starts_with("s3://evidence-over-ssh/cases/"), "{told}");
+    assert!(sshd.left().is_empty());
+    let (_, folder) = bench.exhibits().remove(0);
+    assert!(folder.join("manifest.json").is_file() && !folder.join("data/files/000000.zst").exists());
+    // The grant is a secret, and is kept no longer than it is needed.
+    let kept = bench.path("state/collections");
+    let grants = fs::read_dir(kept).unwrap().flatten().filter(|entry| entry.path().join("grant").exists());
+    assert_eq!(grants.count(), 0);
+    assert!(!bench.intents().iter().any(|intent| intent.to_string().contains("Signature")));
 }

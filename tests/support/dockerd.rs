@@ -138,5 +138,7 @@ impl Drop for Dockerd {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let _ = self.child.wait();
+        // It leaves its network name space mounted there, and a folder with a mount cannot be removed.
+        let _ = Command::new("umount").arg(self.folder.path().join("exec/netns/default")).output();
     }
 }

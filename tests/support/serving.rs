@@ -50,10 +50,13 @@ pub(crate) struct Serving {
 impl Serving {
     pub(crate) fn start(mut command: Command) -> Self {
         command.args(["serve", "--config", "serve.toml"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (kept, stderr) = (Arc::clone(&lines), BufReader::new(child.stderr.take().unwrap()));
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line)));
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line))
+        });
         let mut serving = Self { child, address: SocketAddr::from(([0; 4], 0)), lines };
         let begun = Instant::now();
         loop {
@@ -83,7 +86,10 @@ impl Serving {
         let mut client = Client::connect(self.address).ok()?;
         let bearer = format!("Bearer {SECRET}");
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        client.request("POST", &format!("/alerts/{source}"), &headers, body.as_bytes()).ok().map(|answer| answer.status)
+        client
+            .request("POST", &format!("/alerts/{source}"), &headers, body.as_bytes())
+            .ok()
+            .map(|answer| answer.status)
     }
 
     pub(crate) fn kill(mut self) {

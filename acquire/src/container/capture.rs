@@ -235,11 +235,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether its first process is still there.
-    fn is_there(&self) -> bool {
-        self.first.is_some_and(|(pid, start)| start_of(self.root, pid) == Some(start))
-    }
-
     fn freeze(&mut self, streams: &mut Streams<'_>) -> Option<Frozen> {
         let (pid, _) = self.first.filter(|_| self.options.pause)?;
         match Frozen::freeze(pid) {
@@ -326,23 +321,20 @@ impl<'a> Run<'a> {
 
     fn files(&mut self, streams: &mut Streams<'_>) -> Result<()> {
         let (root, found, options, clock) = (self.root, self.found, self.options, streams.clock());
-        let was_there = self.is_there();
-        let pid = self.first.filter(|_| was_there).map(|(pid, _)| pid);
-        if self.first.is_some() && !was_there {
-            issue(
-                streams,
-                &found.id,
-                "the container ended while it was read: what follows is what it left behind",
-            );
+        let first = self.first;
+        let is_there = || is_there(root, first);
+        let was_there = is_there();
+        let pid = first.filter(|_| was_there).map(|(pid, _)| pid);
+        if first.is_some() && !was_there {
+            let what = "the container ended while it was read: what follows is what it left behind";
+            issue(streams, &found.id, what);
         }
         let after = &mut self.after;
         streams.tar("files", "files", |out| {
             let mounted = root_files(root, found, pid, options.files, clock, out)?;
-            for view in found
-                .views
-                .iter()
-                .filter(|view| view.runtime.starts_with("docker") || view.runtime.starts_with("podman"))
-            {
+            let answers =
+                |view: &&View| view.runtime.starts_with("docker") || view.runtime.starts_with("podman");
+            for view in found.views.iter().filter(answers) {
                 for (name, answer) in docker::later(root, view, &options.sockets) {
                     match answer {
                         Ok(bytes) => out.made(&format!("V5/{name}"), &bytes)?,
@@ -350,15 +342,19 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            after.insert("ended_meanwhile".to_owned(), (!was_there).into());
+            let is_there = is_there();
+            if was_there && !is_there {
+                out.note(Path::new(&found.id), "the container ended while its files were read");
+            }
+            after.insert("ended_meanwhile".to_owned(), (first.is_some() && !is_there).into());
             summary(found, after, mounted, clock, out)
-        })?;
-        if was_there && !self.is_there() {
-            self.after.insert("ended_meanwhile".to_owned(), true.into());
-            issue(streams, &found.id, "the container ended while its files were read");
-        }
-        Ok(())
+        })
     }
+}
+
+/// Whether a process that began then is still there.
+fn is_there(root: &Path, process: Option<(u32, u64)>) -> bool {
+    process.is_some_and(|(pid, start)| start_of(root, pid) == Some(start))
 }
 
 fn issue(streams: &mut Streams<'_>, path: &str, what: &str) {

@@ -1,16 +1,16 @@
 //! `exhibit inventory`: the assets that may be acted on.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use acquire::aws::{Connection, Settings as CloudSettings};
-use respond::inventory::{Asset, Discover, Ec2Assets, written};
+use respond::inventory::{Asset, Discover, Ec2Assets, KubernetesAssets, written};
 use respond::settings::Settings;
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome, chain};
 use crate::session::Session;
-use crate::ui;
 
 /// Find out which assets there are
 ///
@@ -27,9 +27,9 @@ enum Act {
     Discover(DiscoverArgs),
 }
 
-/// Ask the cloud account of the settings which instances and volumes it has
+/// Ask the account and the clusters of the settings what they have: instances, volumes, nodes, pods
 ///
-/// Name, owner, criticality and group are taken from tags of these names. The file is an inventory as it is; beside one that people
+/// Name, owner, criticality and group are taken from tags and labels of these names. The file is an inventory as it is; beside one that people
 /// wrote, in the same folder, it fills in what that leaves open.
 ///
 /// Example: exhibit inventory discover --config /etc/exhibit/serve.toml -o /etc/exhibit/assets/found.toml --replace
@@ -60,7 +60,39 @@ fn discover(args: &DiscoverArgs, session: &Session) -> Result<Outcome, Failure> 
         return Err(Failure::usage(format!("{} is there already", args.output.display()))
             .hint("--replace writes it anew"));
     }
-    let connection = Connection::open(&CloudSettings {
+    let assets = found(&settings)?;
+    write(&args.output, &assets)?;
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for asset in &assets {
+        *kinds.entry(asset.kind.word()).or_default() += 1;
+    }
+    let unowned = assets.iter().filter(|asset| asset.owner.is_empty()).count();
+    if session.ui.is_json() {
+        session.ui.document(&json!({"file": args.output, "found": kinds, "without_owner": unowned}))?;
+    } else {
+        session.ui.data(&args.output.display().to_string())?;
+    }
+    let words: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let words = if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
+    session.ui.say(&format!("found {words}; {unowned} without an owner"));
+    Ok(Outcome::Done)
+}
+
+/// Everything that the settings lead to: the account, where they name a region or accounts, and each cluster.
+fn found(settings: &Settings) -> Result<Vec<Asset>, Failure> {
+    let mut assets = Vec::new();
+    let clusters = &settings.targets.kubernetes;
+    if clusters.is_empty() || settings.aws.region.is_some() || !settings.aws.accounts.is_empty() {
+        assets.extend(Ec2Assets { connection: &connect(settings)? }.assets()?);
+    }
+    for (name, cluster) in clusters {
+        assets.extend(KubernetesAssets { name, settings: cluster }.assets()?);
+    }
+    Ok(assets)
+}
+
+fn connect(settings: &Settings) -> Result<Connection, Failure> {
+    Connection::open(&CloudSettings {
         region: settings.aws.region.clone(),
         profile: settings.aws.profile.clone(),
         credentials: None,
@@ -71,27 +103,7 @@ fn discover(args: &DiscoverArgs, session: &Session) -> Result<Outcome, Failure> 
             Failure::usage(chain(&error)).hint("name it in the settings: [aws] region = \"eu-central-1\"")
         }
         error => Failure::new(error),
-    })?;
-    let assets = Ec2Assets { connection: &connection }.assets()?;
-    write(&args.output, &assets)?;
-    let of = |kind: &str| assets.iter().filter(|asset| asset.kind.word() == kind).count();
-    let (instances, volumes) = (of("ec2_instance"), of("ebs_volume"));
-    if session.ui.is_json() {
-        session.ui.document(&json!({
-            "file": args.output, "region": connection.region(), "ec2_instance": instances, "ebs_volume": volumes,
-        }))?;
-    } else {
-        session.ui.data(&args.output.display().to_string())?;
-    }
-    let unowned = assets.iter().filter(|asset| asset.owner.is_empty()).count();
-    let count = |n: usize, one, many| ui::count(u64::try_from(n).unwrap_or(u64::MAX), one, many);
-    session.ui.say(&format!(
-        "{}, {} in {}; {unowned} without an owner",
-        count(instances, "instance", "instances"),
-        count(volumes, "volume", "volumes"),
-        connection.region()
-    ));
-    Ok(Outcome::Done)
+    })
 }
 
 fn write(file: &Path, assets: &[Asset]) -> Result<(), Failure> {

@@ -350,6 +350,16 @@ fn extend(args: &ExtendArgs, session: &Session) -> Result<Outcome, Failure> {
     let key = session.key()?;
     let writer = session.writer(&*key, Some(&case));
     let logged = of_case(&case, &args.id)?;
+    if !logged.job.is_empty() {
+        return Err(Failure::usage(format!(
+            "{} is of the job {}, whose service takes it back at its time",
+            logged.id, logged.job
+        ))
+        .hint("the lease of its step says when; undo it by hand with `exhibit isolate undo`"));
+    }
+    if logged.stage == Stage::Undone {
+        return Err(Failure::usage(format!("{} is undone", logged.id)));
+    }
     let lasts = i64::try_from(args.lease.as_nanos()).unwrap_or(i64::MAX);
     let until = session.clock.now().wall_ns.saturating_add(lasts);
     let isolation = platform(&logged, session)?;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use respond::authenticate::WebFetch;
 use respond::jobs::{Acting, Deliveries, LogAndCount, Runner};
@@ -57,10 +57,11 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     }
     let outfit = outfit();
     let prepared = Prepared::load(&args.config, &settings, &outfit)?;
+    let rules = Current::load(&settings, Arc::clone(&outfit.clock))?;
     if args.check {
-        return said_good(&prepared, session);
+        return said_good(&prepared, &rules, session);
     }
-    serve(args, &settings, prepared, &outfit, session)
+    serve(args, &settings, prepared, rules, &outfit, session)
 }
 
 /// What the service is given: this host's clock, the network, stderr.
@@ -77,6 +78,7 @@ fn serve(
     args: &Args,
     settings: &Settings,
     prepared: Prepared,
+    rules: Current,
     outfit: &Outfit,
     session: &Session,
 ) -> Result<Outcome, Failure> {
@@ -86,10 +88,11 @@ fn serve(
         .map_err(|error| Failure::new(format!("{} cannot be made: {error}", settings.cases.display())))?;
     let state = Arc::new(State::open(&settings.state)?);
     // Before anybody is let in: what an earlier run left is gone on with first.
-    let rules = Arc::new(Current::load(settings, Arc::clone(&outfit.clock))?);
+    let rules = Arc::new(rules);
     let deliveries = Arc::new(Deliveries::new(Arc::clone(&state), prepared.sources()));
     let acting = acting(settings, &state, outfit, session)?;
-    let runner = Runner::start(settings.clone(), Arc::clone(&state), deliveries.clone(), rules.clone(), acting)?;
+    let runner =
+        Runner::start(settings.clone(), Arc::clone(&state), deliveries.clone(), rules.clone(), acting)?;
     let server = Server::start(&args.config, settings, prepared, Arc::clone(&state), outfit)?;
     let operations = server.operations().map(|address| address.to_string());
     let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
@@ -114,10 +117,17 @@ fn serve(
         std::thread::sleep(LOOK);
     }
     outfit.log.write(Level::Info, "stopping", &[]);
-    let is_whole = server.stop(Duration::from_secs(args.stop_within));
-    runner.stop();
-    outfit.log.write(Level::Info, "stopped", &[("all_answered", json!(is_whole))]);
-    Ok(if is_whole { Outcome::Done } else { Outcome::WithIssues })
+    let until = Instant::now() + Duration::from_secs(args.stop_within);
+    let all_answered = server.stop(until.saturating_duration_since(Instant::now()));
+    let steps = std::thread::spawn(move || runner.stop());
+    while !steps.is_finished() && Instant::now() < until {
+        std::thread::sleep(LOOK);
+    }
+    // What has not ended by now is ended with this program, and gone on with at the next start.
+    let steps_ended = steps.is_finished();
+    let told = [("all_answered", json!(all_answered)), ("steps_ended", json!(steps_ended))];
+    outfit.log.write(Level::Info, "stopped", &told);
+    Ok(if all_answered && steps_ended { Outcome::Done } else { Outcome::WithIssues })
 }
 
 /// By whose hand jobs are done: the settings' examiner, with the key that they name or else the one of every command.
@@ -134,12 +144,8 @@ fn acting(
     };
     let mut identity = identity::of_this_run(&settings.examiner, Some(&settings.organisation));
     "automatic response".clone_into(&mut identity.actor.role);
-    let teller = LogAndCount::new(
-        outfit.log.clone(),
-        Arc::clone(&outfit.metrics),
-        state,
-        Arc::clone(&outfit.clock),
-    );
+    let teller =
+        LogAndCount::new(outfit.log.clone(), Arc::clone(&outfit.metrics), state, Arc::clone(&outfit.clock));
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("the file of this program cannot be found: {error}")))?;
     Ok(Acting {
@@ -157,10 +163,11 @@ fn reload(file: &Path, server: &Server, rules: &Current, deliveries: &Deliveries
         let settings = Settings::load(file)?;
         let prepared = Prepared::load(file, &settings, outfit)?;
         let sources = prepared.sources();
+        let decider = Current::load(&settings, Arc::clone(&outfit.clock))?.get();
         // The last that can fail: nothing was replaced before it.
         server.put_in(file, prepared)?;
-        rules.reload()?;
         deliveries.put_in(sources);
+        rules.put_in(decider);
         Ok(settings.sources.len())
     };
     let result = read();
@@ -207,12 +214,16 @@ fn back_up(settings: &Settings, to: &Path, session: &Session) -> Result<Outcome,
     Ok(Outcome::Done)
 }
 
-fn said_good(prepared: &Prepared, session: &Session) -> Result<Outcome, Failure> {
+fn said_good(prepared: &Prepared, rules: &Current, session: &Session) -> Result<Outcome, Failure> {
     let names: Vec<&str> = prepared.names().collect();
+    let decider = rules.get();
+    let (rules, assets) = (decider.rules().rules().len(), decider.inventory().len());
     if session.ui.is_json() {
-        session.ui.document(&json!({ "sources": names }))?;
+        session.ui.document(&json!({ "sources": names, "rules": rules, "assets": assets }))?;
     } else {
-        session.ui.say(&format!("all good: {}", names.join(", ")));
+        let count = |n, one, many| ui::count(u64::try_from(n).unwrap_or(u64::MAX), one, many);
+        let (rules, assets) = (count(rules, "rule", "rules"), count(assets, "asset", "assets"));
+        session.ui.say(&format!("all good: {rules}, {assets}, sources {}", names.join(", ")));
     }
     Ok(Outcome::Done)
 }

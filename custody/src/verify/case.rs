@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::findings::{FaultKind, Findings, Place};
-use super::log::{self, LogCheck};
+use super::log::{self, LogCheck, LogSummary};
 use super::log_files::names_in;
-use super::verdict::Level;
+use super::verdict::{Level, Verdict};
 use super::{
     Counts, ExhibitVerdict, Kind, Options, Verification, aftercare, bases, bundle, covering_anchors, threats,
     verdict_of,
@@ -45,6 +45,16 @@ pub(super) fn verify(folder: &Path, options: &Options) -> Result<Verification> {
             log.entries_of(&EntryType::EXHIBIT_ADDED).any(|entry| entry.how_text("folder") == Some(&name));
         if !added && names_in(&exhibit.folder, "")?.is_empty() {
             findings.note(format!("{name} is empty and was never recorded: adding it was interrupted, or it was granted to a host"));
+            continue;
+        }
+        let tells_of_it = |entry: &Entry| tells_of_content(entry, &exhibit.id);
+        if added && !log.landmarks.iter().any(tells_of_it) && holds_nothing(&exhibit.folder)? {
+            // An acquisition that was killed between its first writes must not look like tampering.
+            findings.note(format!(
+                "{name} was added, and nothing was ever written to it: its acquisition was cut short"
+            ));
+            exhibits.push(nothing_in(&exhibit.id, &name));
+            present.insert(name, exhibit.id);
             continue;
         }
         let mut bundle = bundle::verify(&exhibit.folder, options)?;
@@ -181,6 +191,45 @@ fn only_known_files(folder: &Path, findings: &mut Findings) -> Result<()> {
         findings.fault(Place::file(file), FaultKind::Unlisted, "it is no exhibit");
     }
     Ok(())
+}
+
+/// Whether a folder is empty, or has no more than what a bundle's log is begun with before its first entry.
+fn holds_nothing(folder: &Path) -> Result<bool> {
+    for name in names_in(folder, "")? {
+        let is_of_a_beginning = match name.as_str() {
+            case_layout::CHECKPOINTS | case_layout::ANCHORS => names_in(folder, &name)?.is_empty(),
+            "keys" => {
+                names_in(folder, &name)?.iter().all(|key| format!("keys/{key}") == case_layout::LOG_VKEY)
+            }
+            case_layout::LOG => {
+                folder.join(&name).metadata().is_ok_and(|log| log.is_file() && log.len() == 0)
+            }
+            _ => false,
+        };
+        if !is_of_a_beginning {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether an entry of the case says that an exhibit held something.
+fn tells_of_content(entry: &Entry, id: &str) -> bool {
+    entry.about.exhibit.as_deref() == Some(id) && entry.kind != EntryType::EXHIBIT_ADDED
+}
+
+/// What is known of an exhibit that nothing was written to: no more than that it was added.
+fn nothing_in(id: &str, name: &str) -> ExhibitVerdict {
+    ExhibitVerdict {
+        id: id.to_owned(),
+        folder: format!("{}/{name}", case_layout::EXHIBITS),
+        verdict: Verdict { level: Level::Open, anchors: 0 },
+        fault_count: 0,
+        unsigned_tail: false,
+        ciphertext_only: false,
+        data_not_read: false,
+        log: LogSummary::default(),
+    }
 }
 
 /// Every exhibit that was added must be there unless disposed of, and no other.

@@ -24,7 +24,6 @@ mod splunk;
 pub mod strict_json;
 mod wazuh;
 
-
 use serde::{Deserialize, Serialize};
 
 use envelope::Event;

@@ -244,7 +244,11 @@ impl Source {
         }
         if alert::source(&settings.kind).is_none() {
             let kinds: Vec<&str> = alert::SOURCES.iter().map(|kind| kind.word).collect();
-            return Err(fault(format!("its kind is {:?}, and is one of {}", settings.kind, kinds.join(", "))));
+            return Err(fault(format!(
+                "its kind is {:?}, and is one of {}",
+                settings.kind,
+                kinds.join(", ")
+            )));
         }
         let mapping = settings.mapping.as_deref().map(Mapping::load).transpose();
         let mapping = mapping.map_err(|error| fault(error.to_string()))?;
@@ -473,7 +477,12 @@ mod tests {
     #[test]
     fn a_name_that_is_a_path_is_refused() {
         for name in ["", "../etc", "a/b", "A", "a b", "a\n"] {
-            let settings = SourceSettings { name: name.into(), kind: "falco".into(), authenticate: vec![], mapping: None };
+            let settings = SourceSettings {
+                name: name.into(),
+                kind: "falco".into(),
+                authenticate: vec![],
+                mapping: None,
+            };
             let why = Source::load(&settings, &Arc::new(SigningCertificates::unreachable())).unwrap_err();
             assert!(why.contains("1 to 64"), "{why}");
         }

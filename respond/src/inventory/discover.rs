@@ -67,7 +67,7 @@ fn of_volume(volume: &Volume, accounts: &BTreeMap<&str, &str>, region: &str) -> 
 }
 
 /// What tags say in the words that most accounts use; all of them stay tags too.
-fn of_tags(kind: AssetKind, id: &str, tags: &[Tag], mut aliases: Vec<String>) -> Asset {
+pub(super) fn of_tags(kind: AssetKind, id: &str, tags: &[Tag], mut aliases: Vec<String>) -> Asset {
     let tags: BTreeMap<String, String> = tags
         .iter()
         .filter(|(key, _)| !key.is_empty())

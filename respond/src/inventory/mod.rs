@@ -2,6 +2,7 @@
 
 mod discover;
 mod file;
+mod kubernetes;
 mod scope;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,6 +13,7 @@ use crate::alert::{Alert, AssetKind, AssetRef};
 
 pub use discover::{Discover, Ec2Assets};
 pub use file::written;
+pub use kubernetes::KubernetesAssets;
 pub use scope::Scope;
 
 /// How much an asset matters.

@@ -49,6 +49,8 @@ pub struct Logged {
     pub until: String,
     /// How far it is.
     pub stage: Stage,
+    /// The job that did it; empty where a person did.
+    pub job: String,
     /// The entry with the recorded state.
     pub seq: u64,
 }
@@ -69,6 +71,21 @@ pub fn intended(id: &str, kind: &str, subject: &str, recorded: &Value) -> Result
         .how("subject", subject)
         .how("until", until)
         .how("recorded", text))
+}
+
+/// The entry of what a step of a job is about to do; `None` where it told no state, or a longer one than fits.
+pub(crate) fn of_step(job: &str, step: &str, word: &str, intent: &Value) -> Option<NewEntry> {
+    let subject = intent.get("subject").and_then(Value::as_str).unwrap_or_default();
+    let id = super::mark(job, step).ok()?;
+    Some(intended(&id, word, subject, intent.get("recorded")?).ok()?.how("job", job))
+}
+
+/// Says of an entry of a job whose isolation it tells of, so that it can be found and undone by hand.
+pub(crate) fn named(entry: NewEntry, job: &str, step: &str, word: &str) -> NewEntry {
+    match super::mark(job, step) {
+        Ok(id) => entry.how("isolation", id).how("kind", word).how("job", job),
+        Err(_) => entry,
+    }
 }
 
 /// The entry once it is done. `intent` is the number of the entry before.
@@ -145,14 +162,15 @@ pub fn all(entries: &[Entry]) -> Vec<Logged> {
                 recorded,
                 until: plain("until"),
                 stage: Stage::Intended,
+                job: plain("job"),
                 seq: entry.seq,
             }),
             (Some(isolation), _) if entry.kind == EntryType::ISOLATION_DONE => isolation.stage = Stage::Done,
             (Some(isolation), _) if entry.kind == EntryType::ISOLATION_UNDONE => {
-                isolation.stage = Stage::Undone
+                isolation.stage = Stage::Undone;
             }
             (Some(isolation), _) if entry.how_text("act") == Some("extend") => {
-                isolation.until = plain("until")
+                isolation.until = plain("until");
             }
             _ => {}
         }

@@ -390,19 +390,20 @@ pub(crate) fn of(context: &Context<'_>) -> Result<Box<dyn Isolation>, Failed> {
         None => false,
         Some(value) => value.as_bool().ok_or_else(|| Failed::for_good("pause must be true or false"))?,
     };
-    let socket = match context.settings.targets.containers.get(&context.asset.target) {
-        Some(target) => target.sockets.first().and_then(|socket| socket.to_str()).unwrap_or(SOCKET),
-        None if context.asset.target == "local" => SOCKET,
-        None => {
-            return Err(Failed::for_good(format!(
-                "{} is reached through {:?}, which is no container runtime of the settings",
-                context.asset.id, context.asset.target
-            )));
-        }
-    };
+    let target = context.asset.target.as_str();
+    let settings = context.settings.targets.containers.get(target);
+    let on = settings.map_or(target, |settings| settings.on.as_deref().unwrap_or("local"));
+    let runtime = settings.and_then(|settings| settings.runtime.as_deref()).unwrap_or("auto");
+    if on != "local" || !matches!(runtime, "auto" | "docker") {
+        return Err(Failed::for_good(format!(
+            "{} is reached through {target:?}: only Docker on this host can be told to take it from its networks",
+            context.asset.id
+        )));
+    }
+    let socket =
+        settings.and_then(|settings| settings.sockets.first()).map_or(Path::new(SOCKET), PathBuf::as_path);
     let mark = super::mark(context.job, context.id)?;
-    let docker =
-        DockerNetworks::new(Path::new(socket), &mark, &context.asset.id, pause, context.lease, &SystemClock)?;
+    let docker = DockerNetworks::new(socket, &mark, &context.asset.id, pause, context.lease, &SystemClock)?;
     Ok(Box::new(docker))
 }
 

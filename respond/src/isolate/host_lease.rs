@@ -20,24 +20,9 @@ const LONGEST_SLEEP: u64 = 30;
 pub(crate) fn tidy_later(mark: &str, handle: u64, seconds: u64, program: Option<&Path>) -> String {
     if runs_systemd() {
         stop_timers(mark);
-        let unit = format!("--unit={UNIT}{mark}-{handle}");
-        // A little later than the kernel, so that the timer never ends what still holds.
-        let after = format!("--on-active={}s", seconds.saturating_add(2));
         let nft = find("nft").unwrap_or_else(|| "/usr/sbin/nft".into());
-        let (nft, handle) = (nft.to_string_lossy(), handle.to_string());
-        let words = [
-            "--quiet",
-            "--collect",
-            &unit,
-            &after,
-            "--timer-property=AccuracySec=1s",
-            &nft,
-            "delete",
-            "table",
-            "inet",
-            "handle",
-            &handle,
-        ];
+        let words = timer(mark, handle, seconds, &nft.to_string_lossy());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match run("systemd-run", &words, "").and_then(|ran| ran.output("systemd-run")) {
             Ok(_) => return "a timer of systemd".to_owned(),
             Err(failed) => return format!("nobody: {failed}"),
@@ -56,6 +41,21 @@ pub(crate) fn tidy_later(mark: &str, handle: u64, seconds: u64, program: Option<
         Ok(status) => format!("nobody: {status}"),
         Err(error) => format!("nobody: {error}"),
     }
+}
+
+/// What `systemd-run` is told: to remove this very table a little later than the kernel lets go of it.
+fn timer(mark: &str, handle: u64, seconds: u64, nft: &str) -> Vec<String> {
+    let mut words = vec![
+        "--quiet".to_owned(),
+        "--collect".to_owned(),
+        format!("--unit={UNIT}{mark}-{handle}"),
+        format!("--on-active={}s", seconds.saturating_add(2)),
+        "--timer-property=AccuracySec=1s".to_owned(),
+        nft.to_owned(),
+    ];
+    words.extend(["delete", "table", "inet", "handle"].map(str::to_owned));
+    words.push(handle.to_string());
+    words
 }
 
 /// Nothing is to be taken away any more. A process of ours sees that by itself.
@@ -105,4 +105,16 @@ fn runs_systemd() -> bool {
         && find("systemd-run").is_some()
         && name_space("thread-self").is_some()
         && name_space("thread-self") == name_space("1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timer_removes_one_table_by_its_number_and_not_before_the_lease_is_over() {
+        let words = timer("j1-isolate", 7, 60, "/usr/sbin/nft").join(" ");
+        assert!(words.contains("--unit=exhibit-quarantine-j1-isolate-7 --on-active=62s"), "{words}");
+        assert!(words.ends_with("/usr/sbin/nft delete table inet handle 7"), "{words}");
+    }
 }

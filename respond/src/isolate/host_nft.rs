@@ -249,7 +249,7 @@ impl Isolation for HostNft<'_> {
             let what = format!("a datagram to {to}");
             match send_datagram(*to) {
                 Sent::Left => {
-                    verified.forbidden.push(Probe { what, got_through: true, seen: "it left".to_owned() })
+                    verified.forbidden.push(Probe { what, got_through: true, seen: "it left".to_owned() });
                 }
                 Sent::HeldBack => verified.forbidden.push(Probe {
                     what,
@@ -288,7 +288,7 @@ impl Isolation for HostNft<'_> {
                 delete(ours.handle)?;
             }
             Some(other) => {
-                restored.notes.push(format!("the isolation {} is another one, and was left", other.mark))
+                restored.notes.push(format!("the isolation {} is another one, and was left", other.mark));
             }
             None if is_new_boot => {
                 restored

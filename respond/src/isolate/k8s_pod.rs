@@ -11,14 +11,15 @@
 
 use std::collections::BTreeMap;
 
-use custody::clock::Clock;
+use custody::clock::{Clock, SystemClock};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::allowed::{Allowed, Way, resolve};
-use super::{Isolation, Probe, Restored, Verified, lease_end, read_back, written};
-use crate::steps::Failed;
+use super::{Isolation, Probe, Restored, Verified, lease_end, read_back, texts, written};
+use crate::steps::{Context, Failed, elsewhere::cluster_of};
+use crate::targets::kubernetes::{Cluster, Patch, Refusal, is_name};
 
 /// Our label.
 pub const LABEL: &str = "exhibit-quarantine";
@@ -41,23 +42,7 @@ const ENFORCING: &[&str] = &[
 /// Labels that are kept, at most.
 const MOST_LABELS: usize = 200;
 
-/// What an API server answered when it did not do what it was asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The status of its answer; `None` if none came.
-    pub status: Option<u16>,
-    /// Its words, or what happened on the way.
-    pub what: String,
-}
-
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        let again = refusal.status.is_none_or(|status| status == 409 || status == 429 || status >= 500);
-        Self { what: format!("the API server: {}", refusal.what), may_help_again: again }
-    }
-}
-
-/// The API server of a cluster, with the rights that the settings give.
+/// What isolating a pod needs of an API server.
 pub trait ApiServer {
     /// What is at a path.
     ///
@@ -65,6 +50,13 @@ pub trait ApiServer {
     ///
     /// [`Refusal`].
     fn get(&self, path: &str) -> Result<Value, Refusal>;
+
+    /// Everything in a list.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`], also where the list is not whole.
+    fn list(&self, path: &str) -> Result<Vec<Value>, Refusal>;
 
     /// Changes a part of what is at a path (`application/merge-patch+json`).
     ///
@@ -86,6 +78,35 @@ pub trait ApiServer {
     ///
     /// [`Refusal`].
     fn delete(&self, path: &str) -> Result<Value, Refusal>;
+}
+
+impl ApiServer for Cluster {
+    fn get(&self, path: &str) -> Result<Value, Refusal> {
+        Cluster::get(self, path)
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<Value>, Refusal> {
+        let listed = Cluster::list(self, path)?;
+        match listed.cut {
+            None => Ok(listed.items),
+            Some(what) => {
+                let act = format!("GET {path}");
+                Err(Refusal { act, status: None, may_pass: true, reason: String::new(), what })
+            }
+        }
+    }
+
+    fn patch(&self, path: &str, body: &Value) -> Result<Value, Refusal> {
+        Cluster::patch(self, path, Patch::Merge, body)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Value, Refusal> {
+        Cluster::post(self, path, body)
+    }
+
+    fn delete(&self, path: &str) -> Result<Value, Refusal> {
+        Cluster::delete(self, path, &Value::Null)
+    }
 }
 
 /// One pod.
@@ -164,7 +185,7 @@ impl<'a> K8sPod<'a> {
     fn find(&self, path: &str) -> Result<Option<Value>, Failed> {
         match self.server.get(path) {
             Ok(found) => Ok(Some(found)),
-            Err(refusal) if refusal.status == Some(404) => Ok(None),
+            Err(refusal) if refusal.is_absent() => Ok(None),
             Err(refusal) => Err(refusal.into()),
         }
     }
@@ -186,7 +207,7 @@ impl<'a> K8sPod<'a> {
 
     /// Whether a plug-in that enforces policies is known to be there; else a sentence about it.
     fn plug_in(&self) -> Option<String> {
-        let found = match self.server.get("/apis/apps/v1/daemonsets?limit=500") {
+        let found = match self.server.list("/apis/apps/v1/daemonsets") {
             Ok(found) => found,
             Err(refusal) => {
                 return Some(format!(
@@ -195,8 +216,8 @@ impl<'a> K8sPod<'a> {
                 ));
             }
         };
-        let items = found.get("items").and_then(Value::as_array).into_iter().flatten();
-        let mut names = items.filter_map(|item| item.pointer("/metadata/name").and_then(Value::as_str));
+        let mut names =
+            found.iter().filter_map(|item| item.pointer("/metadata/name").and_then(Value::as_str));
         if names.any(|name| ENFORCING.iter().any(|known| name.contains(known))) {
             return None;
         }
@@ -208,9 +229,8 @@ impl<'a> K8sPod<'a> {
 
     /// Other policies that select a pod with only our label and allow it something.
     fn other_policies(&self) -> Result<Vec<String>, Failed> {
-        let found = self.server.get(&self.policies_path())?;
+        let found = self.server.list(&self.policies_path())?;
         let labels = BTreeMap::from([(LABEL.to_owned(), self.mark.clone())]);
-        let items = found.get("items").and_then(Value::as_array).into_iter().flatten();
         let allows = |item: &&Value| {
             let rules = |direction: &str| {
                 item.pointer(&format!("/spec/{direction}"))
@@ -226,7 +246,7 @@ impl<'a> K8sPod<'a> {
             item.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         let own = policy_name(&self.mark);
-        Ok(items.filter(allows).filter(selects).map(name).filter(|name| *name != own).collect())
+        Ok(found.iter().filter(allows).filter(selects).map(name).filter(|name| *name != own).collect())
     }
 
     /// Gives the pod back the labels that it had, but for what others have set since.
@@ -411,20 +431,19 @@ impl Isolation for K8sPod<'_> {
         }
         // By now nothing has our label any more.
         match self.server.delete(&self.policy_path()) {
-            Err(refusal) if refusal.status != Some(404) => Err(refusal.into()),
+            Err(refusal) if !refusal.is_absent() => Err(refusal.into()),
             _ => Ok(restored),
         }
     }
 }
 
-/// A name as Kubernetes has them for pods (RFC 1123), which is one part of a path.
-fn is_name(text: &str) -> bool {
-    (1..=253).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+/// The pod of this context.
+pub(crate) fn of(context: &Context<'_>) -> Result<Box<dyn Isolation>, Failed> {
+    let (cluster, pod) = cluster_of(context)?;
+    let (mark, allow) = (super::mark(context.job, context.id)?, texts(context, "allow")?);
+    let pod =
+        K8sPod::new(Box::new(cluster), &mark, &pod.namespace, &pod.name, allow, context.lease, &SystemClock)?;
+    Ok(Box::new(pod))
 }
 
 fn policy_name(mark: &str) -> String {
@@ -513,14 +532,6 @@ fn read_pod(found: &Value) -> Result<Pod, Failed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_names_reach_a_path() {
-        assert!(is_name("web-7d4b9c6f5-x2x9k") && is_name("a.b"));
-        for bad in ["", "../secrets/x", "Web", "a/b", "a?x", "-a", "a b", "é"] {
-            assert!(!is_name(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn a_selector_is_read_as_kubernetes_reads_it() {

@@ -18,10 +18,17 @@ pub mod k8s_pod;
 mod nft_listing;
 pub mod nft_ruleset;
 
+use std::thread;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::steps::{Context, Failed};
+
+/// How often it is applied until it verifies, and the time between.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Letters of a mark, at most: it becomes a label, a name of a policy, a comment.
 const LONGEST_MARK: usize = 40;
@@ -155,7 +162,8 @@ pub struct Isolated {
 /// Isolates, from the beginning or from where a killed run left off.
 ///
 /// `recorded` is what an earlier run intended; else the state is recorded now and given to `intend`, which must have it on the
-/// disk before it returns. When the allowed channel is lost, all of it is taken back at once.
+/// disk before it returns. When it cannot be done, or the allowed channel is lost, all of it is taken back at once: an isolation
+/// that fails leaves nothing.
 ///
 /// # Errors
 ///
@@ -176,19 +184,34 @@ pub fn isolate(
             recorded
         }
     };
-    let applied = isolation.apply(&recorded)?;
-    let verified = isolation.verify(&recorded)?;
-    if let Some(lost) = verified.lost() {
-        let back = match isolation.rollback(&recorded) {
-            Ok(_) => "so it was taken back".to_owned(),
-            Err(failed) => format!("and it could not be taken back: {failed}"),
-        };
-        let what =
-            format!("the allowed channel of {subject} was lost ({}: {}), {back}", lost.what, lost.seen);
-        return Err(Failed::for_good(what));
-    }
+    let done = hold(isolation, &recorded).map_err(|failed| match isolation.rollback(&recorded) {
+        Ok(_) => Failed { what: format!("{failed}; it was taken back"), ..failed },
+        Err(again) => Failed { what: format!("{failed}; and it could not be taken back: {again}"), ..failed },
+    });
+    let (applied, verified) = done?;
     let is_proved = verified.is_proved();
     Ok(Isolated { subject, recorded, applied, verified, is_proved })
+}
+
+/// Applies until it verifies, a few times: what a platform says may lag behind what it was told.
+fn hold(isolation: &dyn Isolation, recorded: &Value) -> Result<(Value, Verified), Failed> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let applied = isolation.apply(recorded)?;
+        match isolation.verify(recorded) {
+            Ok(verified) => match verified.lost() {
+                None => return Ok((applied, verified)),
+                Some(lost) => {
+                    let (subject, what, seen) = (isolation.subject(), &lost.what, &lost.seen);
+                    let what = format!("the allowed channel of {subject} was lost ({what}: {seen})");
+                    return Err(Failed::for_good(what));
+                }
+            },
+            Err(failed) if failed.may_help_again && tries < TRIES => thread::sleep(PAUSE),
+            Err(failed) => return Err(failed),
+        }
+    }
 }
 
 /// Takes an isolation back from what [`isolate`] gave, or from what it intended.

@@ -146,11 +146,10 @@ impl Ours {
     pub(crate) fn now() -> Result<Option<Self>, Failed> {
         let tables = json(&["-j", "list", "tables"])?;
         let is_ours = |item: &&Value| {
-            let table = &item["table"];
-            table["name"] == TABLE && table["family"] == "inet"
+            text(item, "/table/name") == Some(TABLE) && text(item, "/table/family") == Some("inet")
         };
-        let Some(handle) = items(&tables).find(is_ours).and_then(|item| item["table"]["handle"].as_u64())
-        else {
+        let handle = |item: &Value| item.pointer("/table/handle").and_then(Value::as_u64);
+        let Some(handle) = items(&tables).find(is_ours).and_then(handle) else {
             return Ok(None);
         };
         let table = match run("nft", &["-j", "list", "table", "inet", TABLE], "")? {
@@ -164,7 +163,7 @@ impl Ours {
     fn of(handle: u64, table: &Value) -> Self {
         let mut ours = Self { handle, mark: String::new(), rules: BTreeMap::new(), lease: None };
         for item in items(table) {
-            if let Some(name) = item["chain"]["name"].as_str() {
+            if let Some(name) = text(item, "/chain/name") {
                 match name.strip_prefix(MARK) {
                     Some(mark) => ours.mark = mark.to_owned(),
                     None => {
@@ -172,13 +171,14 @@ impl Ours {
                     }
                 }
             }
-            if let Some(chain) = item["rule"]["chain"].as_str() {
+            if let Some(chain) = text(item, "/rule/chain") {
                 *ours.rules.entry(chain.to_owned()).or_default() += 1;
             }
-            if item["set"]["name"] == "lease" {
-                let elements = item["set"]["elem"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if text(item, "/set/name") == Some("lease") {
+                let elements = item.pointer("/set/elem").and_then(Value::as_array).into_iter().flatten();
+                let left = |element: &Value| element.pointer("/elem/expires").and_then(Value::as_u64);
                 // Both were set together; the sooner one counts.
-                let left = elements.iter().filter_map(|element| element["elem"]["expires"].as_u64()).min();
+                let left = elements.filter_map(left).min();
                 ours.lease = Some(left.unwrap_or(0));
             }
         }
@@ -187,7 +187,11 @@ impl Ours {
 }
 
 fn items(answer: &Value) -> impl Iterator<Item = &Value> {
-    answer["nftables"].as_array().into_iter().flatten()
+    answer.get("nftables").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text<'a>(item: &'a Value, pointer: &str) -> Option<&'a str> {
+    item.pointer(pointer).and_then(Value::as_str)
 }
 
 fn json(arguments: &[&str]) -> Result<Value, Failed> {

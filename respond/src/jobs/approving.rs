@@ -44,7 +44,8 @@ pub fn approve(state: &State, person: &Person, said: &Said, now: i64) -> Result<
             return Ok(Err(format!("there is no job {}", jobs::name_of(said.job))));
         };
         let Some(question) = approvals::about(connection, said.job, &said.step)? else {
-            let what = if said.step.is_empty() { "the plan".to_owned() } else { format!("step {}", said.step) };
+            let what =
+                if said.step.is_empty() { "the plan".to_owned() } else { format!("step {}", said.step) };
             return Ok(Err(format!("nobody is asked about {what} of {}", job.name())));
         };
         let is_bound = said.bound_to.as_ref().is_none_or(|shown| *shown == question.bound_to);

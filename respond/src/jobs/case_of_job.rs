@@ -25,7 +25,8 @@ pub(super) fn case_of(job: &Job, settings: &Settings, state: &State, acting: &Ac
     if let Some(folder) = &job.case_folder {
         return Ok(settings.cases.join(folder));
     }
-    std::fs::create_dir_all(&settings.cases).map_err(|source| Error::Read { path: settings.cases.clone(), source })?;
+    std::fs::create_dir_all(&settings.cases)
+        .map_err(|source| Error::Read { path: settings.cases.clone(), source })?;
     let name = folder_name(job);
     for number in 1..100u32 {
         let name = if number == 1 { name.clone() } else { format!("{name}-{number}") };

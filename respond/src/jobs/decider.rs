@@ -52,8 +52,12 @@ pub trait Intake: Send + Sync {
     /// # Errors
     ///
     /// What SQLite says.
-    fn mark(&self, connection: &Connection, delivery: i64, unparsed: Option<&Unparsed>)
-    -> rusqlite::Result<()>;
+    fn mark(
+        &self,
+        connection: &Connection,
+        delivery: i64,
+        unparsed: Option<&Unparsed>,
+    ) -> rusqlite::Result<()>;
 
     /// The body of a delivery as it came.
     ///
@@ -117,8 +121,9 @@ fn judge(service: &Service, delivery: &Undecided) -> Result<Judged> {
     let outcome = match outcome {
         Ok(all) => {
             for (position, alert) in all.into_iter().enumerate() {
-                let is_known =
-                    service.state.with(|connection| alerts::is_kept(connection, &alert, &origin, position))?;
+                let is_known = service
+                    .state
+                    .with(|connection| alerts::is_kept(connection, &alert, &origin, position))?;
                 if !is_known {
                     let decision = rules.decide(&alert);
                     known.push((position, alert, decision));
@@ -144,7 +149,9 @@ fn write(service: &Service, judged: Vec<Judged>) -> Result<()> {
             match &one.outcome {
                 Ok(all) => {
                     for (position, alert, decision) in all {
-                        let Some(id) = alerts::keep(connection, alert, &one.origin, *position)? else { continue };
+                        let Some(id) = alerts::keep(connection, alert, &one.origin, *position)? else {
+                            continue;
+                        };
                         let mut whole = decision.clone();
                         for plan in &decision.plans {
                             decisions::matched(connection, &plan.rule, now)?;
@@ -390,4 +397,3 @@ fn decided(reasons: &[Reason], plan: &Plan, now: i64) -> rusqlite::Result<NewEnt
 fn cut(text: &str, most: usize) -> String {
     text.chars().take(most).collect()
 }
-

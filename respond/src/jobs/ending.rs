@@ -41,12 +41,14 @@ pub(super) fn record(service: &Service, ending: &Ending<'_>) -> Result<()> {
 fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()> {
     let now = service.acting.now();
     let plan = &row.plan;
-    let isolates = named(&plan.word).is_some_and(|step| step.isolates());
+    let step = named(&plan.word);
+    let isolates = step.is_some_and(|step| step.isolates());
+    let undoes = step.is_some_and(|step| step.undoes());
     service.state.change(|connection| {
         steps::end(connection, job.id, &plan.id, StepState::Done, Some(given), "", now)?;
         // It came further, so earlier attempts say nothing against it.
         jobs::set_attempt(connection, job.id, 0)?;
-        if isolates || plan.lease > 0 {
+        if undoes {
             let seconds = i64::try_from(plan.lease).unwrap_or(i64::MAX).saturating_mul(SECOND);
             let lease = Lease {
                 job: job.id,
@@ -64,6 +66,7 @@ fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()
         if isolates {
             let entry = about(EntryType::ISOLATION_DONE, job, row).result("recorded", told(given));
             let entry = entry.result("lease_seconds", plan.lease);
+            let entry = crate::isolate::case_log::named(entry, &job.name(), &plan.id, &plan.word);
             entries::add(connection, job.id, &entry)?;
         } else if is_act(&plan.word) {
             entries::add(connection, job.id, &about(EntryType::NOTE, job, row).result("done", told(given)))?;
@@ -97,9 +100,9 @@ fn failed_run(service: &Service, ending: &Ending<'_>, row: &StepRow, failed: &Fa
     let may_help = (failed.may_help_again || ending.is_late) && job.cancel.is_none();
     if may_help && tries <= plan.retries {
         let not_before = now.saturating_add(pause_before(row, tries));
-        service.state.with(|connection| {
-            steps::again(connection, job.id, &plan.id, tries, &why, not_before)
-        })?;
+        service
+            .state
+            .with(|connection| steps::again(connection, job.id, &plan.id, tries, &why, not_before))?;
         tell(service, job, row, "step failed for now", &why);
         return Ok(());
     }
@@ -144,7 +147,10 @@ fn is_act(word: &str) -> bool {
 
 pub(super) fn about(kind: EntryType, job: &Job, row: &StepRow) -> NewEntry {
     let asset = jobs::asset_text(&job.plan).unwrap_or_default();
-    NewEntry::new(kind).how("step", row.plan.id.as_str()).how("use", row.plan.word.as_str()).how("asset", asset)
+    NewEntry::new(kind)
+        .how("step", row.plan.id.as_str())
+        .how("use", row.plan.word.as_str())
+        .how("asset", asset)
 }
 
 /// A result as an entry can hold it: as JSON text, since logs hold no fractions, and not too much of it.
@@ -157,10 +163,7 @@ fn cut(text: &str) -> String {
 }
 
 fn tell(service: &Service, job: &Job, row: &StepRow, what: &'static str, why: &str) {
-    let facts = [
-        ("step", row.plan.id.clone().into()),
-        ("use", row.plan.word.clone().into()),
-        ("why", why.into()),
-    ];
+    let facts =
+        [("step", row.plan.id.clone().into()), ("use", row.plan.word.clone().into()), ("why", why.into())];
     service.acting.tell(what, &job.name(), &facts);
 }

@@ -50,6 +50,7 @@ fn take_back(service: &Service, lease: &Lease) -> Result<()> {
                 .how("asset", jobs::asset_text(&job.plan).unwrap_or_default())
                 .how("why", "its time was over")
                 .result("done", told(&given));
+            let entry = crate::isolate::case_log::named(entry, &job.name(), &lease.step, &lease.word);
             service.state.change(|connection| {
                 leases::ended(connection, lease, now)?;
                 entries::add(connection, job.id, &entry)
@@ -61,9 +62,9 @@ fn take_back(service: &Service, lease: &Lease) -> Result<()> {
             let is_stuck = !failed.may_help_again || tries >= STUCK_AFTER;
             let pause = 5i64.saturating_mul(1i64.checked_shl(tries.min(10)).unwrap_or(1)).min(LONGEST_PAUSE);
             let not_before = now.saturating_add(pause.saturating_mul(SECOND));
-            service.state.with(|connection| {
-                leases::failed(connection, lease, is_stuck, &failed.what, not_before)
-            })?;
+            service
+                .state
+                .with(|connection| leases::failed(connection, lease, is_stuck, &failed.what, not_before))?;
             let what = if is_stuck { "cannot be taken back" } else { "not taken back yet" };
             service.acting.tell(what, &job.name(), &facts(&failed.what));
         }

@@ -35,7 +35,8 @@ fn give_back_at(service: &Service, job: &Job, why: &str, next_at: Option<i64>) -
     let now = service.acting.now();
     service.state.change(|connection| {
         jobs::set_attempt(connection, job.id, attempt)?;
-        let words = if is_dead { format!("given up after {attempt} attempts: {why}") } else { why.to_owned() };
+        let words =
+            if is_dead { format!("given up after {attempt} attempts: {why}") } else { why.to_owned() };
         jobs::set_state(connection, job.id, state, &words, now, next_at.unwrap_or(0))
     })?;
     let what = if is_dead { "job given up" } else { "job returned" };

@@ -57,9 +57,10 @@ fn sign_tail(exhibit: &Exhibit, acting: &Acting) -> Result<()> {
     let contents = log.read()?;
     let signed = contents.checkpoint.map_or(0, |checkpoint| checkpoint.checkpoint.size);
     if signed < contents.entries.len() as u64 {
-        let entry = NewEntry::new(EntryType::NOTE)
-            .exhibit(&exhibit.id)
-            .result("text", "the acquisition was killed while it ended; what it had written is signed with this entry");
+        let entry = NewEntry::new(EntryType::NOTE).exhibit(&exhibit.id).result(
+            "text",
+            "the acquisition was killed while it ended; what it had written is signed with this entry",
+        );
         log.append(&entry, &acting.writer())?;
     }
     Ok(())

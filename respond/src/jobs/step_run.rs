@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 
 use super::runner::Service;
 use crate::alert::Alert;
+use crate::isolate::case_log;
 use crate::state::jobs::Job;
-use crate::state::steps;
+use crate::state::{entries, steps};
 use crate::steps::{self as table, Context, Failed, Step};
 
 /// What a run of a step works with.
@@ -44,7 +45,10 @@ impl StepRun<'_> {
         self.with(|step, context| step.undo(context, recorded))
     }
 
-    fn with(&self, act: impl FnOnce(&dyn Step, &Context<'_>) -> Result<Value, Failed>) -> Result<Value, Failed> {
+    fn with(
+        &self,
+        act: impl FnOnce(&dyn Step, &Context<'_>) -> Result<Value, Failed>,
+    ) -> Result<Value, Failed> {
         let Some(step) = table::named(self.word) else {
             return Err(Failed::for_good(format!("this version has no step {:?}", self.word)));
         };
@@ -53,7 +57,14 @@ impl StepRun<'_> {
         let intents = intents.map_err(|error| Failed::for_now(error.to_string()))?;
         let intend = |intent: &Value| {
             let now = service.acting.now();
-            service.state.with(|connection| steps::intend(connection, self.job.id, self.id, now, intent))
+            service.state.change(|connection| {
+                steps::intend(connection, self.job.id, self.id, now, intent)?;
+                // What an isolated asset was stands in the case's log too, whatever becomes of this data base.
+                match step.isolates().then(|| case_log::of_step(&name, self.id, self.word, intent)).flatten() {
+                    Some(entry) => entries::add(connection, self.job.id, &entry),
+                    None => Ok(()),
+                }
+            })
         };
         let context = Context {
             job: &name,

@@ -60,9 +60,16 @@ impl Teller for LogAndCount {
             _ => {}
         }
         let level = match told.what {
-            "job given up" | "cannot be taken back" | "could not go on" | "alert not understood" => Level::Alarm,
-            "step failed" | "job returned" | "step failed for now" | "not taken back yet" | "plan not admitted"
-            | "approval wanted" | "log could not be written" => Level::Warning,
+            "job given up" | "cannot be taken back" | "could not go on" | "alert not understood" => {
+                Level::Alarm
+            }
+            "step failed"
+            | "job returned"
+            | "step failed for now"
+            | "not taken back yet"
+            | "plan not admitted"
+            | "approval wanted"
+            | "log could not be written" => Level::Warning,
             _ => Level::Info,
         };
         let mut fields: Vec<(&str, Value)> = Vec::new();

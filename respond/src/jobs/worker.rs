@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::case_of_job::{case_of, write_entries};
 use super::counted::Counted;
-use super::graph::{Turn, turn};
 use super::ending::{Ending, give_up_rest, record};
+use super::graph::{Turn, turn};
 use super::permission::{Permission, of_plan, of_step};
 use super::reconcile::give_back_later;
 use super::runner::{Service, in_words};
@@ -69,7 +69,9 @@ fn work(service: &Service, job: &Job) -> Result<()> {
     service.state.change(|connection| {
         // A step or an alert that came meanwhile is worked on at once.
         let state = match state {
-            JobState::Done | JobState::Failed if jobs::has_pending_steps(connection, job.id)? => JobState::Queued,
+            JobState::Done | JobState::Failed if jobs::has_pending_steps(connection, job.id)? => {
+                JobState::Queued
+            }
             state => state,
         };
         jobs::set_state(connection, job.id, state, &why, now, next_at)
@@ -253,8 +255,10 @@ impl Work<'_> {
         // Nobody else looks at the limits until this step counts among what was begun.
         let place = service.last_place.lock().unwrap_or_else(PoisonError::into_inner);
         let is_capture = |step: &StepRow| step.plan.word.starts_with("capture.");
-        let begins_capture = is_capture(step) && !rows.iter().any(|row| is_capture(row) && row.started_at.is_some());
-        let isolates = named(&step.plan.word).is_some_and(|step| step.isolates()) && step.started_at.is_none();
+        let begins_capture =
+            is_capture(step) && !rows.iter().any(|row| is_capture(row) && row.started_at.is_some());
+        let isolates =
+            named(&step.plan.word).is_some_and(|step| step.isolates()) && step.started_at.is_none();
         let rules = service.rules();
         let seconds = now.div_euclid(1_000_000_000);
         let gate = if begins_capture || isolates {

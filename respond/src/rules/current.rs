@@ -47,6 +47,11 @@ impl Current {
         Ok(new)
     }
 
+    /// Decides by these from now on: what another [`Current`] has loaded.
+    pub fn put_in(&self, decider: Arc<Decider>) {
+        *self.decider.write().unwrap_or_else(PoisonError::into_inner) = decider;
+    }
+
     /// What is in force now; it stays as it is, whatever is loaded meanwhile.
     #[must_use]
     pub fn get(&self) -> Arc<Decider> {

@@ -292,12 +292,12 @@ mod tests {
         assert_eq!((plan.dedup_window, plan.repeat, plan.steps.len()), (21_600, Repeat::Attach, 5));
         assert_eq!(plan.dedup_key, format!("[\"ec2-backdoor\",\"ec2_instance\",\"{}\"]", instance(1)));
         for matcher in [
-            "all of: source is guardduty or securityhub: it is \"guardduty\"",
-            "all of: severity is at least 70: it is 80",
-            "all of: type is like Backdoor:EC2/* or CryptoCurrency:EC2/*: it is \"Backdoor:EC2/C&CActivity.B\"",
-            "all of: is_sample is false: it is false",
-            "all of: status is firing: it is \"firing\"",
-            "none of: ips is within 198.51.100.0/24: it is \"203.0.113.9\"",
+            "all of: source is guardduty or securityhub (it is \"guardduty\")",
+            "all of: severity is at least 70 (it is 80)",
+            "all of: type is like Backdoor:EC2/* or CryptoCurrency:EC2/* (it is \"Backdoor:EC2/C&CActivity.B\")",
+            "all of: is_sample is false (it is false)",
+            "all of: status is firing (it is \"firing\")",
+            "none of: ips is within 198.51.100.0/24 (it is \"203.0.113.9\")",
         ] {
             assert!(says(&decision, matcher), "{matcher}: {:#?}", decision.reasons);
         }
@@ -309,10 +309,10 @@ mod tests {
         type Change = fn(&mut Alert);
         let changes: [(Change, &str); 6] = [
             (|alert| alert.source = "wazuh".into(), "source is"),
-            (|alert| alert.severity = 69, "severity is at least 70: it is 69"),
+            (|alert| alert.severity = 69, "severity is at least 70 (it is 69)"),
             (|alert| alert.kind = "Recon:EC2/Portscan".into(), "type is like"),
-            (|alert| alert.is_sample = true, "is_sample is false: it is true"),
-            (|alert| alert.status = Status::Resolved, "status is firing: it is \"resolved\""),
+            (|alert| alert.is_sample = true, "is_sample is false (it is true)"),
+            (|alert| alert.status = Status::Resolved, "status is firing (it is \"resolved\")"),
             (|alert| alert.ips.push("198.51.100.7".into()), "none of: ips is within"),
         ];
         for (change, words) in changes {

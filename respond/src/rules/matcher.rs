@@ -122,7 +122,7 @@ impl Matcher {
     pub(crate) fn explain(&self, subject: &Subject<'_>) -> (bool, String) {
         let values = self.field.read(subject);
         let holds = self.judge(&values);
-        (holds, format!("{self}: {}", shown_values(&values)))
+        (holds, format!("{self} ({})", shown_values(&values)))
     }
 
     /// Whether it looks at the asset.

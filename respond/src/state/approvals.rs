@@ -92,7 +92,8 @@ pub(crate) fn ask(
     approval: &Approval,
     now: i64,
 ) -> rusqlite::Result<()> {
-    let until = now.saturating_add(i64::try_from(approval.timeout).unwrap_or(i64::MAX).saturating_mul(1_000_000_000));
+    let until =
+        now.saturating_add(i64::try_from(approval.timeout).unwrap_or(i64::MAX).saturating_mul(1_000_000_000));
     connection
         .prepare(
             "INSERT INTO approvals (job, step, bound_to, wanted, allowed, run_on_timeout, asked_at, until)
@@ -143,7 +144,9 @@ pub(crate) fn say(
     now: i64,
 ) -> rusqlite::Result<bool> {
     let said = connection
-        .prepare("INSERT INTO voices (approval, who, at, yes) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
+        .prepare(
+            "INSERT INTO voices (approval, who, at, yes) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        )?
         .execute(params![id, who, now, yes])?;
     Ok(said > 0)
 }

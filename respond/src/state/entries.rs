@@ -18,17 +18,18 @@ CREATE INDEX IF NOT EXISTS entries_to_write ON entries (job) WHERE state = 'to_w
 
 /// Keeps an entry that the log of a job's case is to get.
 pub(crate) fn add(connection: &Connection, job: i64, entry: &NewEntry) -> rusqlite::Result<()> {
-    connection
-        .prepare("INSERT INTO entries (job, kind, about) VALUES (?1, ?2, ?3)")?
-        .execute(params![job, entry.kind.as_str(), to_json(&entry.about)?])?;
+    connection.prepare("INSERT INTO entries (job, kind, about) VALUES (?1, ?2, ?3)")?.execute(params![
+        job,
+        entry.kind.as_str(),
+        to_json(&entry.about)?
+    ])?;
     Ok(())
 }
 
 /// The entries that are still to be written, oldest first.
 pub(crate) fn to_write(connection: &Connection, job: i64) -> rusqlite::Result<Vec<(i64, NewEntry)>> {
-    let mut statement = connection.prepare(
-        "SELECT id, kind, about FROM entries WHERE job = ?1 AND state = 'to_write' ORDER BY id",
-    )?;
+    let mut statement = connection
+        .prepare("SELECT id, kind, about FROM entries WHERE job = ?1 AND state = 'to_write' ORDER BY id")?;
     let found = statement.query_map([job], |row| {
         let kind: EntryType = from_json(1, &to_json(&row.get::<_, String>(1)?)?)?;
         let about: About = from_json(2, &row.get::<_, String>(2)?)?;

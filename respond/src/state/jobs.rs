@@ -269,16 +269,11 @@ pub(crate) fn of(connection: &Connection, id: i64) -> rusqlite::Result<Option<Jo
 }
 
 /// Jobs, the newest first.
-pub(crate) fn newest(
-    connection: &Connection,
-    states: &[JobState],
-    most: u32,
-) -> rusqlite::Result<Vec<Job>> {
+pub(crate) fn newest(connection: &Connection, states: &[JobState], most: u32) -> rusqlite::Result<Vec<Job>> {
     let words: Vec<&str> = states.iter().map(|state| state.word()).collect();
     let marks = vec!["?"; words.len()].join(", ");
     let wanted = if words.is_empty() { String::new() } else { format!("WHERE state IN ({marks})") };
-    let mut statement =
-        connection.prepare(&format!("{SELECT} {wanted} ORDER BY id DESC LIMIT {most}"))?;
+    let mut statement = connection.prepare(&format!("{SELECT} {wanted} ORDER BY id DESC LIMIT {most}"))?;
     let words: Vec<&dyn ToSql> = words.iter().map(|word| word as &dyn ToSql).collect();
     let found = statement.query_map(words.as_slice(), job)?;
     found.collect()
@@ -301,7 +296,9 @@ pub(crate) fn oldest_queued(connection: &Connection) -> rusqlite::Result<Option<
 /// Whether a job waits for a worker.
 pub(crate) fn is_one_ready(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
     connection
-        .prepare("SELECT 1 FROM jobs WHERE state = 'queued' OR (state = 'waiting' AND next_at <= ?1) LIMIT 1")?
+        .prepare(
+            "SELECT 1 FROM jobs WHERE state = 'queued' OR (state = 'waiting' AND next_at <= ?1) LIMIT 1",
+        )?
         .exists([now])
 }
 
@@ -326,9 +323,7 @@ pub(crate) fn claim(connection: &Connection, now: i64) -> rusqlite::Result<Optio
 
 /// Says that a worker still has it.
 pub(crate) fn beat(connection: &Connection, id: i64, now: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare("UPDATE jobs SET heartbeat_at = ?2 WHERE id = ?1")?
-        .execute(params![id, now])?;
+    connection.prepare("UPDATE jobs SET heartbeat_at = ?2 WHERE id = ?1")?.execute(params![id, now])?;
     Ok(())
 }
 
@@ -357,9 +352,7 @@ pub(crate) fn wake(connection: &Connection, id: i64) -> rusqlite::Result<()> {
 
 /// One more attempt, or none counted any more since it came further.
 pub(crate) fn set_attempt(connection: &Connection, id: i64, attempt: u32) -> rusqlite::Result<()> {
-    connection
-        .prepare("UPDATE jobs SET attempt = ?2 WHERE id = ?1")?
-        .execute(params![id, attempt])?;
+    connection.prepare("UPDATE jobs SET attempt = ?2 WHERE id = ?1")?.execute(params![id, attempt])?;
     Ok(())
 }
 
@@ -371,22 +364,17 @@ pub(crate) fn set_cancel(connection: &Connection, id: i64, who: Option<&str>) ->
 
 /// Says where its case lies.
 pub(crate) fn set_case(connection: &Connection, id: i64, folder: &str) -> rusqlite::Result<()> {
-    connection
-        .prepare("UPDATE jobs SET case_folder = ?2 WHERE id = ?1")?
-        .execute(params![id, folder])?;
+    connection.prepare("UPDATE jobs SET case_folder = ?2 WHERE id = ?1")?.execute(params![id, folder])?;
     Ok(())
 }
 
 /// Replaces the plan, which has grown.
-pub(crate) fn set_plan(
-    connection: &Connection,
-    id: i64,
-    plan: &Plan,
-    sha256: &str,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare("UPDATE jobs SET plan = ?2, plan_sha256 = ?3 WHERE id = ?1")?
-        .execute(params![id, to_json(plan)?, sha256])?;
+pub(crate) fn set_plan(connection: &Connection, id: i64, plan: &Plan, sha256: &str) -> rusqlite::Result<()> {
+    connection.prepare("UPDATE jobs SET plan = ?2, plan_sha256 = ?3 WHERE id = ?1")?.execute(params![
+        id,
+        to_json(plan)?,
+        sha256
+    ])?;
     Ok(())
 }
 
@@ -406,7 +394,9 @@ pub(crate) fn add_alert(
     how: &str,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare("INSERT INTO job_alerts (job, alert, at, how) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
+        .prepare(
+            "INSERT INTO job_alerts (job, alert, at, how) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        )?
         .execute(params![job, alert, at, how])?;
     Ok(())
 }
@@ -447,7 +437,10 @@ mod tests {
 
     #[test]
     fn a_name_gives_its_number_and_nothing_else_does() {
-        assert_eq!((name_of(17), number_of("J000017"), number_of("17")), ("J000017".into(), Some(17), Some(17)));
+        assert_eq!(
+            (name_of(17), number_of("J000017"), number_of("17")),
+            ("J000017".into(), Some(17), Some(17))
+        );
         for other in ["", "J", "J-1", "Jx", "../1", "J99999999999999999999"] {
             assert_eq!(number_of(other), None, "{other}");
         }

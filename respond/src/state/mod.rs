@@ -6,9 +6,9 @@ pub mod decisions;
 pub mod entries;
 pub mod jobs;
 pub mod leases;
+pub mod readiness;
 pub mod steps;
 pub(crate) mod texts;
-pub mod readiness;
 
 mod backup;
 mod deliveries;

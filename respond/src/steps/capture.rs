@@ -37,9 +37,12 @@ const fn texts(name: &'static str, about: &'static str) -> Parameter {
 
 pub(super) static DISK: &dyn Step = &Capture {
     word: "capture.disk",
-    about: "Reads a disk of this host, or an image file, into a bundle",
+    about: "Reads a disk of this host or of one over SSH, or an image file, into a bundle",
     kinds: &[AssetKind::Host],
-    parameters: &[text("source", "The block device or image"), text("max_read", "Read no faster, as 200MB/s")],
+    parameters: &[
+        text("source", "The block device or image"),
+        text("max_read", "Read no faster, as 200MB/s"),
+    ],
     resumes: true,
     is_local: true,
     arguments: disk,
@@ -47,7 +50,7 @@ pub(super) static DISK: &dyn Step = &Capture {
 
 pub(super) static MEMORY: &dyn Step = &Capture {
     word: "capture.memory",
-    about: "Takes the memory of this host as a LiME image with the kernel's symbols",
+    about: "Takes the memory of this host or of one over SSH as a LiME image with the kernel's symbols",
     kinds: &[AssetKind::Host],
     parameters: &[text("source", "auto, kcore, crash, mem, or an image file")],
     resumes: false,
@@ -57,7 +60,7 @@ pub(super) static MEMORY: &dyn Step = &Capture {
 
 pub(super) static TRIAGE: &dyn Step = &Capture {
     word: "capture.triage",
-    about: "Takes live state of this host in order of volatility, then files",
+    about: "Takes live state of this host or of one over SSH in order of volatility, then files",
     kinds: &[AssetKind::Host],
     parameters: &[
         text("profile", "fast or full"),
@@ -71,7 +74,7 @@ pub(super) static TRIAGE: &dyn Step = &Capture {
 
 pub(super) static LOGS: &dyn Step = &Capture {
     word: "capture.logs",
-    about: "Takes files and folders of this host, /var/log unless others are named",
+    about: "Takes files and folders of this host or of one over SSH, /var/log unless others are named",
     kinds: &[AssetKind::Host],
     parameters: &[texts("paths", "The files and folders")],
     resumes: false,
@@ -121,9 +124,14 @@ impl Step for Capture {
     }
 
     fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
+        if self.is_local
+            && let Some(host) = context.settings.targets.ssh.get(&context.asset.target)
+        {
+            return crate::targets::ssh::capture(context, host, context.id, &(self.arguments)(context)?);
+        }
         if self.is_local && context.asset.target != "local" {
             return Err(Failed::for_good(format!(
-                "{} is of the host that the service runs on, and the inventory says that {} is reached through {:?}",
+                "{} is of the host that the service runs on or of one of [targets.ssh], and the inventory says that {} is reached through {:?}",
                 self.word, context.asset.id, context.asset.target
             )));
         }
@@ -212,7 +220,8 @@ pub(super) fn connection(context: &Context<'_>) -> Result<Connection, Failed> {
         credentials: None,
         endpoint: aws.endpoint_url.clone(),
     };
-    Connection::open(&settings).map_err(|error| Failed::for_now(format!("no connection to the account: {error}")))
+    Connection::open(&settings)
+        .map_err(|error| Failed::for_now(format!("no connection to the account: {error}")))
 }
 
 fn is_region(text: &str) -> bool {

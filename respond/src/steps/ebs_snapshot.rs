@@ -68,12 +68,15 @@ fn done(context: &Context<'_>) -> Result<Option<Value>, Failed> {
     let mut exhibits = BTreeMap::new();
     let of_step = |exhibit: &Exhibit| {
         let folder = exhibit.folder.file_name().unwrap_or_default().to_string_lossy();
-        folder.strip_prefix(&exhibit.id).is_some_and(|name| name.trim_start_matches('-').starts_with(context.id))
+        folder
+            .strip_prefix(&exhibit.id)
+            .is_some_and(|name| name.trim_start_matches('-').starts_with(context.id))
     };
     for exhibit in of_names(context.case, &of_step)?.sealed {
         let Ok(bundle) = Bundle::open(&exhibit.folder) else { continue };
         let source = &bundle.manifest().source;
-        let snapshot = source.path.clone().filter(|path| source.kind == "ebs" && acts.let_go.contains_key(path));
+        let snapshot =
+            source.path.clone().filter(|path| source.kind == "ebs" && acts.let_go.contains_key(path));
         if let Some(snapshot) = snapshot {
             exhibits.insert(snapshot, told(&exhibit)?);
         }

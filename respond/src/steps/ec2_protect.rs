@@ -49,8 +49,7 @@ impl Step for Ec2Protect {
         let wanted = Protection { termination: true, shutdown: "stop".to_owned(), deletes };
         set(&ec2, id, &wanted)?;
         let after = ec2.protection(id).map_err(failed)?;
-        if !after.termination || after.shutdown != "stop" || after.deletes.iter().any(|(_, deletes)| *deletes)
-        {
+        if !after.termination || after.shutdown != "stop" || after.deletes.iter().any(|(_, deletes)| *deletes) {
             return Err(Failed::for_now(format!("{id} says that it is not protected: {}", written(&after))));
         }
         Ok(json!({BEFORE: written(&before), "after": written(&after)}))

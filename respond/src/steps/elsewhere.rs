@@ -1,112 +1,16 @@
-//! Captures of what is not this host itself: `capture.ssh_*`, `capture.container`, `capture.k8s_pod`.
-
-use std::ffi::OsString;
+//! Captures of what is no host: `capture.container`, `capture.k8s_pod`.
 
 use serde_json::{Map, Value, json};
 
-use super::{Context, Failed, Parameter, Phase, Step, Takes};
+use super::{Context, Failed, Parameter, Step, Takes};
 use crate::alert::AssetKind;
 use crate::targets::containers::{self, How};
-use crate::targets::kubernetes::{Cluster, Patch};
+use crate::targets::kubernetes::{Cluster, Patch, is_name};
 use crate::targets::pod::{LEFT_OUT, Pod, PodName, write_evidence};
 use crate::targets::ssh;
 
-/// One kind of acquisition on a host over SSH.
-struct OverSsh {
-    word: &'static str,
-    about: &'static str,
-    parameters: &'static [Parameter],
-    words: fn(&Context<'_>) -> Result<Vec<OsString>, Failed>,
-}
-
 const fn text(name: &'static str, about: &'static str) -> Parameter {
     Parameter { name, about, takes: Takes::Text }
-}
-
-pub(super) static SSH_TRIAGE: &dyn Step = &OverSsh {
-    word: "capture.ssh_triage",
-    about: "Takes live state and files of a host over SSH, by our collector, which is removed afterwards",
-    parameters: &[text("profile", "fast or full")],
-    words: |context| {
-        Ok(vec!["triage".into(), "--profile".into(), value(context, "profile")?.unwrap_or("full").into()])
-    },
-};
-
-pub(super) static SSH_MEMORY: &dyn Step = &OverSsh {
-    word: "capture.ssh_memory",
-    about: "Takes the memory of a host over SSH; without an evidence store it needs room for it on the host",
-    parameters: &[text("source", "auto, kcore, crash or mem")],
-    words: |context| {
-        Ok(vec!["memory".into(), "--source".into(), value(context, "source")?.unwrap_or("auto").into()])
-    },
-};
-
-pub(super) static SSH_DISK: &dyn Step = &OverSsh {
-    word: "capture.ssh_disk",
-    about: "Reads a disk of a host over SSH; without an evidence store it needs room for it on the host",
-    parameters: &[text("source", "The block device"), text("max_read", "Read no faster, as 200MB/s")],
-    words: |context| {
-        let source = value(context, "source")?;
-        let source =
-            source.ok_or_else(|| Failed::for_good("the rule names no source for capture.ssh_disk"))?;
-        let mut words: Vec<OsString> = vec!["disk".into(), source.into()];
-        if let Some(rate) = value(context, "max_read")? {
-            words.extend(["--max-read".into(), rate.into()]);
-        }
-        Ok(words)
-    },
-};
-
-pub(super) static SSH_LOGS: &dyn Step = &OverSsh {
-    word: "capture.ssh_logs",
-    about: "Takes files and folders of a host over SSH, /var/log unless others are named",
-    parameters: &[Parameter { name: "paths", about: "The files and folders", takes: Takes::Texts }],
-    words: |context| {
-        let named = context.parameters.get("paths").and_then(Value::as_array);
-        let mut words: Vec<OsString> = vec!["logs".into()];
-        for path in named.into_iter().flatten() {
-            let path = path.as_str().filter(|path| path.starts_with('/'));
-            words
-                .push(path.ok_or_else(|| Failed::for_good("paths must be a list of absolute paths"))?.into());
-        }
-        if words.len() == 1 {
-            words.push("/var/log".into());
-        }
-        Ok(words)
-    },
-};
-
-impl Step for OverSsh {
-    fn word(&self) -> &'static str {
-        self.word
-    }
-
-    fn about(&self) -> &'static str {
-        self.about
-    }
-
-    fn takes(&self, kind: AssetKind) -> bool {
-        kind == AssetKind::Host
-    }
-
-    fn parameters(&self) -> &'static [Parameter] {
-        self.parameters
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::of(&self.word.replace("ssh_", ""), false)
-    }
-
-    fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
-        let target = &context.asset.target;
-        let settings = context.settings.targets.ssh.get(target).ok_or_else(|| {
-            Failed::for_good(format!(
-                "{} is to be reached through {target:?}, which is none of [targets.ssh]",
-                context.asset.id
-            ))
-        })?;
-        ssh::capture(context, settings, context.id, &(self.words)(context)?)
-    }
 }
 
 /// A text of the rule, which must not look like an option.
@@ -230,10 +134,15 @@ impl Step for K8sPod {
     }
 
     fn undo(&self, context: &Context<'_>, recorded: &Value) -> Result<Value, Failed> {
-        let text = |pointer: &str| recorded.pointer(pointer).and_then(Value::as_str);
-        let (Some(node), Some(false)) =
-            (text("/cordon/node"), recorded.pointer("/cordon/was").and_then(Value::as_bool))
-        else {
+        // What a run that failed had begun stands in its intents alone.
+        let intended = |intent: &Value| {
+            Some((intent.get("cordon")?.as_str()?.to_owned(), intent.get("was")?.as_bool()?))
+        };
+        let told = recorded.get("cordon").and_then(|cordon| {
+            Some((cordon.get("node")?.as_str()?.to_owned(), cordon.get("was")?.as_bool()?))
+        });
+        let cordoned = told.or_else(|| context.intents.iter().find_map(intended));
+        let Some((node, false)) = cordoned.filter(|(node, _)| is_name(node)) else {
             return Ok(json!({"changed": false}));
         };
         let (cluster, _) = cluster_of(context)?;

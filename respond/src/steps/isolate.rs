@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Context, Failed, Step};
+use super::{Context, Failed, Parameter, Phase, Step, Takes};
 use crate::alert::AssetKind;
 use crate::inventory::Asset;
 use crate::isolate::{
-    Isolation, docker_networks, ec2_groups, host_nft, iam_key, iam_sessions, isolate, take_back,
+    Isolation, docker_networks, ec2_groups, host_nft, iam_key, iam_sessions, isolate, k8s_pod, take_back,
 };
 
 /// The tag of an asset that is never isolated by a rule, with any of [`NEVER`].
@@ -15,11 +15,29 @@ const TAG: &str = "isolate";
 /// Values of [`TAG`] that forbid it.
 const NEVER: &[&str] = &["never", "no", "false"];
 
+const ALLOW: Parameter = Parameter {
+    name: "allow",
+    about: "`ADDR[:PORT]` that it may still connect to; without a port, anything with that address",
+    takes: Takes::Texts,
+};
+const ALLOW_FROM: Parameter = Parameter {
+    name: "allow_from",
+    about: "`ADDR:PORT`: who may still connect to which port of it",
+    takes: Takes::Texts,
+};
+const PROBES: Parameter = Parameter {
+    name: "probes",
+    about: "`ADDR:PORT` that must not be reached any more, to try it",
+    takes: Takes::Texts,
+};
+
 /// This host.
 pub(super) static HOST: IsolationStep = IsolationStep {
     word: "isolate.host",
     about: "Cuts this Linux host off by nftables, all but the addresses in `allow` and `allow_from`",
     takes: &[AssetKind::Host],
+    parameters: &[ALLOW, ALLOW_FROM, PROBES],
+    phase: Phase::Isolate,
     of: host_nft::of,
 };
 
@@ -28,6 +46,22 @@ pub(super) static EC2: IsolationStep = IsolationStep {
     word: "isolate.ec2_sg",
     about: "Gives every interface of an EC2 instance a security group that lets out only what is in `allow`",
     takes: &[AssetKind::Ec2Instance],
+    parameters: &[
+        Parameter {
+            name: "allow",
+            about: "`NETWORK:PORT`, `sg-…:PORT` or `pl-…:PORT` that it may still reach",
+            takes: Takes::Texts,
+        },
+        PROBES,
+        Parameter { name: "takes_addresses", about: "take its elastic addresses away", takes: Takes::Flag },
+        Parameter { name: "takes_profile", about: "take its role away", takes: Takes::Flag },
+        Parameter {
+            name: "settle_seconds",
+            about: "how long everything is let through, so that open flows end",
+            takes: Takes::Number,
+        },
+    ],
+    phase: Phase::Isolate,
     of: ec2_groups::of,
 };
 
@@ -36,7 +70,19 @@ pub(super) static DOCKER: IsolationStep = IsolationStep {
     word: "isolate.docker",
     about: "Takes a container of Docker from all its networks, and freezes it if `pause` is true",
     takes: &[AssetKind::Container],
+    parameters: &[Parameter { name: "pause", about: "freeze its processes too", takes: Takes::Flag }],
+    phase: Phase::Isolate,
     of: docker_networks::of,
+};
+
+/// A pod.
+pub(super) static K8S: IsolationStep = IsolationStep {
+    word: "isolate.k8s_pod",
+    about: "Takes a pod's labels away and holds it by a network policy that lets out only to `allow`",
+    takes: &[AssetKind::K8sPod],
+    parameters: &[ALLOW],
+    phase: Phase::Isolate,
+    of: k8s_pod::of,
 };
 
 /// An access key.
@@ -44,6 +90,8 @@ pub(super) static IAM_KEY: IsolationStep = IsolationStep {
     word: "isolate.iam_key",
     about: "Makes an IAM access key inactive",
     takes: &[AssetKind::IamAccessKey],
+    parameters: &[],
+    phase: Phase::Credentials,
     of: iam_key::of,
 };
 
@@ -52,6 +100,8 @@ pub(super) static IAM_SESSIONS: IsolationStep = IsolationStep {
     word: "isolate.iam_sessions",
     about: "Revokes every session of an IAM role that was issued before now",
     takes: &[AssetKind::IamRole],
+    parameters: &[],
+    phase: Phase::Credentials,
     of: iam_sessions::of,
 };
 
@@ -63,6 +113,10 @@ pub struct IsolationStep {
     pub about: &'static str,
     /// What it can be done to.
     pub takes: &'static [AssetKind],
+    /// As [`Step::parameters`].
+    pub parameters: &'static [Parameter],
+    /// As [`Step::phase`].
+    pub phase: Phase,
     /// The asset of this context, as something that can be isolated. Changes nothing, and is made for undoing too.
     pub of: fn(&Context<'_>) -> Result<Box<dyn Isolation>, Failed>,
 }
@@ -82,6 +136,14 @@ impl Step for IsolationStep {
 
     fn isolates(&self) -> bool {
         true
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        self.parameters
+    }
+
+    fn phase(&self) -> Phase {
+        self.phase
     }
 
     fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {

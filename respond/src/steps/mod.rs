@@ -6,7 +6,7 @@ mod capture;
 pub(crate) mod child;
 mod ebs_snapshot;
 mod ec2_protect;
-mod elsewhere;
+pub(crate) mod elsewhere;
 pub(crate) mod exhibits;
 pub mod isolate;
 pub(crate) mod keep_alert;
@@ -204,15 +204,12 @@ pub static STEPS: &[&dyn Step] = &[
     &isolate::HOST,
     &isolate::EC2,
     &isolate::DOCKER,
+    &isolate::K8S,
     &isolate::IAM_KEY,
     &isolate::IAM_SESSIONS,
     notify::WEBHOOK,
     timeline::BUILD,
     timeline::ISSUE,
-    elsewhere::SSH_TRIAGE,
-    elsewhere::SSH_MEMORY,
-    elsewhere::SSH_DISK,
-    elsewhere::SSH_LOGS,
     elsewhere::CONTAINER,
     elsewhere::K8S_POD,
 ];

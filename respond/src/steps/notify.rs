@@ -46,7 +46,9 @@ impl Step for Webhook {
         let channels = &context.settings.notify;
         let (name, channel) = match context.parameters.get("to").and_then(Value::as_str) {
             Some(name) => (name, channels.get(name)),
-            None => channels.iter().next().map_or(("", None), |(name, channel)| (name.as_str(), Some(channel))),
+            None => {
+                channels.iter().next().map_or(("", None), |(name, channel)| (name.as_str(), Some(channel)))
+            }
         };
         let channel =
             channel.ok_or_else(|| Failed::for_good(format!("the settings have no channel {name:?}")))?;
@@ -103,7 +105,8 @@ pub(crate) fn post(channel: &NotifySettings, id: &str, body: &str) -> Result<u16
     }
     // The address may hold a token, so it is never repeated.
     let answer = request.send(body);
-    let mut answer = answer.map_err(|error| Failed::for_now(format!("the channel was not reached: {}", kind_of(&error))))?;
+    let mut answer = answer
+        .map_err(|error| Failed::for_now(format!("the channel was not reached: {}", kind_of(&error))))?;
     let status = answer.status().as_u16();
     let _ = answer.body_mut().with_config().limit(MOST_ANSWER).read_to_vec();
     match status {
@@ -135,9 +138,9 @@ fn secret(file: &std::path::Path) -> Result<Vec<u8>, Failed> {
     read.map_err(|error| Failed::for_now(format!("the secret of the channel cannot be read: {error}")))?;
     let text = text.trim();
     match text.strip_prefix("whsec_") {
-        Some(coded) => {
-            STANDARD.decode(coded).map_err(|_| Failed::for_good("the secret of the channel is not base64 after whsec_"))
-        }
+        Some(coded) => STANDARD
+            .decode(coded)
+            .map_err(|_| Failed::for_good("the secret of the channel is not base64 after whsec_")),
         None if text.is_empty() => Err(Failed::for_good("the secret of the channel is empty")),
         None => Ok(text.as_bytes().to_vec()),
     }
@@ -158,7 +161,8 @@ mod tests {
     fn the_signature_is_that_of_the_standard() {
         // The worked example of the specification.
         let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signed = signature(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", r#"{"test": 2432232314}"#);
+        let signed =
+            signature(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", r#"{"test": 2432232314}"#);
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 }

@@ -50,8 +50,7 @@ impl Step for Issue {
 
     fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
         let fault = |error: custody::Error| Failed::for_now(format!("the case cannot be read: {error}"));
-        let entries =
-            Case::open(context.case).and_then(|case| case.log().read()).map_err(fault)?.entries;
+        let entries = Case::open(context.case).and_then(|case| case.log().read()).map_err(fault)?.entries;
         let folder = case_layout::reports(context.case).join(context.id);
         let issued = entries.iter().filter(|entry| entry.kind == EntryType::REPORT_ISSUED).count();
         // The first intent says how many there were before.
@@ -63,8 +62,7 @@ impl Step for Issue {
             None => (context.intend)(&json!({"issued": issued}))
                 .map_err(|error| Failed::for_now(error.to_string()))?,
         }
-        let ended =
-            child::run(context, &["report".into(), context.case.into(), "-o".into(), folder.into()])?;
+        let ended = child::run(context, &["report".into(), context.case.into(), "-o".into(), folder.into()])?;
         if !ended.is_done() {
             return Err(ended.failure("the report"));
         }

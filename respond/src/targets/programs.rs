@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::settings::Settings;
 use crate::steps::Failed;
+use crate::steps::child::children_lock;
 
 /// What is kept of what a child says on stdout, and on stderr.
 const MOST_OUTPUT: usize = 16 << 20;
@@ -88,6 +89,8 @@ pub(crate) fn of_ours(program: &Path, settings: &Settings) -> Command {
     if let Some(key) = &settings.capture.key {
         command.arg("--key").arg(key);
     }
+    command.arg("--die-with-parent").arg(std::process::id().to_string());
+    command.arg("--while-holding").arg(children_lock(settings));
     command
 }
 

@@ -345,7 +345,8 @@ fn close(context: &Context<'_>, grant: &Path) -> Result<Ended, Failed> {
 pub fn answers(settings: &SshSettings, until: Instant) -> Result<String, String> {
     let host = Host { settings, limit: Limit { until, stop: None } };
     let script = host.script("uname -sm").map_err(|failed| failed.to_string())?;
-    let ended = run(&mut host.ssh(&script), Input::Nothing, host.limit).map_err(|failed| failed.to_string())?;
+    let ended =
+        run(&mut host.ssh(&script), Input::Nothing, host.limit).map_err(|failed| failed.to_string())?;
     match ended.code {
         Some(0) => Ok(String::from_utf8_lossy(&ended.output).trim().chars().take(200).collect()),
         _ => Err(ended.told()),

@@ -79,8 +79,11 @@ fn this_person() -> Result<Person, Failure> {
     let user = rustix::process::getuid().as_raw();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = name_in(&users, user).unwrap_or_else(|| format!("uid {user}"));
-    let mut numbers: Vec<u32> =
-        rustix::process::getgroups().map_err(std::io::Error::from)?.iter().map(|group| group.as_raw()).collect();
+    let mut numbers: Vec<u32> = rustix::process::getgroups()
+        .map_err(std::io::Error::from)?
+        .iter()
+        .map(|group| group.as_raw())
+        .collect();
     numbers.push(rustix::process::getgid().as_raw());
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
     Ok(Person { name, groups: numbers.iter().filter_map(|number| name_in(&groups, *number)).collect() })

@@ -24,7 +24,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let (settings, state) = args.config.state()?;
     let found = Overview::of(&state, args.job)?;
-    let overview = found.ok_or_else(|| Failure::usage("there is no such job").hint("exhibit jobs list lists them"))?;
+    let overview =
+        found.ok_or_else(|| Failure::usage("there is no such job").hint("exhibit jobs list lists them"))?;
     let ui = session.ui;
     if ui.is_json() {
         ui.document(&document(&overview))?;
@@ -37,7 +38,13 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         line("because", &job.why)?;
     }
     line("rule", &job.plan.rule)?;
-    line("asset", &format!("{} of group {:?}, owner {:?}", job.plan.asset.id, job.plan.asset.group, job.plan.asset.owner))?;
+    line(
+        "asset",
+        &format!(
+            "{} of group {:?}, owner {:?}",
+            job.plan.asset.id, job.plan.asset.group, job.plan.asset.owner
+        ),
+    )?;
     line("plan", &job.plan_sha256)?;
     for (name, at) in [("made", Some(job.created_at)), ("begun", job.started_at), ("ended", job.ended_at)] {
         if at.is_some() {
@@ -48,7 +55,10 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         line("case", &settings.cases.join(case).display().to_string())?;
     }
     for (alert, how) in &overview.alerts {
-        line("alert", &format!("{how}: {} {} ({})", alert.alert.source, alert.alert.source_id, alert.alert.title))?;
+        line(
+            "alert",
+            &format!("{how}: {} {} ({})", alert.alert.source, alert.alert.source_id, alert.alert.title),
+        )?;
     }
     for reason in overview.decision.iter().flat_map(|decision| &decision.reasons) {
         if reason.rule.is_empty() || reason.rule == job.plan.rule {
@@ -67,7 +77,8 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     ui.table(&["step", "use", "state", "since (UTC)", "why"], rows.collect())?;
     for (question, yes) in &overview.questions {
         let what = if question.step.is_empty() { "the plan" } else { &question.step };
-        let from = if question.allowed.is_empty() { "anybody".to_owned() } else { question.allowed.join(", ") };
+        let from =
+            if question.allowed.is_empty() { "anybody".to_owned() } else { question.allowed.join(", ") };
         let words = format!(
             "{what}: {} of {} from {from} until {} UTC, {}; yes from {}",
             yes.len(),
@@ -78,12 +89,15 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         );
         line("approval", &words)?;
         if question.answer == Answer::Open {
-            let step = if question.step.is_empty() { String::new() } else { format!(" --step {}", question.step) };
+            let step =
+                if question.step.is_empty() { String::new() } else { format!(" --step {}", question.step) };
             ui.say(&format!("to allow it: exhibit jobs approve {}{step} --config FILE", job.name()));
         }
     }
     for lease in &overview.leases {
-        let until = lease.until.map_or_else(|| "until it is cancelled".to_owned(), |at| format!("until {} UTC", time(Some(at))));
+        let until = lease
+            .until
+            .map_or_else(|| "until it is cancelled".to_owned(), |at| format!("until {} UTC", time(Some(at))));
         line("holds", &format!("{} ({}) {until}: {} {}", lease.step, lease.word, lease.state, lease.why))?;
     }
     Ok(Outcome::Done)
@@ -133,7 +147,9 @@ fn document(overview: &Overview) -> Value {
         .collect();
     let mut document = super::list::document(&overview.job);
     if let Some(fields) = document.as_object_mut() {
-        for (name, value) in [("steps", steps), ("approvals", questions), ("leases", leases), ("alerts", alerts)] {
+        for (name, value) in
+            [("steps", steps), ("approvals", questions), ("leases", leases), ("alerts", alerts)]
+        {
             fields.insert(name.to_owned(), value.into());
         }
         let reasons = overview.decision.as_ref().map(|decision| json!(decision.reasons));
