@@ -130,8 +130,14 @@ pub(super) static CHECKS: &[Check] = &[
 /// The kinds of logs that a control plane of EKS has.
 const CONTROL_PLANE: [&str; 5] = ["api", "audit", "authenticator", "controllerManager", "scheduler"];
 
-/// The trails, each with how it does.
-fn trails(probe: &Probe) -> Result<(CloudTrail, Vec<(Trail, TrailStatus)>, Vec<Raw>), Unable> {
+/// The trails, each with how it does, and the answers that say so.
+struct Trails {
+    cloudtrail: CloudTrail,
+    all: Vec<(Trail, TrailStatus)>,
+    raw: Vec<Raw>,
+}
+
+fn trails(probe: &Probe) -> Result<Trails, Unable> {
     let connection = probe.aws()?;
     probe.caller()?;
     let cloudtrail = CloudTrail::new(connection)?;
@@ -142,11 +148,11 @@ fn trails(probe: &Probe) -> Result<(CloudTrail, Vec<(Trail, TrailStatus)>, Vec<R
         raw.extend(status.raw);
         trails.push((trail, status.value));
     }
-    Ok((cloudtrail, trails, raw))
+    Ok(Trails { cloudtrail, all: trails, raw })
 }
 
 fn trail_logs(probe: &Probe) -> Result<Vec<Finding>, Unable> {
-    let (cloudtrail, trails, mut raw) = trails(probe)?;
+    let Trails { cloudtrail, all: trails, mut raw } = trails(probe)?;
     let expected = "a trail of all regions logs management events, delivered within the hour";
     let now = probe.now();
     let mut seen = Vec::new();
@@ -218,7 +224,7 @@ fn fields(selector: &Value, category: &str) -> Option<Vec<Value>> {
 }
 
 fn digests(probe: &Probe) -> Result<Vec<Finding>, Unable> {
-    let (_, trails, raw) = trails(probe)?;
+    let Trails { all: trails, raw, .. } = trails(probe)?;
     let expected = "digest files are on, the last within two hours";
     if trails.is_empty() {
         return Ok(vec![
@@ -250,7 +256,7 @@ fn data_events(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     if buckets.is_empty() {
         return Err(Unable::none("the settings name no buckets that matter most (ready.crown_buckets)"));
     }
-    let (cloudtrail, trails, mut raw) = trails(probe)?;
+    let Trails { cloudtrail, all: trails, mut raw } = trails(probe)?;
     let mut selectors = Vec::new();
     for (trail, _) in trails.iter().filter(|(_, doing)| doing.is_logging) {
         let answer = cloudtrail.event_selectors(trail)?;
