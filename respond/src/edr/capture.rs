@@ -194,6 +194,10 @@ fn collect(
         bundle: exhibit.folder_name(),
     };
     let mut channel = product.channel(device, &tag)?;
+    if !context.intents.is_empty() {
+        // What an earlier run left there when it was stopped.
+        let _ = host_clean(&mut *channel, &script, &work);
+    }
     let host = Host { channel: &mut *channel, patience, work: &work };
     let fetched = host.fetch_exhibit(&mut script, &bytes, collector.most());
     let mut left = Vec::new();
