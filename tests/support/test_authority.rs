@@ -1,5 +1,7 @@
 //! A time-stamp authority of our own, made with `openssl`: a root, an issuer below it, and a certificate that stamps.
 
+#![allow(dead_code, reason = "one of several test binaries uses each part")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
