@@ -157,7 +157,7 @@ fn before(
     let settled = loop {
         match product.containment(device)? {
             Containment::Changing(word) => {
-                patience.pause(&format!("the containment of {device} is {word}"))?
+                patience.pause(&format!("the containment of {device} is {word}"))?;
             }
             settled => break settled,
         }

@@ -168,7 +168,7 @@ impl Session<'_> {
         let filter = escaped(&format!("name:'{name}'"));
         let found = api.get(&format!("/real-time-response/queries/put-files/v1?filter={filter}"))?;
         let ids = found.get("resources").and_then(Value::as_array).cloned().unwrap_or_default();
-        for id in ids.iter().filter_map(Value::as_str).filter(|id| is_id(id)).take(10) {
+        if let Some(id) = ids.iter().filter_map(Value::as_str).find(|id| is_id(id)) {
             let entity = api.get(&format!("/real-time-response/entities/put-files/v2?ids={id}"))?;
             let entity = only(&entity, "reading a put-file")?;
             if entity.get("sha256").and_then(Value::as_str) == Some(&hash) {

@@ -105,7 +105,7 @@ impl Isolation for EdrHost {
             loop {
                 match product.containment(&self.device)? {
                     Containment::Changing(word) => {
-                        patience.pause(&format!("{} is {word}", self.subject()))?
+                        patience.pause(&format!("{} is {word}", self.subject()))?;
                     }
                     settled => return Ok(settled),
                 }

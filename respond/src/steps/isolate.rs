@@ -32,6 +32,9 @@ const PROBES: Parameter = Parameter {
     takes: Takes::Texts,
 };
 
+const EDR: Parameter =
+    Parameter { name: "edr", about: "Which of [targets.edr], where it is not clear", takes: Takes::Text };
+
 /// This host.
 pub(super) static HOST: IsolationStep = IsolationStep {
     word: "isolate.host",
@@ -111,7 +114,7 @@ pub(super) static CROWDSTRIKE: IsolationStep = IsolationStep {
     word: "isolate.crowdstrike",
     about: "Has CrowdStrike Falcon contain a host's network",
     takes: &[AssetKind::Host, AssetKind::Ec2Instance],
-    parameters: &[],
+    parameters: &[EDR],
     phase: Phase::Isolate,
     of: isolation::of_crowdstrike,
 };
@@ -121,7 +124,7 @@ pub(super) static DEFENDER: IsolationStep = IsolationStep {
     word: "isolate.defender",
     about: "Has Microsoft Defender for Endpoint isolate a host",
     takes: &[AssetKind::Host, AssetKind::Ec2Instance],
-    parameters: &[],
+    parameters: &[EDR],
     phase: Phase::Isolate,
     of: isolation::of_defender,
 };
@@ -131,7 +134,7 @@ pub(super) static SENTINELONE: IsolationStep = IsolationStep {
     word: "isolate.sentinelone",
     about: "Has SentinelOne disconnect a host from its network",
     takes: &[AssetKind::Host, AssetKind::Ec2Instance],
-    parameters: &[],
+    parameters: &[EDR],
     phase: Phase::Isolate,
     of: isolation::of_sentinelone,
 };
