@@ -187,7 +187,7 @@ fn a_certificate_is_believed_for_chain_name_time_and_purpose() {
     let (found, asked) = ask(elsewhere, &link, &sender.root);
     assert_eq!((found, asked), (refused("certificate_chain"), vec![CERTIFICATE.to_owned()]));
     assert_eq!(ask("no pem".to_owned(), &link, &sender.root).0, refused("certificate_malformed"));
-    assert_eq!(ask(good_leaf.replace('M', "N"), &link, &sender.root).0.is_err(), true);
+    assert!(ask(good_leaf.replace('M', "N"), &link, &sender.root).0.is_err());
     // Its time: it was good until the end of 2025 only.
     let web = Arc::new(Web::default());
     sender.publish(&web);

@@ -51,17 +51,20 @@ pub struct WebFetch {
 impl WebFetch {
     /// With the roots of Mozilla's programme.
     pub fn new() -> Self {
-        let config = Config::builder()
-            .timeout_global(Some(PATIENCE))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .max_response_header_size(16 << 10)
-            .user_agent(concat!("exhibit/", env!("CARGO_PKG_VERSION")))
-            .proxy(None)
-            .build();
-        Self { agent: ureq::Agent::with_parts(config, DefaultConnector::default(), PublicOnly::default()) }
+        Self { agent: ureq::Agent::with_parts(config(), DefaultConnector::default(), PublicOnly::default()) }
     }
+}
+
+fn config() -> Config {
+    Config::builder()
+        .timeout_global(Some(PATIENCE))
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .max_response_header_size(16 << 10)
+        .user_agent(concat!("exhibit/", env!("CARGO_PKG_VERSION")))
+        .proxy(None)
+        .build()
 }
 
 impl Default for WebFetch {
@@ -75,15 +78,20 @@ impl Fetch for WebFetch {
         if !sns_address::is_pinned(url) {
             return Err(NotGot::Refused("the address is none that may be opened".to_owned()));
         }
-        let mut answer = self.agent.get(url).call().map_err(|error| NotGot::Failed(error.to_string()))?;
-        match answer.status().as_u16() {
-            200 => {}
-            status @ (429 | 500..) => return Err(NotGot::Failed(format!("the answer was {status}"))),
-            status => return Err(NotGot::Refused(format!("the answer was {status}"))),
-        }
-        let body = answer.body_mut().with_config().limit(most).read_to_vec();
-        body.map_err(|error| NotGot::Failed(error.to_string()))
+        get(&self.agent, url, most)
     }
+}
+
+fn get(agent: &ureq::Agent, url: &str, most: u64) -> Result<Vec<u8>, NotGot> {
+    let mut answer = agent.get(url).call().map_err(|error| NotGot::Failed(error.to_string()))?;
+    match answer.status().as_u16() {
+        200 => {}
+        status @ (429 | 500..) => return Err(NotGot::Failed(format!("the answer was {status}"))),
+        status => return Err(NotGot::Refused(format!("the answer was {status}"))),
+    }
+    // ureq takes a body that reaches its limit for too long.
+    let body = answer.body_mut().with_config().limit(most.saturating_add(1)).read_to_vec();
+    body.map_err(|error| NotGot::Failed(error.to_string()))
 }
 
 /// Resolves names, and gives only addresses that are not this host's or link's own.
@@ -156,6 +164,45 @@ mod tests {
             assert!(may_connect(&address, true) && !may_connect(&address, false), "{ip}");
         }
         assert!(may_connect(&"54.239.28.85:443".parse().unwrap(), false));
+    }
+
+    /// Answers one request with this.
+    fn once(answer: String) -> (std::thread::JoinHandle<()>, String) {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/cert.pem", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        (thread, url)
+    }
+
+    #[test]
+    fn no_redirect_is_followed_and_no_long_body_is_taken() {
+        // As the service's own but for the addresses, which are this host's here.
+        let agent =
+            ureq::Agent::with_parts(config(), DefaultConnector::default(), DefaultResolver::default());
+        let target = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        target.set_nonblocking(true).unwrap();
+        let elsewhere = format!("http://{}/", target.local_addr().unwrap());
+        for status in [301, 302, 303, 307, 308] {
+            let answer = format!("HTTP/1.1 {status} X\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n");
+            let (thread, url) = once(answer);
+            assert_eq!(get(&agent, &url, 100), Err(NotGot::Refused(format!("the answer was {status}"))));
+            thread.join().unwrap();
+        }
+        assert_eq!(target.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+
+        let body =
+            |length| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", "a".repeat(length));
+        let (thread, url) = once(body(100));
+        assert_eq!(get(&agent, &url, 100).unwrap().len(), 100);
+        thread.join().unwrap();
+        let (thread, url) = once(body(101));
+        assert!(matches!(get(&agent, &url, 100), Err(NotGot::Failed(_))));
+        thread.join().unwrap();
     }
 
     #[test]

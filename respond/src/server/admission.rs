@@ -232,6 +232,10 @@ fn count(door: &Door, source: &Source, stored: Stored, status: DeliveryStatus, w
                 door.metrics.count(metrics::UNPARSED, &labels);
                 let fields = [("source", json!(source.name)), ("delivery", json!(id)), ("why", json!(why))];
                 door.log.write_some(Level::Alarm, "unparsed", &format!("unparsed {}", source.name), &fields);
+            } else {
+                let fields =
+                    [("source", json!(source.name)), ("delivery", json!(id)), ("as", json!(status.word()))];
+                door.log.write_some(Level::Info, "stored", &format!("stored {}", source.name), &fields);
             }
         }
     }
