@@ -2,6 +2,7 @@
 
 mod carry_out;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use acquire::aws::{Connection, Settings as CloudSettings};
@@ -167,6 +168,15 @@ fn way(asset: &Asset, settings: &Settings) -> String {
     }
 }
 
+/// Steps of the account whose rights only their run shows.
+fn unasked(decided: &[Decided]) -> Vec<&str> {
+    let plans = decided.iter().flat_map(|one| &one.decision.plans);
+    let words = plans.flat_map(|plan| &plan.steps).map(|step| step.word.as_str());
+    let words: BTreeSet<&str> =
+        words.filter(|word| word.starts_with("aws.") || word.starts_with("isolate.")).collect();
+    words.into_iter().collect()
+}
+
 fn say(
     decided: &[Decided],
     settings: &Settings,
@@ -183,6 +193,10 @@ fn say(
             plan_words::print("  to     ", &place(settings), ui)?;
             plan_words::print("  by     ", &way(&plan.asset, settings), ui)?;
         }
+    }
+    let unasked = unasked(decided);
+    if !rights.is_empty() && !unasked.is_empty() {
+        ui.say(&format!("not asked for: the rights of {}", unasked.join(", ")));
     }
     for (asset, asked) in rights {
         match asked {
@@ -222,5 +236,5 @@ fn document(
             Err(failure) => json!({"asset": asset.id, "not_asked": failure.words()}),
         })
         .collect();
-    json!({"alerts": alerts, "to": place(settings), "rights": rights})
+    json!({"alerts": alerts, "to": place(settings), "rights": rights, "rights_not_asked": unasked(decided)})
 }
