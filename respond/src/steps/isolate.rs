@@ -31,6 +31,11 @@ const PROBES: Parameter = Parameter {
     about: "`ADDR:PORT` that must not be reached any more, to try it",
     takes: Takes::Texts,
 };
+const EDR: Parameter = Parameter {
+    name: "edr",
+    about: "which tenant of `[targets.edr]`, where there are several",
+    takes: Takes::Text,
+};
 
 /// This host.
 pub(super) static HOST: IsolationStep = IsolationStep {
@@ -111,7 +116,7 @@ pub(super) static CROWDSTRIKE: IsolationStep = IsolationStep {
     word: "isolate.crowdstrike",
     about: "Has CrowdStrike Falcon contain a host's network",
     takes: &[AssetKind::Host, AssetKind::Ec2Instance],
-    parameters: &[],
+    parameters: &[EDR],
     phase: Phase::Isolate,
     of: isolation::of_crowdstrike,
 };
@@ -121,7 +126,7 @@ pub(super) static DEFENDER: IsolationStep = IsolationStep {
     word: "isolate.defender",
     about: "Has Microsoft Defender for Endpoint isolate a host",
     takes: &[AssetKind::Host, AssetKind::Ec2Instance],
-    parameters: &[],
+    parameters: &[EDR],
     phase: Phase::Isolate,
     of: isolation::of_defender,
 };
@@ -131,7 +136,7 @@ pub(super) static SENTINELONE: IsolationStep = IsolationStep {
     word: "isolate.sentinelone",
     about: "Has SentinelOne disconnect a host from its network",
     takes: &[AssetKind::Host, AssetKind::Ec2Instance],
-    parameters: &[],
+    parameters: &[EDR],
     phase: Phase::Isolate,
     of: isolation::of_sentinelone,
 };
