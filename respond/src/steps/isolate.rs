@@ -31,6 +31,11 @@ const PROBES: Parameter = Parameter {
     about: "`ADDR:PORT` that must not be reached any more, to try it",
     takes: Takes::Texts,
 };
+const EDR: Parameter = Parameter {
+    name: "edr",
+    about: "which tenant of `[targets.edr]`, where there are several",
+    takes: Takes::Text,
+};
 
 const EDR: Parameter =
     Parameter { name: "edr", about: "Which of [targets.edr], where it is not clear", takes: Takes::Text };
