@@ -15,10 +15,6 @@ mod alerts;
 mod bench;
 #[path = "support/dockerd.rs"]
 mod dockerd;
-#[path = "respond/edr.rs"]
-mod edr;
-#[path = "respond/edr_console.rs"]
-mod edr_console;
 #[path = "respond/door.rs"]
 mod door;
 #[path = "respond/door_sns.rs"]
