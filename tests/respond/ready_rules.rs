@@ -163,6 +163,43 @@ fn a_cluster_that_denies_a_right_fails() {
 }
 
 #[test]
+fn a_tenant_that_does_not_know_our_hosts_or_sends_another_collector_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "0123456789abcdef0123456789abcdef").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    let collector = folder.path().join("collector");
+    fs::write(&collector, b"a program").unwrap();
+    let inventory = "version = 1\n[[asset]]\nkind = \"host\"\nid = \"web01\"\n[asset.tags]\nedr_id = \"1234567890123456789\"\n";
+    let asked = |url: &str, sha256: &str| {
+        let more = format!(
+            "[targets.edr.s1]\nkind = \"sentinelone\"\nurl = \"{url}\"\ntoken_file = {:?}\nscope_level = \"global\"\n\
+             [targets.edr.s1.collector]\nfile = {:?}\nsha256 = \"{sha256}\"\n",
+            token.display().to_string(),
+            collector.display().to_string()
+        );
+        check(ruled(folder.path(), RULES, inventory, &more), "RD07")
+    };
+    let of = |found: &[Outcome], scope: &str| found.iter().find(|one| one.scope == scope).unwrap().clone();
+    let console = serve(|_| {
+        let agent = r#"{"data": [{"id": "1234567890123456789", "networkStatus": "connected"}], "pagination": {"totalItems": 1}}"#;
+        (200, agent.to_owned())
+    });
+    let pinned = custody::sha256(b"a program").to_string();
+    let found = asked(&console, &pinned);
+    assert!(found.len() == 2 && found.iter().all(|one| one.status == Status::Pass), "{found:?}");
+    assert_eq!(of(&found, "s1/web01").observed, "not contained");
+    assert_eq!(of(&asked(&console, &"0".repeat(64)), "s1/collector").status, Status::Fail);
+    let empty = serve(|_| (200, r#"{"data": [], "pagination": {"totalItems": 0}}"#.to_owned()));
+    let found = of(&asked(&empty, &pinned), "s1/web01");
+    assert!(found.status == Status::Fail && found.observed.contains("no agent"), "{found:?}");
+    let refusing = serve(|_| (401, "{}".to_owned()));
+    assert_eq!(of(&asked(&refusing, &pinned), "s1/web01").status, Status::Fail);
+    let gone = format!("http://{}", nowhere());
+    assert_eq!(of(&asked(&gone, &pinned), "s1/web01").status, Status::Fail);
+}
+
+#[test]
 fn a_host_that_lets_nobody_in_fails() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("ssh");

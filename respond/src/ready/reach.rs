@@ -1,15 +1,34 @@
 //! Whether assets can be reached as a capture would reach them: clusters, hosts over SSH, agents of SSM.
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use acquire::aws::ssm::Ssm;
 
 use super::check::{Check, Finding, Severity, Status, Unable};
 use super::probe::Probe;
+use super::rules_in_force::read_inventory;
+use crate::edr::{CollectorSettings, Patience, device};
 use crate::targets::kubernetes::{Cluster, Resource};
 use crate::targets::ssh::answers;
 
 pub(super) static CHECKS: &[Check] = &[
+    Check {
+        id: "RD07",
+        version: 1,
+        severity: Severity::High,
+        title: "EDR tenants answer, know our hosts, and the collector for them is ours",
+        scope: "tenant, host",
+        tested: "each tenant of `[targets.edr]` is logged in to, and asked whether hosts of the inventory that it watches (five at most) \
+                 are contained, which changes nothing; its collector is hashed and compared with the pinned SHA-256. Whether live \
+                 response is allowed cannot be asked without doing it",
+        remediation: "issue the token anew with the rights to read hosts, contain, and use live response; give assets the tag edr_id; \
+                      pin the collector's hash",
+        prowler: &[],
+        seconds: 120,
+        drill: None,
+        test: tenants,
+    },
     Check {
         id: "RD08",
         version: 1,
@@ -40,6 +59,62 @@ pub(super) static CHECKS: &[Check] = &[
         test: hosts,
     },
 ];
+
+/// Hosts of one tenant that are asked about.
+const ASKED: usize = 5;
+
+fn tenants(probe: &Probe) -> Result<Vec<Finding>, Unable> {
+    let tenants = &probe.settings.targets.edr;
+    if tenants.is_empty() {
+        return Err(Unable::none("the settings name no EDR ([targets.edr])"));
+    }
+    let inventory = read_inventory(probe);
+    let mut found = Vec::new();
+    for (name, settings) in tenants {
+        let scope = format!("{name}/collector");
+        match settings.collector().map(CollectorSettings::read) {
+            None => {
+                let seen = "no collector is set: hosts can be contained, and nothing be captured through it";
+                found.push(Finding::new(scope, Status::Warn, seen, "a collector with the pinned SHA-256"));
+            }
+            Some(read) => {
+                let seen = read.as_ref().err().map_or("it is the pinned one".to_owned(), ToString::to_string);
+                found.push(Finding::of(scope, read.is_ok(), seen, "a collector with the pinned SHA-256"));
+            }
+        }
+        let expected = "it says whether the host is contained";
+        let assets = inventory.as_ref().map(|inventory| inventory.assets()).unwrap_or_default();
+        let devices: Vec<(&str, &str)> = assets
+            .iter()
+            .filter(|asset| {
+                asset.target.is_empty() || asset.target == *name || !tenants.contains_key(&asset.target)
+            })
+            .filter_map(|asset| device(settings, asset).ok().map(|device| (asset.id.as_str(), device)))
+            .take(ASKED)
+            .collect();
+        if devices.is_empty() {
+            let seen = "no asset of the inventory has an id of this product: there is nothing to ask about";
+            found.push(Finding::new(name, Status::Error, seen, expected));
+            continue;
+        }
+        let stop = AtomicBool::new(false);
+        let until = Instant::now() + Duration::from_secs(30);
+        let patience = Patience { until, pause: Duration::from_secs(1), stop: &stop };
+        let product = settings.connect(patience);
+        for (asset, device) in devices {
+            let asked = product.as_ref().map_err(ToString::to_string);
+            let asked =
+                asked.and_then(|product| product.containment(device).map_err(|failed| failed.to_string()));
+            let scope = format!("{name}/{asset}");
+            found.push(match asked {
+                Ok(state) => Finding::of(scope, true, state.told(), expected),
+                // Why it gives no answer stands in the words: a capture or an isolation would end there too.
+                Err(why) => Finding::of(scope, false, why, expected),
+            });
+        }
+    }
+    Ok(found)
+}
 
 /// What a capture and an isolation of a pod need: verb, group, resource, part of it.
 const RIGHTS: [(&str, &str, &str, &str); 6] = [
