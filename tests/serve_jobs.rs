@@ -292,7 +292,7 @@ fn a_capture_by_hand_is_the_same_plan_once() {
     let planned = desk.run(&[&capture[..], &["--dry-run"]].concat());
     assert!(planned.code == 0 && !desk.path("cases").exists(), "{planned:?}");
     let first = desk.ok(&capture);
-    let case = std::path::PathBuf::from(first.stdout.lines().last().unwrap());
+    let case = desk.path(first.stdout.lines().last().unwrap());
     assert_eq!(exhibits(&case), (vec!["alert".into(), "disk".into(), "logs".into()], 0), "{first:?}");
     verifies(&desk, &case);
     let again = desk.ok(&capture);
