@@ -23,6 +23,14 @@ mod door_sns;
 mod door_support;
 #[path = "respond/door_tls.rs"]
 mod door_tls;
+#[path = "respond/edr.rs"]
+mod edr;
+#[path = "respond/edr.rs"]
+mod edr;
+#[path = "respond/edr_console.rs"]
+mod edr_console;
+#[path = "respond/edr_console.rs"]
+mod edr_console;
 #[path = "respond/fake_service.rs"]
 mod fake_service;
 #[path = "support/http_client.rs"]

@@ -244,3 +244,45 @@ fn what_an_account_has_is_found_page_by_page_and_captures_are_planned_without_a_
     desk.write("alert.json", alert(&ids[0], 10));
     in_account(&desk, moto, &dry).fails(1, &["no rule has anything done"]);
 }
+
+#[test]
+fn a_capture_by_hand_is_the_job_that_the_service_would_do_and_is_done_once() {
+    let desk = Desk::new();
+    desk.write("logs/a.log", "hello\n");
+    let logs = desk.path("logs");
+    desk.write(
+        "rules.toml",
+        format!(
+            "version = 1\n[[rule]]\nid = \"local\"\nmode = \"auto\"\nmatch.all = [ {{ field = \"severity\", gte = 70 }} ]\n\
+             assets = {{ kinds = [\"host\"] }}\nstep = [ {{ id = \"logs\", use = \"capture.logs\", paths = [{logs:?}] }} ]\n"
+        ),
+    );
+    desk.write(
+        "assets.toml",
+        "version = 1\n[[asset]]\nkind = \"host\"\nid = \"web01\"\ntarget = \"local\"\n",
+    );
+    desk.write(
+        "serve.toml",
+        "state = \"state\"\ncases = \"cases\"\nexaminer = \"J. Doe\"\nrules = \"rules.toml\"\ninventory = \"assets.toml\"\n",
+    );
+    let alert = r#"{"source": "wazuh", "source_id": "1", "severity": 75, "type": "40112", "title": "brute force",
+        "assets": [{"kind": "host", "id": "web01", "role": "primary"}]}"#;
+    desk.write("alert.json", alert);
+    let capture = ["capture", "--from-alert", "alert.json", "--config", "serve.toml", "--json"];
+    for _ in 0..2 {
+        let done: Value = serde_json::from_str(desk.ok(&capture).stdout.trim()).unwrap();
+        let jobs = done["jobs"].as_array().unwrap();
+        assert_eq!(
+            (jobs.len(), &jobs[0]["job"], &jobs[0]["state"]),
+            (1, &"J000001".into(), &"done".into()),
+            "{done}"
+        );
+    }
+    let cases: Vec<PathBuf> =
+        fs::read_dir(desk.path("cases")).unwrap().map(|case| case.unwrap().path()).collect();
+    assert_eq!(cases.len(), 1);
+    let listed = desk.ok(&["list", text(&cases[0])]).stdout;
+    assert!(listed.contains("alert") && listed.contains("logs") && !listed.contains("E003"), "{listed}");
+    let log = desk.ok(&["custody", "log", text(&cases[0]), "--json"]).stdout;
+    assert!(log.contains("decision.made") && log.contains("web01"), "{log}");
+}

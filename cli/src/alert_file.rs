@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use respond::alert::{self, Alert, Mapping, SOURCES, Unparsed, strict_json};
+use respond::jobs::OUR_FORM;
 
 use crate::failure::Failure;
 use crate::ui::printable;
@@ -20,19 +21,32 @@ pub(crate) fn read(
     source: Option<&str>,
     mapping: Option<&Mapping>,
 ) -> Result<Vec<Alert>, Failure> {
+    read_as(file, source, mapping).map(|(_, alerts)| alerts)
+}
+
+/// As [`read`], with the word of the source, or [`OUR_FORM`].
+pub(crate) fn read_as(
+    file: &Path,
+    source: Option<&str>,
+    mapping: Option<&Mapping>,
+) -> Result<(&'static str, Vec<Alert>), Failure> {
     let body = bytes(file)?;
     let not = |why: Unparsed| {
         Failure::usage(format!("{} is no alert: {}", file.display(), printable(&why.to_string(), false)))
     };
     if let Some(word) = source {
-        return alert::read(word, mapping, &body).map_err(not);
+        let kind = alert::source(word).ok_or_else(|| {
+            let words: Vec<&str> = SOURCES.iter().map(|source| source.word).collect();
+            Failure::usage(format!("there is no source {word:?}; there are {}", words.join(", ")))
+        })?;
+        return Ok((kind.word, alert::read(word, mapping, &body).map_err(not)?));
     }
     let value = strict_json::read(&body).map_err(not)?;
     match serde_json::from_value::<Alert>(value) {
-        Ok(alert) if !alert.source.is_empty() => return Ok(vec![alert]),
+        Ok(alert) if !alert.source.is_empty() => return Ok((OUR_FORM, vec![alert])),
         _ => {}
     }
-    let mut known: Vec<(&str, Vec<Alert>)> = Vec::new();
+    let mut known: Vec<(&'static str, Vec<Alert>)> = Vec::new();
     for source in SOURCES.iter().filter(|source| source.word != ANY) {
         if let Ok(alerts) = alert::read(source.word, mapping, &body) {
             known.push((source.word, alerts));
@@ -40,7 +54,7 @@ pub(crate) fn read(
     }
     let words = known.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
     match known.pop() {
-        Some((_, alerts)) if known.is_empty() => Ok(alerts),
+        Some(found) if known.is_empty() => Ok(found),
         Some(_) => {
             Err(Failure::usage(format!("{} may be of {words}", file.display()))
                 .hint("say which with --source"))

@@ -13,6 +13,7 @@
 
 pub mod alert;
 pub mod authenticate;
+pub mod edr;
 mod error;
 pub mod exercise;
 pub mod inventory;

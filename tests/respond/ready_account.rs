@@ -497,6 +497,47 @@ fn quotas_that_are_nearly_used_up_fail() {
 }
 
 #[test]
+fn a_vpc_and_a_load_balancer_without_logs_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = fake_account(ROLE, |asked| {
+        if asked.header("x-amz-target") == "Route53Resolver.ListResolverQueryLogConfigAssociations" {
+            let answer = r#"{"ResolverQueryLogConfigAssociations": [{"ResourceId": "vpc-a", "Status": "ACTIVE"},
+                {"ResourceId": "vpc-b", "Status": "FAILED"}]}"#;
+            return Some((200, answer.to_owned()));
+        }
+        let of = |action: &str| asked.body.contains(&format!("Action={action}&"));
+        let answer = if of("DescribeVpcs") {
+            "<R><vpcSet><item><vpcId>vpc-a</vpcId></item><item><vpcId>vpc-b</vpcId></item></vpcSet></R>"
+                .to_owned()
+        } else if of("DescribeLoadBalancers") {
+            let one = |name: &str, kind: &str| {
+                format!(
+                    "<member><LoadBalancerArn>arn:{name}</LoadBalancerArn><LoadBalancerName>{name}</LoadBalancerName>\
+                     <Type>{kind}</Type></member>"
+                )
+            };
+            let all = [one("on", "application"), one("off", "network"), one("gate", "gateway")].concat();
+            format!(
+                "<R><DescribeLoadBalancersResult><LoadBalancers>{all}</LoadBalancers></DescribeLoadBalancersResult></R>"
+            )
+        } else if of("DescribeLoadBalancerAttributes") {
+            let is_on = asked.body.contains("arn%3Aon");
+            format!(
+                "<R><DescribeLoadBalancerAttributesResult><Attributes><member><Key>access_logs.s3.enabled</Key>\
+                 <Value>{is_on}</Value></member></Attributes></DescribeLoadBalancerAttributesResult></R>"
+            )
+        } else {
+            return None;
+        };
+        Some((200, answer))
+    });
+    let found = check(in_region(folder.path(), &endpoint, "eu-west-1", ""), "RD16");
+    let statuses = ["vpc-a", "vpc-b", "on", "off"].map(|id| status_of(&found, id).status);
+    assert_eq!(statuses, [Status::Pass, Status::Fail, Status::Pass, Status::Fail], "{found:?}");
+    assert_eq!(found.len(), 4, "{found:?}");
+}
+
+#[test]
 fn an_agent_that_is_offline_or_unknown_fails() {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = fake_account(ROLE, |asked| {

@@ -22,6 +22,7 @@ pub mod guardduty;
 pub mod iam;
 pub mod kms;
 pub mod log_groups;
+pub mod query_logs;
 pub mod quotas;
 mod request;
 pub mod ssm;

@@ -741,8 +741,7 @@ mod tests {
     #[test]
     fn a_secret_in_memory_is_found_in_the_core_at_its_address() {
         use crate::triage::packed::packed;
-        let secret = format!("planted-{}-secret", "x".repeat(3));
-        let kept = secret.clone().into_bytes();
+        let kept = format!("planted-{}-secret", "x".repeat(3)).into_bytes();
         let address = kept.as_ptr() as u64;
         let pid = std::process::id();
         let out = packed(|out, _| {

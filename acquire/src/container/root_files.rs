@@ -49,6 +49,7 @@ pub(super) fn root_files(
 ) -> Result<Vec<Mounted>> {
     let mut patience = Patience::of(LIMIT);
     let mounts = pid.map(|pid| mounts_of(root, pid, &mut patience)).unwrap_or_default();
+    let shares_mounts = pid.is_some_and(|pid| shares_mounts(root, pid, &mut patience));
     // What lies in memory goes with the container, so it comes first.
     let mut mounted = Vec::new();
     for mount in Mounts::read(&mounts).all() {
@@ -58,6 +59,8 @@ pub(super) fn root_files(
         row.text("source", &mount.source);
         if mount.point == Path::new("/") {
             row.put("taken", "as the root");
+        } else if shares_mounts {
+            row.put("taken", "no: of the host, whose mounts it sees");
         } else if let (Some(pid), "tmpfs" | "ramfs") = (pid, mount.fs_type.as_str()) {
             let taken = in_memory(root, pid, &mount.point, largest, &mut patience, out)?;
             row.put("taken", taken);
@@ -85,6 +88,16 @@ fn mounts_of(root: &Path, pid: u32, patience: &mut Patience) -> Vec<u8> {
     let folder = root.join(format!("proc/{pid}"));
     let read = patience.wait(move || read_below(&open_folder(&folder)?, "mountinfo", MOUNTINFO));
     read.map(|taken| taken.bytes).unwrap_or_default()
+}
+
+/// Whether a process sees the mounts of the host, so that none of them is its own.
+fn shares_mounts(root: &Path, pid: u32, patience: &mut Patience) -> bool {
+    let proc = root.join("proc");
+    let read = patience.wait(move || {
+        let of = |pid: u32| link_below(open_folder(&proc.join(pid.to_string()))?, "ns/mnt");
+        Ok(of(pid)? == of(1)?)
+    });
+    read.unwrap_or(false)
 }
 
 /// Takes a file system that lies in memory. Gives in words what became of it.

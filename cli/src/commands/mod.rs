@@ -3,8 +3,6 @@
 pub(crate) mod acquire;
 #[cfg(feature = "serve")]
 pub(crate) mod capture;
-#[cfg(feature = "serve")]
-mod capture_by_hand;
 pub(crate) mod commission;
 pub(crate) mod completions;
 pub(crate) mod custody;

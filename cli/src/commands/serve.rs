@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 }
 
 /// What the service is given: this host's clock, the network, stderr.
-fn outfit() -> Outfit {
+pub(crate) fn outfit() -> Outfit {
     let clock: Arc<dyn custody::Clock> = Arc::new(custody::SystemClock);
     let log = Log::new(Arc::clone(&clock), |line| {
         // There is nobody left to tell if stderr is gone.
@@ -133,7 +133,7 @@ fn serve(
 }
 
 /// By whose hand jobs are done: the settings' examiner, with the key that they name or else the one of every command.
-pub(super) fn acting(
+pub(crate) fn acting(
     settings: &Settings,
     clock: Arc<dyn custody::Clock>,
     teller: Arc<dyn Teller>,

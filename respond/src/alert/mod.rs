@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use envelope::Event;
 use fields::Fields;
+pub(crate) use fields::line as one_line;
 pub use mapping::Mapping;
 
 /// One alert, as rules see it. What the sender did not say is empty.

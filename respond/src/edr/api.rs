@@ -49,7 +49,6 @@ pub(super) struct Api<'a> {
 pub(super) enum Send<'b> {
     Nothing,
     Json(Value),
-    Form(&'b [(&'b str, String)]),
     Parts { fields: &'b [(&'b str, &'b str)], files: &'b [(&'b str, &'b str, &'b [u8])] },
 }
 
@@ -93,7 +92,8 @@ impl<'a> Api<'a> {
     pub(super) fn ask(&self, method: &Method, path: &str, send: &Send<'_>) -> Result<Value, Failed> {
         let url = format!("{}{path}", self.base);
         let what = format!("{method} {}", path.split('?').next().unwrap_or(path));
-        let mut response = self.send(method, &url, send, &what)?;
+        let agent = if matches!(send, Send::Parts { .. }) { &self.transfers } else { &self.agent };
+        let mut response = self.send(agent, method, &url, send, &what)?;
         let body = read(&mut response, &what)?;
         if body.is_empty() {
             return Ok(Value::Null);
@@ -109,7 +109,7 @@ impl<'a> Api<'a> {
     pub(super) fn fetch(&self, path: &str, into: &Path, most: u64) -> Result<(), Failed> {
         let url = format!("{}{path}", self.base);
         let what = format!("GET {}", path.split('?').next().unwrap_or(path));
-        let response = self.send(&Method::GET, &url, &Send::Nothing, &what)?;
+        let response = self.send(&self.transfers, &Method::GET, &url, &Send::Nothing, &what)?;
         save(response, into, most, &what)
     }
 
@@ -155,7 +155,7 @@ impl<'a> Api<'a> {
         }
         let what = format!("GET from {}", there.host());
         if there == ours {
-            return Ok((self.send(&Method::GET, url, &Send::Nothing, &what)?, what));
+            return Ok((self.send(&self.transfers, &Method::GET, url, &Send::Nothing, &what)?, what));
         }
         let asked = self.transfers.get(url).call();
         let mut response = asked.map_err(|error| unreached(&what, &error))?;
@@ -167,6 +167,7 @@ impl<'a> Api<'a> {
 
     fn send(
         &self,
+        agent: &Agent,
         method: &Method,
         url: &str,
         send: &Send<'_>,
@@ -175,7 +176,7 @@ impl<'a> Api<'a> {
         let mut renewed = false;
         for attempt in 1.. {
             let authorization = self.authorization()?;
-            let mut response = match self.once(method, url, send, &authorization) {
+            let mut response = match once(agent, method, url, send, &authorization) {
                 Ok(response) => response,
                 // Nobody knows whether it was heard: only what changes nothing is sent again.
                 Err(_) if *method == Method::GET && attempt < TRIES => {
@@ -199,28 +200,6 @@ impl<'a> Api<'a> {
             }
         }
         Err(Failed::for_now(format!("{what}: tried too often")))
-    }
-
-    fn once(
-        &self,
-        method: &Method,
-        url: &str,
-        send: &Send<'_>,
-        authorization: &str,
-    ) -> Result<Response<Body>, ureq::Error> {
-        let request = Request::builder().method(method).uri(url).header("Accept", "application/json, */*");
-        let request = request.header("Authorization", authorization);
-        let (kind, body) = match send {
-            Send::Nothing => return self.transfers.run(request.body(())?),
-            Send::Json(value) => ("application/json".to_owned(), value.to_string().into_bytes()),
-            Send::Form(fields) => ("application/x-www-form-urlencoded".to_owned(), form(fields).into_bytes()),
-            Send::Parts { fields, files } => {
-                let (boundary, body) = parts(fields, files);
-                (format!("multipart/form-data; boundary={boundary}"), body)
-            }
-        };
-        let agent = if matches!(send, Send::Parts { .. }) { &self.transfers } else { &self.agent };
-        agent.run(request.header("Content-Type", kind).body(body)?)
     }
 
     fn authorization(&self) -> Result<String, Failed> {
@@ -269,6 +248,26 @@ impl<'a> Api<'a> {
         }
         Err(Failed::for_now("no token was given"))
     }
+}
+
+fn once(
+    agent: &Agent,
+    method: &Method,
+    url: &str,
+    send: &Send<'_>,
+    authorization: &str,
+) -> Result<Response<Body>, ureq::Error> {
+    let request = Request::builder().method(method).uri(url).header("Accept", "application/json, */*");
+    let request = request.header("Authorization", authorization);
+    let (kind, body) = match send {
+        Send::Nothing => return agent.run(request.body(())?),
+        Send::Json(value) => ("application/json".to_owned(), value.to_string().into_bytes()),
+        Send::Parts { fields, files } => {
+            let (boundary, body) = parts(fields, files);
+            (format!("multipart/form-data; boundary={boundary}"), body)
+        }
+    };
+    agent.run(request.header("Content-Type", kind).body(body)?)
 }
 
 /// Reads a secret from its file: one line.

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use custody::sha256_of;
+use custody::digest::sha256_of;
 use serde_json::{Value, json};
 
 use super::host_script::{HostScript, State, state_of};
@@ -26,6 +26,13 @@ use crate::targets::ssh::{is_folder, quoted, tag, work_folder};
 const TIME: u64 = 4 * 3600;
 /// Seconds between two looks at the host.
 const PAUSE: u64 = 15;
+
+const PARAMETERS: &[Parameter] = &[
+    Parameter { name: "profile", about: "fast or full", takes: Takes::Text },
+    Parameter { name: "edr", about: "Which of [targets.edr], where it is not clear", takes: Takes::Text },
+    Parameter { name: "contained", about: "Only while its EDR contains it", takes: Takes::Flag },
+    Parameter { name: "pause", about: "Between two looks at the host", takes: Takes::Span },
+];
 
 /// The step.
 pub struct CaptureEdr;
@@ -44,15 +51,7 @@ impl Step for CaptureEdr {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const fn text(name: &'static str, about: &'static str) -> Parameter {
-            Parameter { name, about, takes: Takes::Text }
-        }
-        &[
-            text("profile", "fast or full"),
-            text("edr", "Which of [targets.edr], where it is not clear"),
-            Parameter { name: "contained", about: "Only while its EDR contains it", takes: Takes::Flag },
-            Parameter { name: "pause", about: "Between two looks at the host", takes: Takes::Span },
-        ]
+        PARAMETERS
     }
 
     fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
@@ -194,6 +193,10 @@ fn collect(
         bundle: exhibit.folder_name(),
     };
     let mut channel = product.channel(device, &tag)?;
+    if !context.intents.is_empty() {
+        // What an earlier run left there when it was stopped.
+        let _ = host_clean(&mut *channel, &script, &work);
+    }
     let host = Host { channel: &mut *channel, patience, work: &work };
     let fetched = host.fetch_exhibit(&mut script, &bytes, collector.most());
     let mut left = Vec::new();

@@ -57,6 +57,7 @@ case $mode in
     for process in /proc/[0-9]*; do
       if [ "$(readlink "$process/exe" 2>/dev/null)" = "$folder/exhibit" ]; then kill -9 "${process#/proc/}" 2>/dev/null; fi
     done
+    for place in $places; do rm -f -- "$place/$name"; done
     cd / && rm -rf -- "$folder"
     if [ -e "$folder" ]; then fail "$folder was not removed"; fi
     if [ -n "${S1_OUTPUT_DIR_PATH:-}" ]; then echo "exhibit: clean" > "$S1_OUTPUT_DIR_PATH/state"; fi

@@ -45,10 +45,10 @@ impl HostScript {
         let mut text = String::from("#!/bin/sh\n");
         text.push_str(&set("mode", mode));
         text.push_str(&set("folder", &self.folder));
+        text.push_str(&set("name", &self.name));
+        text.push_str(&set("places", &self.places.join(" ")));
         if matches!(mode, "start" | "whole") {
-            text.push_str(&set("name", &self.name));
             text.push_str(&set("sha256", &self.sha256));
-            text.push_str(&set("places", &self.places.join(" ")));
             text.push_str(&set("order", self.order.trim_end_matches('\n')));
             text.push_str(&set("bundle", &self.bundle));
             text.push_str(&set("words", &self.words));
@@ -154,7 +154,7 @@ esac
         assert!(told.contains("acquire|triage|--profile|two words|--commission|"), "{told}");
         assert!(told.ends_with("{\"a\":\"it's $HOME `id`\"}\n"), "{told}");
         assert_eq!(run(&script.text("clean"), folder.path()), State::Clean);
-        assert!(!folder.path().join("work").exists());
+        assert!(!folder.path().join("work").exists() && !places.path().join("exhibit-x").exists());
         assert!(matches!(run(&script.text("look"), folder.path()), State::Failed(_)));
     }
 

@@ -100,6 +100,8 @@ fn access_line(seconds: i64) -> String {
 }
 
 pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
+    // `init` would make a key where there is none: an exercise leaves nothing behind.
+    probe.signer.as_ref().map_err(|why| Unable::CouldNotTest(why.clone()))?;
     let now_ns = probe.clock.now().wall_ns;
     let place = Workplace(probe.settings.state.join(format!("exercise-{now_ns}")));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&place.0)?;

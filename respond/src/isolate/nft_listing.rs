@@ -176,9 +176,12 @@ impl Ours {
             }
             if text(item, "/set/name") == Some("lease") {
                 let elements = item.pointer("/set/elem").and_then(Value::as_array).into_iter().flatten();
-                let left = |element: &Value| element.pointer("/elem/expires").and_then(Value::as_u64);
+                // An element that is there holds, if only for a part of a second.
+                let left = |element: &Value| {
+                    element.pointer("/elem/expires").and_then(Value::as_u64).unwrap_or(0).max(1)
+                };
                 // Both were set together; the sooner one counts.
-                let left = elements.filter_map(left).min();
+                let left = elements.map(left).min();
                 ours.lease = Some(left.unwrap_or(0));
             }
         }
@@ -249,6 +252,8 @@ mod tests {
             {"rule":{"chain":"q_in"}},{"rule":{"chain":"q_in"}}]}"#;
         let ours = Ours::of(7, &serde_json::from_str(with).unwrap());
         assert_eq!((ours.mark.as_str(), ours.lease, ours.rules["q_in"]), ("j1-isolate", Some(4), 2));
+        let nearly = r#"{"nftables":[{"set":{"name":"lease","elem":[{"elem":{"val":"ipv4","timeout":6,"expires":0}}]}}]}"#;
+        assert_eq!(Ours::of(7, &serde_json::from_str(nearly).unwrap()).lease, Some(1));
         let over = serde_json::from_str(r#"{"nftables":[{"set":{"name":"lease"}}]}"#).unwrap();
         assert_eq!(Ours::of(7, &over).lease, Some(0));
         assert_eq!(Ours::of(7, &Value::Null).lease, None);

@@ -5,10 +5,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::decider::{Intake, Undecided};
-use crate::alert::{Alert, Unparsed};
+use crate::alert::{self, Alert, Unparsed, strict_json};
 use crate::authenticate::Source;
 use crate::error::Result;
 use crate::state::{DeliveryStatus, State, mark_delivery};
+
+/// What stands before the kind in the source of a delivery that a person made by hand. No name of a source has a `/`.
+pub const BY_HAND: &str = "by-hand/";
+
+/// The kind of such a delivery that is an alert in the form that rules see.
+pub const OUR_FORM: &str = "alert";
 
 /// What the door stored, read by the sources of the settings.
 #[derive(Debug)]
@@ -43,6 +49,11 @@ impl Intake for Deliveries {
     }
 
     fn read(&self, delivery: &Undecided) -> std::result::Result<Vec<Alert>, Unparsed> {
+        match delivery.source.strip_prefix(BY_HAND) {
+            Some(OUR_FORM) => return in_our_form(&delivery.body).map(|alert| vec![alert]),
+            Some(kind) => return alert::read(kind, None, &delivery.body),
+            None => {}
+        }
         let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
         let source = sources.iter().find(|source| source.name == delivery.source);
         let gone = || Unparsed(format!("the settings have no source {:?} any more", delivery.source));
@@ -66,4 +77,8 @@ impl Intake for Deliveries {
             .query_row("SELECT body FROM deliveries WHERE id = ?1", [delivery], |row| row.get(0))
             .optional()
     }
+}
+
+fn in_our_form(body: &[u8]) -> std::result::Result<Alert, Unparsed> {
+    serde_json::from_value(strict_json::read(body)?).map_err(|error| Unparsed(error.to_string()))
 }

@@ -9,7 +9,6 @@
 
 mod acting;
 mod approving;
-mod by_hand;
 mod case_of_job;
 mod counted;
 mod decider;
@@ -29,9 +28,8 @@ mod worker;
 
 pub use acting::{Acting, Teller, Told};
 pub use approving::{Person, Said, approve, cancel, retry};
-pub use by_hand::{ByHand, STATE_BY_HAND};
 pub use decider::{Intake, Undecided};
-pub use deliveries::Deliveries;
+pub use deliveries::{BY_HAND, Deliveries, OUR_FORM};
 pub use governing::Govern;
 pub use overview::Overview;
 pub use runner::{Runner, Standing};

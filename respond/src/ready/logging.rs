@@ -5,6 +5,7 @@ use acquire::aws::ec2::Ec2;
 use acquire::aws::eks::Eks;
 use acquire::aws::guardduty::GuardDuty;
 use acquire::aws::log_groups::LogGroups;
+use acquire::aws::query_logs::{LoadBalancers, Resolver};
 use acquire::aws::{Answered, Raw};
 use serde_json::Value;
 
@@ -98,6 +99,20 @@ pub(super) static CHECKS: &[Check] = &[
         test: clusters,
     },
     Check {
+        id: "RD16",
+        version: 1,
+        severity: Severity::Medium,
+        title: "names that are asked for and requests to load balancers are logged",
+        scope: "vpc, load balancer",
+        tested: "Route 53 Resolver ListResolverQueryLogConfigAssociations: each VPC of the region is in an active one; \
+                 Elastic Load Balancing DescribeLoadBalancerAttributes: access logs of application and network load balancers are on",
+        remediation: "associate the VPC with a query log configuration; turn access_logs.s3 on",
+        prowler: &["elbv2_logging_enabled"],
+        seconds: 60,
+        drill: None,
+        test: query_logs,
+    },
+    Check {
         id: "RD17",
         version: 1,
         severity: Severity::Medium,
@@ -115,8 +130,14 @@ pub(super) static CHECKS: &[Check] = &[
 /// The kinds of logs that a control plane of EKS has.
 const CONTROL_PLANE: [&str; 5] = ["api", "audit", "authenticator", "controllerManager", "scheduler"];
 
-/// The trails, each with how it does.
-fn trails(probe: &Probe) -> Result<(CloudTrail, Vec<(Trail, TrailStatus)>, Vec<Raw>), Unable> {
+/// The trails, each with how it does, and the answers that say so.
+struct Trails {
+    cloudtrail: CloudTrail,
+    all: Vec<(Trail, TrailStatus)>,
+    raw: Vec<Raw>,
+}
+
+fn trails(probe: &Probe) -> Result<Trails, Unable> {
     let connection = probe.aws()?;
     probe.caller()?;
     let cloudtrail = CloudTrail::new(connection)?;
@@ -127,11 +148,11 @@ fn trails(probe: &Probe) -> Result<(CloudTrail, Vec<(Trail, TrailStatus)>, Vec<R
         raw.extend(status.raw);
         trails.push((trail, status.value));
     }
-    Ok((cloudtrail, trails, raw))
+    Ok(Trails { cloudtrail, all: trails, raw })
 }
 
 fn trail_logs(probe: &Probe) -> Result<Vec<Finding>, Unable> {
-    let (cloudtrail, trails, mut raw) = trails(probe)?;
+    let Trails { cloudtrail, all: trails, mut raw } = trails(probe)?;
     let expected = "a trail of all regions logs management events, delivered within the hour";
     let now = probe.now();
     let mut seen = Vec::new();
@@ -203,7 +224,7 @@ fn fields(selector: &Value, category: &str) -> Option<Vec<Value>> {
 }
 
 fn digests(probe: &Probe) -> Result<Vec<Finding>, Unable> {
-    let (_, trails, raw) = trails(probe)?;
+    let Trails { all: trails, raw, .. } = trails(probe)?;
     let expected = "digest files are on, the last within two hours";
     if trails.is_empty() {
         return Ok(vec![
@@ -235,7 +256,7 @@ fn data_events(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     if buckets.is_empty() {
         return Err(Unable::none("the settings name no buckets that matter most (ready.crown_buckets)"));
     }
-    let (cloudtrail, trails, mut raw) = trails(probe)?;
+    let Trails { cloudtrail, all: trails, mut raw } = trails(probe)?;
     let mut selectors = Vec::new();
     for (trail, _) in trails.iter().filter(|(_, doing)| doing.is_logging) {
         let answer = cloudtrail.event_selectors(trail)?;
@@ -367,6 +388,34 @@ fn clusters(probe: &Probe) -> Result<Vec<Finding>, Unable> {
             if off.is_empty() { "all five are on".to_owned() } else { format!("off: {}", off.join(", ")) };
         let expected = "all five kinds of logs of the control plane are on";
         found.push(Finding::of(name, off.is_empty(), seen, expected).with_answers(&kept.raw));
+    }
+    Ok(found)
+}
+
+fn query_logs(probe: &Probe) -> Result<Vec<Finding>, Unable> {
+    let connection = probe.aws()?;
+    probe.caller()?;
+    let vpcs = Ec2::new(connection)?.vpcs()?;
+    let logged = Resolver::new(connection)?.logged_vpcs()?;
+    let mut found: Vec<Finding> = vpcs
+        .value
+        .iter()
+        .map(|vpc| {
+            let holds = logged.value.contains(vpc);
+            let seen = if holds { "its queries are logged" } else { "no active query log has it" };
+            Finding::of(vpc, holds, seen, "queries for names are logged").with_answers(&logged.raw)
+        })
+        .collect();
+    let balancers = LoadBalancers::new(connection)?;
+    // A gateway load balancer has no access log.
+    for one in balancers.all()?.value.iter().filter(|one| one.kind != "gateway") {
+        let answer = balancers.is_logged(&one.arn)?;
+        let seen = if answer.value { "access logs are on" } else { "access logs are off" };
+        found
+            .push(Finding::of(&one.name, answer.value, seen, "access logs are on").with_answers(&answer.raw));
+    }
+    if found.is_empty() {
+        return Err(Unable::none("the region has neither VPC nor load balancer"));
     }
     Ok(found)
 }

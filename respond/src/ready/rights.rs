@@ -123,12 +123,11 @@ const NEVER_TO_EVIDENCE: &[&str] = &[
     "s3:PutBucketPolicy",
 ];
 
+/// An action, and what a simulation says of it, if anything.
+type Said = (&'static str, Option<Decision>);
+
 /// What a simulation says of each action: `Err` where it says nothing.
-fn simulated(
-    probe: &Probe,
-    actions: &[&'static str],
-    resource: &str,
-) -> Result<Answered<Vec<(&'static str, Option<Decision>)>>, Unable> {
+fn simulated(probe: &Probe, actions: &[&'static str], resource: &str) -> Result<Answered<Vec<Said>>, Unable> {
     let connection = probe.aws()?;
     let who = &probe.caller()?.value;
     if who.arn.ends_with(":root") {

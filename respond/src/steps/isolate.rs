@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Context, Failed, Parameter, Phase, Step, Takes};
 use crate::alert::AssetKind;
+use crate::edr::isolation;
 use crate::inventory::Asset;
 use crate::isolate::{
     Isolation, docker_networks, ec2_groups, host_nft, iam_key, iam_sessions, isolate, k8s_pod, take_back,
@@ -103,6 +104,36 @@ pub(super) static IAM_SESSIONS: IsolationStep = IsolationStep {
     parameters: &[],
     phase: Phase::Credentials,
     of: iam_sessions::of,
+};
+
+/// A host that CrowdStrike watches.
+pub(super) static CROWDSTRIKE: IsolationStep = IsolationStep {
+    word: "isolate.crowdstrike",
+    about: "Has CrowdStrike Falcon contain a host's network",
+    takes: &[AssetKind::Host, AssetKind::Ec2Instance],
+    parameters: &[],
+    phase: Phase::Isolate,
+    of: isolation::of_crowdstrike,
+};
+
+/// A host that Defender watches.
+pub(super) static DEFENDER: IsolationStep = IsolationStep {
+    word: "isolate.defender",
+    about: "Has Microsoft Defender for Endpoint isolate a host",
+    takes: &[AssetKind::Host, AssetKind::Ec2Instance],
+    parameters: &[],
+    phase: Phase::Isolate,
+    of: isolation::of_defender,
+};
+
+/// A host that SentinelOne watches.
+pub(super) static SENTINELONE: IsolationStep = IsolationStep {
+    word: "isolate.sentinelone",
+    about: "Has SentinelOne disconnect a host from its network",
+    takes: &[AssetKind::Host, AssetKind::Ec2Instance],
+    parameters: &[],
+    phase: Phase::Isolate,
+    of: isolation::of_sentinelone,
 };
 
 /// One platform as a step.

@@ -212,6 +212,10 @@ pub static STEPS: &[&dyn Step] = &[
     timeline::ISSUE,
     elsewhere::CONTAINER,
     elsewhere::K8S_POD,
+    &crate::edr::capture::CaptureEdr,
+    &isolate::CROWDSTRIKE,
+    &isolate::DEFENDER,
+    &isolate::SENTINELONE,
 ];
 
 /// The step of this word.

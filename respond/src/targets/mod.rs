@@ -25,5 +25,5 @@ pub struct TargetSettings {
     pub kubernetes: BTreeMap<String, kubernetes::ClusterSettings>,
     /// EDR tenants.
     #[serde(default)]
-    pub edr: BTreeMap<String, serde_json::Value>,
+    pub edr: BTreeMap<String, crate::edr::EdrSettings>,
 }

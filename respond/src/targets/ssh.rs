@@ -595,7 +595,7 @@ impl Host<'_> {
 }
 
 /// A folder as it may stand in a command.
-fn is_folder(path: &str) -> bool {
+pub(crate) fn is_folder(path: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     path.starts_with('/')
         && path.len() > 1
@@ -606,7 +606,7 @@ fn is_folder(path: &str) -> bool {
 }
 
 /// A word as any shell takes it: in single quotes. `None` for what cannot be so in all of them.
-fn quoted(word: &str) -> Option<String> {
+pub(crate) fn quoted(word: &str) -> Option<String> {
     if word.chars().any(|c| c.is_control()) {
         return None;
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use custody::Clock;
 use custody::clock::rfc3339;
-use respond::jobs::{Person, STATE_BY_HAND};
+use respond::jobs::Person;
 use respond::settings::Settings;
 use respond::state::State;
 use respond::state::jobs::number_of;
@@ -46,9 +46,6 @@ struct Config {
     /// The settings of the service
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Jobs of `exhibit capture`, which have a state of their own
-    #[arg(long)]
-    by_hand: bool,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
@@ -63,10 +60,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
 
 impl Config {
     fn state(&self) -> Result<(Settings, State), Failure> {
-        let mut settings = Settings::load(&self.config)?;
-        if self.by_hand {
-            settings.state = settings.state.join(STATE_BY_HAND);
-        }
+        let settings = Settings::load(&self.config)?;
         if !settings.state.is_dir() {
             return Err(Failure::usage(format!("there is no state at {}", settings.state.display()))
                 .hint("the service makes it when it starts: exhibit serve --config FILE"));
@@ -81,7 +75,7 @@ fn job_number(text: &str) -> Result<i64, String> {
 }
 
 /// The user that runs this, as the operating system knows them: not what the environment says.
-pub(super) fn this_person() -> Result<Person, Failure> {
+pub(crate) fn this_person() -> Result<Person, Failure> {
     let user = rustix::process::getuid().as_raw();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = name_in(&users, user).unwrap_or_else(|| format!("uid {user}"));

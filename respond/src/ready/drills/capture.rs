@@ -52,6 +52,8 @@ struct Planted {
 }
 
 pub(super) fn drill(probe: &Probe) -> Result<Vec<Finding>, Unable> {
+    // `init` would make a key where there is none: a drill leaves nothing behind.
+    probe.signer.as_ref().map_err(|why| Unable::untested(why.clone()))?;
     let place = Workplace::new(probe)?;
     let planted = plant(&place)?;
     let case = place.path("case");

@@ -1,5 +1,7 @@
 //! `exhibit capture --from-alert`: the plan that the service would carry out, by hand.
 
+mod carry_out;
+
 use std::path::PathBuf;
 
 use acquire::aws::{Connection, Settings as CloudSettings};
@@ -11,8 +13,9 @@ use respond::rules::{Decision, Plan, RuleSet};
 use respond::settings::Settings;
 use serde_json::{Value, json};
 
+use carry_out::{Order, by_hand, carry_out};
+
 use super::acquire::permissions;
-use super::capture_by_hand;
 use crate::failure::{Failure, Outcome, chain};
 use crate::session::Session;
 use crate::ui::Ui;
@@ -20,9 +23,10 @@ use crate::{alert_file, plan_words};
 
 /// Carry out by hand what the service would do about an alert
 ///
-/// Says first in plain words what is taken, where it goes, and with which rights. Who asks is the yes to the plan, whatever its
-/// mode; a step that needs somebody's own yes waits for it. The same alert again goes on with what is left, or says what became
-/// of it.
+/// Says first in plain words what is taken, where it goes, and with which rights. Then the alert is kept in the state of the
+/// settings like one that came in, with the name of who runs this: the same plan, limits and approvals hold. Where the service
+/// runs, it does the work; else this command does, and whatever else waits in that state with it. It ends when the jobs of the
+/// alert have ended, or wait for a person.
 ///
 /// Example: exhibit capture --from-alert alert.json --config /etc/exhibit/serve.toml --dry-run
 #[derive(Debug, clap::Args)]
@@ -33,12 +37,9 @@ pub(crate) struct Args {
     /// The settings of the service
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The product that sent it [default: found out]
-    #[arg(long, value_name = "KIND")]
+    /// The product that sent it, or the name of a source of the settings [default: found out]
+    #[arg(long, value_name = "KIND|NAME")]
     source: Option<String>,
-    /// The mapping that its source has in the settings
-    #[arg(long, value_name = "FILE")]
-    mapping: Option<PathBuf>,
     /// Say what would be done and whether the account allows it; change nothing
     #[arg(long)]
     dry_run: bool,
@@ -52,8 +53,7 @@ struct Decided {
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let settings = Settings::load(&args.config).map_err(|error| Failure::usage(chain(&error)))?;
-    let mapping = args.mapping.as_deref().map(Mapping::load).transpose()?;
-    let alerts = alert_file::read(&args.from_alert, args.source.as_deref(), mapping.as_ref())?;
+    let (source, alerts) = read(args, &settings)?;
     let rules = RuleSet::load(&settings.rules).map_err(|error| Failure::usage(chain(&error)))?;
     let inventory = match &settings.inventory {
         Some(path) => Inventory::load(path).map_err(|error| Failure::usage(chain(&error)))?,
@@ -72,7 +72,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         Vec::new()
     };
     if session.ui.is_json() {
-        session.ui.document(&document(&decided, &settings, &rights))?;
+        // What is carried out has a document of its own.
+        if args.dry_run || plans.is_empty() {
+            session.ui.document(&document(&decided, &settings, &rights))?;
+        }
     } else {
         say(&decided, &settings, &rights, session.ui)?;
     }
@@ -81,12 +84,25 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
         return Ok(Outcome::WithIssues);
     }
     if !args.dry_run {
-        let body = std::fs::read(&args.from_alert)?;
+        let body = alert_file::bytes(&args.from_alert)?;
         let alerts = decided.into_iter().map(|one| one.alert).collect();
-        return capture_by_hand::carry_out(settings, rules, inventory, alerts, body, session);
+        let order = Order { config: &args.config, settings: &settings, body, source, alerts };
+        return carry_out(order, session);
     }
     let may = |asked: &Result<Vec<Permission>, Failure>| asked.as_deref().is_ok_and(permissions::are_there);
     Ok(if rights.iter().all(|(_, asked)| may(asked)) { Outcome::Done } else { Outcome::WithIssues })
+}
+
+/// The alerts of the file, and the source that they are kept under.
+fn read(args: &Args, settings: &Settings) -> Result<(String, Vec<Alert>), Failure> {
+    let named = |name: &String| settings.sources.iter().find(|source| source.name == *name);
+    if let Some(source) = args.source.as_ref().and_then(named) {
+        let mapping = source.mapping.as_deref().map(Mapping::load).transpose()?;
+        let alerts = alert_file::read(&args.from_alert, Some(&source.kind), mapping.as_ref())?;
+        return Ok((source.name.clone(), alerts));
+    }
+    let (kind, alerts) = alert_file::read_as(&args.from_alert, args.source.as_deref(), None)?;
+    Ok((by_hand(kind), alerts))
 }
 
 /// What the account says of the rights that a plan needs, where it is one of EC2.
