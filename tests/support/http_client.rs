@@ -1,5 +1,7 @@
 //! A client that says exactly what a test wants said, on one connection that stays open.
 
+#![allow(dead_code, reason = "one of several test binaries uses each part")]
+
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
