@@ -25,10 +25,6 @@ mod door_support;
 mod door_tls;
 #[path = "respond/edr.rs"]
 mod edr;
-#[path = "respond/edr.rs"]
-mod edr;
-#[path = "respond/edr_console.rs"]
-mod edr_console;
 #[path = "respond/edr_console.rs"]
 mod edr_console;
 #[path = "respond/fake_service.rs"]
