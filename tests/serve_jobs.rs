@@ -283,21 +283,3 @@ fn a_stop_ends_what_runs_and_the_next_start_goes_on() {
     }
     assert_eq!(serving.stop(), Some(0));
 }
-
-#[test]
-fn a_capture_by_hand_is_the_same_plan_once() {
-    let desk = desk(1, "approve", "", "");
-    desk.write("alert.json", alert("h-1", 80, 0));
-    let capture = ["capture", "--from-alert", "alert.json", "--source", "generic", "--config", "serve.toml"];
-    let planned = desk.run(&[&capture[..], &["--dry-run"]].concat());
-    assert!(planned.code == 0 && !desk.path("cases").exists(), "{planned:?}");
-    let first = desk.ok(&capture);
-    let case = desk.path(first.stdout.lines().last().unwrap());
-    assert_eq!(exhibits(&case), (vec!["alert".into(), "disk".into(), "logs".into()], 0), "{first:?}");
-    verifies(&desk, &case);
-    let again = desk.ok(&capture);
-    assert_eq!(again.stdout.lines().last(), first.stdout.lines().last());
-    assert_eq!(exhibits(&case).0.len(), 3);
-    let listed = desk.ok(&["jobs", "list", "--by-hand", "--config", "serve.toml", "--json"]);
-    assert_eq!(serde_json::from_str::<Vec<Value>>(&listed.stdout).unwrap().len(), 1);
-}
