@@ -127,11 +127,7 @@ const NEVER_TO_EVIDENCE: &[&str] = &[
 type Said = (&'static str, Option<Decision>);
 
 /// What a simulation says of each action: `Err` where it says nothing.
-fn simulated(
-    probe: &Probe,
-    actions: &[&'static str],
-    resource: &str,
-) -> Result<Answered<Vec<Said>>, Unable> {
+fn simulated(probe: &Probe, actions: &[&'static str], resource: &str) -> Result<Answered<Vec<Said>>, Unable> {
     let connection = probe.aws()?;
     let who = &probe.caller()?.value;
     if who.arn.ends_with(":root") {
