@@ -163,7 +163,7 @@ impl Scene {
     fn is_clean(&self) -> bool {
         let works = std::fs::read_dir(self.path("work")).unwrap().count();
         let kept = self.with(|state| state.library());
-        let collector = format!("exhibit-{}", &custody::sha256(COLLECTOR.as_bytes()).to_string()[..16]);
+        let collector = format!("exhibit-{:.16}", custody::sha256(COLLECTOR.as_bytes()).to_string());
         works == 0 && kept.iter().all(|name| *name == collector)
     }
 }
