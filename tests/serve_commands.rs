@@ -100,7 +100,7 @@ impl Drop for Serving {
 fn alert(number: u64) -> Vec<u8> {
     format!(
         "{{\"time\":\"2026-11-21T11:59:58.1Z\",\"priority\":\"{}\",\"rule\":\"number {number}\",\"output\":\"o\",\"source\":\"syscall\",\"hostname\":\"web01\",\"output_fields\":{{}}}}",
-        if number % 10 == 0 { "Critical" } else { "Notice" }
+        if number.is_multiple_of(10) { "Critical" } else { "Notice" }
     )
     .into_bytes()
 }

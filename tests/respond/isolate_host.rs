@@ -261,7 +261,7 @@ fn an_allowed_channel_that_is_lost_takes_all_of_it_back_at_once() {
     let recorded = net.on_host(|| host(3600).record().unwrap());
     assert_eq!(recorded["answered"], json!(["10.77.1.2:443", "[fd77:1::2]:443"]));
     drop(collector);
-    let mut lost = recorded.clone();
+    let mut lost = recorded;
     // An address that answered before and is not allowed: what an error in the rules would look like.
     lost["answered"] = json!(["10.77.2.2:8080"]);
     let failed = net.on_host(|| isolate(&host(3600), Some(&lost), &|_| Ok(())).unwrap_err());

@@ -55,7 +55,7 @@ impl Serving {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (kept, stderr) = (Arc::clone(&lines), BufReader::new(child.stderr.take().unwrap()));
         std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line))
+            stderr.lines().map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line));
         });
         let mut serving = Self { child, address: SocketAddr::from(([0; 4], 0)), lines };
         let begun = Instant::now();

@@ -174,11 +174,11 @@ fn state_of(config: &Path) -> Result<State, Failure> {
     Ok(State::open(&settings.state)?)
 }
 
+/// Where results are kept, or why nowhere.
+pub(super) type KeptIn = Result<Arc<State>, String>;
+
 /// What checks work with, and the state where results are kept.
-pub(super) fn probe_of(
-    settings: Settings,
-    session: &Session,
-) -> Result<(Arc<Probe>, Result<Arc<State>, String>), Failure> {
+pub(super) fn probe_of(settings: Settings, session: &Session) -> Result<(Arc<Probe>, KeptIn), Failure> {
     let state = State::open(&settings.state).map(Arc::new).map_err(|error| chain(&error));
     let key = match &settings.capture.key {
         Some(path) => KeyPlace::File(path.clone()).open(),
@@ -270,8 +270,7 @@ pub(super) fn wrapped(label: &str, words: &str, session: &Session) -> Result<(),
     let mut lines = vec![String::new()];
     for word in words.split(' ').filter(|word| !word.is_empty()) {
         let mut rest: Vec<char> = word.chars().collect();
-        loop {
-            let Some(line) = lines.last_mut() else { break };
+        while let Some(line) = lines.last_mut() {
             let used = line.chars().count();
             let space = usize::from(used > 0);
             if used + space + rest.len() <= room {

@@ -467,7 +467,7 @@ step = [ { id = "m", use = "capture.memory" } ]
     fn a_plan_has_a_hash_of_all_that_it_says() {
         let plan = decide(&alert(&[1])).plans.remove(0);
         let mut seen = std::collections::BTreeSet::from([plan.hash()]);
-        assert_eq!(plan.hash(), plan.clone().hash());
+        assert_eq!(plan.hash(), plan.hash());
         type Change = fn(&mut Plan);
         let changes: [Change; 6] = [
             |plan| plan.mode = Mode::Observe,
@@ -475,7 +475,7 @@ step = [ { id = "m", use = "capture.memory" } ]
             |plan| plan.steps[0].timeout += 1,
             |plan| drop(plan.steps.pop()),
             |plan| {
-                plan.steps[1].parameters = serde_json::Map::from_iter([("profile".to_owned(), "x".into())])
+                plan.steps[1].parameters = serde_json::Map::from_iter([("profile".to_owned(), "x".into())]);
             },
             |plan| plan.steps[3].approval = None,
         ];

@@ -37,9 +37,6 @@ const EDR: Parameter = Parameter {
     takes: Takes::Text,
 };
 
-const EDR: Parameter =
-    Parameter { name: "edr", about: "Which of [targets.edr], where it is not clear", takes: Takes::Text };
-
 /// This host.
 pub(super) static HOST: IsolationStep = IsolationStep {
     word: "isolate.host",

@@ -69,7 +69,7 @@ pub(super) struct Live<'a> {
 /// The target, as EC2 has it.
 enum Found {
     Volume(acquire::aws::ec2::Volume),
-    Instance(Instance),
+    Instance(Box<Instance>),
 }
 
 impl Live<'_> {
@@ -169,7 +169,9 @@ impl Live<'_> {
     fn find(&self) -> Result<Found, Failure> {
         let ec2 = Ec2::new(&self.connection).map_err(acquire::Error::from)?;
         let found = match &self.target {
-            Target::Instance(id) => ec2.describe_instance(id).map(|found| Found::Instance(found.value)),
+            Target::Instance(id) => {
+                ec2.describe_instance(id).map(|found| Found::Instance(Box::new(found.value)))
+            }
             target => ec2.describe_volume(target.id()).map(|found| Found::Volume(found.value)),
         };
         let found = found.map_err(acquire::Error::from)?;
@@ -186,7 +188,7 @@ impl Live<'_> {
     fn earlier(&self, own: &OwnSnapshots<'_>, found: &Found) -> Result<Option<Vec<OwnSnapshot>>, Failure> {
         let ui = self.session.ui;
         let instance = match found {
-            Found::Instance(instance) => Some(instance),
+            Found::Instance(instance) => Some(&**instance),
             Found::Volume(_) => None,
         };
         let earlier = if self.resumes { own.go_on_with(&self.target, instance)? } else { Vec::new() };

@@ -205,7 +205,7 @@ fn say(
                 permissions::say(found, ui);
             }
             Err(failure) => {
-                ui.warn(&format!("rights on {} could not be asked for: {}", asset.id, failure.words()))
+                ui.warn(&format!("rights on {} could not be asked for: {}", asset.id, failure.words()));
             }
         }
     }
