@@ -65,6 +65,33 @@ fn an_exhibit_that_was_cut_short_before_its_first_entry_is_open_and_no_sign_of_t
 }
 
 #[test]
+fn an_exhibit_that_was_cut_short_before_its_first_checkpoint_is_open_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = new_case(folder.path());
+    let exhibit = case.add_exhibit("disk", &writer()).unwrap().folder;
+    let log =
+        custody::CustodyLog::create(&exhibit, NewEntry::new(EntryType::LOG_GENESIS), &writer()).unwrap();
+    let path = exhibit.join("custody.jsonl");
+    let genesis = std::fs::read(&path).unwrap();
+    log.append(&NewEntry::new(EntryType::NOTE), &writer()).unwrap();
+    let both = std::fs::read(&path).unwrap();
+    std::fs::remove_file(exhibit.join("checkpoint")).unwrap();
+    std::fs::write(exhibit.join("custody.checkpoint.tmp"), "half a no").unwrap();
+    for (bytes, level) in [
+        (&genesis[..], Level::Open),
+        (&genesis[..genesis.len() - 1], Level::Open),
+        (&genesis[..40], Level::Open),
+        // What has a second entry had a checkpoint.
+        (&both[..], Level::Broken),
+        (&both[..genesis.len() + 9], Level::Broken),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let done = check(folder.path());
+        assert_eq!(done.verdict.level, level, "{} bytes: {}", bytes.len(), faults(&done));
+    }
+}
+
+#[test]
 fn exhibits_taken_at_once_get_different_ids() {
     let folder = tempfile::tempdir().unwrap();
     new_case(folder.path());

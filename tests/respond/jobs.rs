@@ -162,8 +162,8 @@ fn start(folder: &Path, state: &Arc<State>, plan: Plan) -> Runner {
 fn until_decided(state: &State) {
     let begun = Instant::now();
     while !state.next_undecided(1).unwrap().is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "deliveries stay undecided");
-        std::thread::sleep(Duration::from_millis(10));
+        assert!(begun.elapsed() < Duration::from_secs(600), "deliveries stay undecided");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -18,7 +18,7 @@ use crate::case::{CaseFile, MOST_CASE_FILE, exhibits_in, parse_case_file};
 use crate::case_layout;
 use crate::digest::sha256;
 use crate::durable_file::read_small;
-use crate::entry::{Entry, EntryType};
+use crate::entry::{Entry, EntryType, MAX_ENTRY};
 use crate::error::Result;
 use crate::timeline_check::changed_files;
 
@@ -193,7 +193,7 @@ fn only_known_files(folder: &Path, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-/// Whether a folder is empty, or has no more than what a bundle's log is begun with before its first entry.
+/// Whether a folder is empty, or has no more than what a bundle's log is begun with before its first checkpoint.
 fn holds_nothing(folder: &Path) -> Result<bool> {
     for name in names_in(folder, "")? {
         let is_of_a_beginning = match name.as_str() {
@@ -201,16 +201,29 @@ fn holds_nothing(folder: &Path) -> Result<bool> {
             "keys" => {
                 names_in(folder, &name)?.iter().all(|key| format!("keys/{key}") == case_layout::LOG_VKEY)
             }
-            case_layout::LOG => {
-                folder.join(&name).metadata().is_ok_and(|log| log.is_file() && log.len() == 0)
-            }
-            _ => false,
+            case_layout::LOG => is_not_past_its_first_entry(&folder.join(&name))?,
+            case_layout::FRONTIER => true,
+            leftover => case_layout::LEFTOVERS.contains(&leftover),
         };
         if !is_of_a_beginning {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether a log is empty, or holds its first entry or a part of it and nothing else.
+fn is_not_past_its_first_entry(log: &Path) -> Result<bool> {
+    if !std::fs::symlink_metadata(log).is_ok_and(|log| log.is_file() && log.len() <= MAX_ENTRY as u64) {
+        return Ok(false);
+    }
+    let bytes = read_small(log, MAX_ENTRY as u64)?.unwrap_or_default();
+    let (line, rest) = match bytes.iter().position(|byte| *byte == b'\n') {
+        Some(end) => bytes.split_at(end),
+        // Torn: there is nothing after it in any case.
+        None => return Ok(true),
+    };
+    Ok(rest.len() == 1 && Entry::parse(line).is_ok_and(|entry| entry.kind == EntryType::LOG_GENESIS))
 }
 
 /// Whether an entry of the case says that an exhibit held something.

@@ -68,7 +68,7 @@ pub trait Intake: Send + Sync {
 }
 
 /// Deliveries looked at in one go.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 /// Alerts of one job that are kept as exhibits; of further ones the log has the hash.
 const MOST_KEPT: usize = 20;
 /// Reasons that the log of a case repeats; the state has all.
@@ -83,12 +83,6 @@ struct Judged {
     outcome: std::result::Result<Vec<(usize, Alert, Decision)>, Unparsed>,
 }
 
-impl Judged {
-    fn has_plans(&self) -> bool {
-        self.outcome.as_ref().is_ok_and(|all| all.iter().any(|(_, _, decision)| !decision.plans.is_empty()))
-    }
-}
-
 /// Decides about the next deliveries; says how many there were.
 pub(super) fn decide_next(service: &Service) -> Result<usize> {
     let waiting = service.intake.next(BATCH)?;
@@ -99,11 +93,8 @@ pub(super) fn decide_next(service: &Service) -> Result<usize> {
             return Ok(0);
         }
         judged.push(judge(service, &delivery)?);
-        // What makes jobs is written at once, so that limits see it before the next is judged.
-        if judged.last().is_some_and(Judged::has_plans) {
-            write(service, std::mem::take(&mut judged))?;
-        }
     }
+    // One commit for all: limits are counted within it, so each sees the jobs of those before it.
     write(service, judged)?;
     Ok(count)
 }

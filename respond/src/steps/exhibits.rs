@@ -41,16 +41,16 @@ pub(crate) fn of_names(case: &Path, fits: &dyn Fn(&Exhibit) -> bool) -> Result<F
     Ok(found)
 }
 
-/// Whether a bundle is sealed; `None` if it was not even begun.
+/// Whether a bundle is sealed; `None` if it was not even begun: an acquisition that was killed before its log's first checkpoint.
 pub(crate) fn state_of(exhibit: &Exhibit) -> custody::Result<Option<bool>> {
     if !custody::case_layout::log(&exhibit.folder).is_file() {
         return Ok(None);
     }
-    let entries = CustodyLog::open(&exhibit.folder).and_then(|log| log.read());
-    match entries {
+    match CustodyLog::open(&exhibit.folder).and_then(|log| log.read()) {
+        Ok(log) if log.checkpoint.is_none() => Ok(None),
         Ok(log) => Ok(Some(log.entries.iter().any(|entry| entry.kind == EntryType::BUNDLE_SEALED))),
         // Killed while the log itself was made.
-        Err(custody::Error::Read { .. } | custody::Error::Malformed { .. }) => Ok(Some(false)),
+        Err(custody::Error::Read { .. } | custody::Error::Malformed { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
