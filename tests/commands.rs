@@ -88,6 +88,9 @@ mod ready_commands;
 #[cfg(feature = "serve")]
 #[path = "rules_commands.rs"]
 mod rules_commands;
+#[cfg(feature = "serve")]
+#[path = "support/runc_box.rs"]
+mod runc_box;
 #[cfg(feature = "cloud")]
 #[allow(dead_code, reason = "the tests of the library use more of it")]
 #[path = "support/s3.rs"]
@@ -98,6 +101,9 @@ mod s3_front;
 #[cfg(feature = "serve")]
 #[path = "serve_commands.rs"]
 mod serve_commands;
+#[cfg(feature = "serve")]
+#[path = "serve_container.rs"]
+mod serve_container;
 #[cfg(feature = "serve")]
 #[path = "serve_end_to_end.rs"]
 mod serve_end_to_end;

@@ -47,7 +47,7 @@ const READ_NO_FILE: [&str; 7] = [
 /// Folders of `samples/` that are whole hosts or collections, not files of one parser.
 const HOSTS: [&str; 3] = ["web01", "web01_story", "collections"];
 /// Whole cases, which later versions must verify.
-const CASES: [&str; 2] = ["case_v1", "case_v1_kept"];
+const CASES: [&str; 6] = ["alerts", "case_v1", "case_v1_kept", "inventory", "rules", "serve"];
 /// How many bytes a sample may cost in each test of damage: 1 MiB, which is every length of a small one. For every length
 /// of all samples but the 8 MiB journals, run the tests with EXHIBIT_DAMAGE_MIB=600, in release.
 fn damage_budget() -> usize {

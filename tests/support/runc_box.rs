@@ -1,5 +1,7 @@
 //! A container of runc with a root made here, and containers' common needs. Says "skipped: why" where none can run.
 
+#![allow(dead_code, reason = "one of several test binaries uses each part")]
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

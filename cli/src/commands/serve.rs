@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Take alerts over HTTP, decide by rules, capture and isolate, unattended
 ///
-/// Each [[source]] of the file is an address `/alerts/NAME` with its own way to prove who sends. An alert is on the disk
+/// Each source of the file is an address `/alerts/NAME` with its own way to prove who sends. An alert is on the disk
 /// before its sender is told 202. Log lines are JSON on stderr. SIGTERM and SIGINT end the service within --stop-within;
 /// SIGHUP reads sources, secrets, certificates and rules again, and keeps the old ones if anything in the new is wrong.
 ///
