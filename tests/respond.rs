@@ -65,5 +65,7 @@ mod runc_box;
 mod sns_sender;
 #[path = "respond/ssh.rs"]
 mod ssh;
+#[path = "support/sshd.rs"]
+mod sshd;
 #[path = "support/test_authority.rs"]
 mod test_authority;

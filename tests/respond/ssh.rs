@@ -2,117 +2,20 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use respond::alert::AssetKind;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::bench::{Bench, program};
 use crate::moto::{Moto, moto};
 use crate::runc_box::RuncBox;
-
-/// An sshd that listens until this is dropped.
-struct Sshd {
-    folder: tempfile::TempDir,
-    child: Child,
-    port: u16,
-}
-
-impl Sshd {
-    fn start() -> Option<Self> {
-        let daemon = "/usr/sbin/sshd";
-        if !rustix::process::geteuid().is_root() || !Path::new(daemon).exists() {
-            eprintln!("skipped: an sshd of our own needs root and openssh-server");
-            return None;
-        }
-        fs::create_dir_all("/run/sshd").unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        for key in ["host", "other", "user"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(path(key))
-                .status();
-            assert!(made.unwrap().success());
-        }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {host}\nAuthorizedKeysFile {user}\nPidFile none\nStrictModes no\n\
-             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
-             PermitUserEnvironment no\nPrintMotd no\n",
-            host = path("host").display(),
-            user = path("user.pub").display(),
-        );
-        fs::write(path("config"), config).unwrap();
-        let log = fs::File::create(path("log")).unwrap();
-        let child = Command::new(daemon)
-            .args(["-D", "-e", "-f"])
-            .arg(path("config"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let this = Self { folder, child, port };
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if begun.elapsed() > Duration::from_secs(20) {
-                eprintln!("skipped: sshd does not listen: {}", fs::read_to_string(this.path("log")).unwrap());
-                return None;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        this.know("host");
-        fs::create_dir(this.path("remote")).unwrap();
-        Some(this)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Makes this the only key that is known.
-    fn know(&self, key: &str) {
-        let public = fs::read_to_string(self.path(&format!("{key}.pub"))).unwrap();
-        fs::write(self.path("known"), format!("[127.0.0.1]:{} {public}", self.port)).unwrap();
-    }
-
-    /// The settings of this host, with a collector.
-    fn target(&self, collector: &Path) -> Value {
-        let sha256 = custody::sha256(&fs::read(collector).unwrap()).to_string();
-        json!({
-            "host": "127.0.0.1", "port": self.port, "user": "root", "identity_file": self.path("user"),
-            "known_hosts_file": self.path("known"), "collector": collector, "collector_sha256": sha256,
-            "folder": self.path("remote"),
-        })
-    }
-
-    /// What lies in the folder that collectors are put in.
-    fn left(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.path("remote")).unwrap().map(|entry| entry.unwrap().path()).collect()
-    }
-
-    /// A collector that is no exhibit.
-    fn script(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::sshd::Sshd;
 
 const HOST: (AssetKind, &str, &str) = (AssetKind::Host, "web01", "web01");
 
