@@ -108,17 +108,17 @@ mod serve_container;
 #[path = "serve_end_to_end.rs"]
 mod serve_end_to_end;
 #[cfg(feature = "serve")]
-#[path = "serve_ssh.rs"]
-mod serve_ssh;
-#[cfg(feature = "serve")]
-#[path = "support/sshd.rs"]
-mod sshd;
-#[cfg(feature = "serve")]
 #[path = "serve_jobs.rs"]
 mod serve_jobs;
 #[cfg(feature = "serve")]
+#[path = "serve_ssh.rs"]
+mod serve_ssh;
+#[cfg(feature = "serve")]
 #[path = "support/serving.rs"]
 mod serving;
+#[cfg(feature = "serve")]
+#[path = "support/sshd.rs"]
+mod sshd;
 #[path = "syscalls.rs"]
 mod syscalls;
 #[path = "support/test_authority.rs"]
