@@ -131,7 +131,7 @@ fn a_kill_at_any_moment_leaves_the_host_as_it_was_or_a_log_that_puts_it_back() {
     let (mut random, mut undone) = (0x2545_f491_4f6c_dd1d_u64, 0);
     for round in 0..25 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let moment = Duration::from_micros((random >> 33) % 700_000);
+        let moment = Duration::from_micros((random >> 33) % 2_000_000);
         let mut command = desk.command();
         command.args(["isolate", "host", "--case", "case", "--lease", "1h"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
