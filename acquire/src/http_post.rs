@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use custody::anchors::{Answer, Post};
 
+use crate::http_agent::careful_agent;
+
 /// Larger answers are cut off with an error: a token has 10 KiB.
 const MOST_ANSWER: u64 = 1 << 20;
 
@@ -24,16 +26,8 @@ impl HttpPost {
     /// [`custody::Error::Post`] when the proxy's address is none.
     pub fn new(patience: Duration, proxy: Option<&str>) -> custody::Result<Self> {
         let proxy = proxy.map(ureq::Proxy::new).transpose().map_err(|error| fault("proxy", &error))?;
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(patience))
-            .timeout_connect(Some(patience.min(Duration::from_secs(10))))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .max_response_header_size(64 << 10)
-            .user_agent(concat!("exhibit/", env!("CARGO_PKG_VERSION")))
-            .proxy(proxy)
-            .build();
+        let connect = patience.min(Duration::from_secs(10));
+        let config = careful_agent(patience, connect).proxy(proxy).build();
         Ok(Self { agent: config.new_agent() })
     }
 }

@@ -19,6 +19,15 @@ static EC2: Service =
 /// Resources of one answer; EC2 gives at most 1,000 of either.
 const PAGE: &str = "500";
 
+/// Whether a text is an id of EC2: a kind, as `i-`, and 8 to 32 hexadecimal digits in lower case.
+#[must_use]
+pub fn is_id(text: &str, kind: &str) -> bool {
+    text.strip_prefix(kind).is_some_and(|digits| {
+        (8..=32).contains(&digits.len())
+            && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
 /// A name and a value on a resource.
 pub type Tag = (String, String);
 

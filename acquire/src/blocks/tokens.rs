@@ -12,11 +12,8 @@ use super::listing::Walk;
 use super::service::{BlockService, ListFrom, Listed};
 use crate::aws::{Failure, FailureKind};
 
-/// Lists begun anew that are always allowed; beyond, there must have been blocks in between.
+/// Lists begun anew that are always allowed; beyond them each must have brought a block.
 const FREE_RELISTS: u64 = 64;
-
-/// Blocks that must be fetched for one list begun anew: with fewer, it would cost more to go on than to wait.
-const BLOCKS_PER_RELIST: u64 = 16;
 
 /// The newest listing.
 #[derive(Debug)]
@@ -91,7 +88,7 @@ impl<S: BlockService> Reader<S> {
             return Ok(fresh.token(index));
         }
         let relists = self.counters.relists.get();
-        if relists >= FREE_RELISTS.saturating_add(self.counters.fetched.get() / BLOCKS_PER_RELIST) {
+        if relists >= FREE_RELISTS.saturating_add(self.counters.fetched.get()) {
             return Err(self.no_token_lasts());
         }
         self.counters.relists.add(1);

@@ -8,6 +8,7 @@ use ureq::http::{Method, Request, Response};
 use ureq::{Body, Error};
 
 use crate::aws::{Failure, FailureKind};
+use crate::http_agent::careful_agent;
 
 /// Tries of one request before it is given up.
 const TRIES: u32 = 6;
@@ -41,18 +42,10 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(code_of: CodeOf) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(EXCHANGE))
-            .timeout_connect(Some(CONNECT))
+        let config = careful_agent(EXCHANGE, CONNECT)
             .timeout_recv_response(Some(ANSWER))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .max_response_header_size(64 << 10)
             .max_idle_connections(32)
             .max_idle_connections_per_host(32)
-            .user_agent(concat!("exhibit/", env!("CARGO_PKG_VERSION")))
-            .proxy(None)
             .build();
         Self { agent: config.new_agent(), code_of }
     }

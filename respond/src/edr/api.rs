@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use acquire::careful_agent;
 use serde_json::Value;
 use ureq::http::{Method, Request, Response, Uri};
 use ureq::{Agent, Body};
@@ -302,17 +303,7 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 fn agent(patience: Duration) -> Agent {
-    Agent::config_builder()
-        .timeout_global(Some(patience))
-        .timeout_connect(Some(Duration::from_secs(10)))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .max_response_header_size(64 << 10)
-        .user_agent(concat!("exhibit/", env!("CARGO_PKG_VERSION")))
-        .proxy(None)
-        .build()
-        .new_agent()
+    careful_agent(patience, Duration::from_secs(10)).build().new_agent()
 }
 
 /// https, or plain to this machine itself, where a proxy of one's own may stand.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use acquire::aws::FailureKind;
-use acquire::aws::ec2::Ec2;
+use acquire::aws::ec2::{Ec2, is_id};
 use custody::bundle::Bundle;
 use custody::{Case, Entry, Exhibit};
 use serde_json::{Value, json};
@@ -137,14 +137,6 @@ impl Acts {
         }
         acts
     }
-}
-
-/// Whether a text is an id of EC2: a kind and hexadecimal digits.
-pub(super) fn is_id(text: &str, kind: &str) -> bool {
-    text.strip_prefix(kind).is_some_and(|digits| {
-        (8..=32).contains(&digits.len())
-            && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-    })
 }
 
 #[cfg(test)]

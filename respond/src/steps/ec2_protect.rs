@@ -1,11 +1,10 @@
 //! `aws.ec2.protect`: nobody terminates the instance, and its volumes outlive it. What was set before is recorded and can be put
 //! back.
 
-use acquire::aws::ec2::{Ec2, Protection};
+use acquire::aws::ec2::{Ec2, Protection, is_id};
 use serde_json::{Value, json};
 
 use super::capture::connection;
-use super::ebs_snapshot::is_id;
 use super::{Context, Failed, Step};
 use crate::alert::AssetKind;
 

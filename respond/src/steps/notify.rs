@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use acquire::careful_agent;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use custody::{Clock, SystemClock};
@@ -82,17 +83,8 @@ fn message(context: &Context<'_>) -> Value {
 /// Posts a message; gives the status of the answer, which is 2xx.
 pub(crate) fn post(channel: &NotifySettings, id: &str, body: &str) -> Result<u16, Failed> {
     let seconds = (SystemClock.now().wall_ns / 1_000_000_000).to_string();
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        .timeout_connect(Some(CONNECT))
-        // What is meant for one receiver goes to no other.
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .max_response_header_size(64 << 10)
-        .user_agent(concat!("exhibit/", env!("CARGO_PKG_VERSION")))
-        .proxy(None)
-        .build();
+    // What is meant for one receiver goes to no other.
+    let config = careful_agent(PATIENCE, CONNECT).build();
     let mut request = config
         .new_agent()
         .post(&channel.url)

@@ -11,6 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use acquire::careful_agent;
 use custody::strict_json::escape_text;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -182,16 +183,8 @@ impl Cluster {
             _ => return Err(fault("client_certificate_file and client_key_file belong together".to_owned())),
         };
         let patience = Duration::from_secs(settings.patience.unwrap_or(PATIENCE).clamp(1, 600));
-        let config = Agent::config_builder()
+        let config = careful_agent(patience, patience.min(Duration::from_secs(10)))
             .tls_config(TlsConfig::builder().root_certs(roots).client_cert(ours).build())
-            .timeout_global(Some(patience))
-            .timeout_connect(Some(patience.min(Duration::from_secs(10))))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .max_response_header_size(64 << 10)
-            .user_agent(concat!("exhibit/", env!("CARGO_PKG_VERSION")))
-            .proxy(None)
             .build();
         let token_file = settings.token_file.clone();
         Ok(Self { name: name.to_owned(), server, token_file, agent: config.new_agent() })

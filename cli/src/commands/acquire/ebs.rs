@@ -1,6 +1,7 @@
 //! `exhibit acquire ebs`
 
 use acquire::aws::Connection;
+use acquire::aws::ec2::is_id;
 use acquire::blocks::Limits;
 use acquire::ebs::permissions::Permission;
 use acquire::ebs::{BaseBundle, EbsSnapshot, Estimate, PRICE_REGION, Target};
@@ -223,14 +224,6 @@ fn show_estimate(args: &Args, capture: &EbsSnapshot, found: &[Permission], ui: U
             Ok(())
         }
     }
-}
-
-/// Whether a text is an id of EC2: a kind and hexadecimal digits.
-fn is_id(text: &str, kind: &str) -> bool {
-    text.strip_prefix(kind).is_some_and(|digits| {
-        (8..=32).contains(&digits.len())
-            && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-    })
 }
 
 #[cfg(test)]
