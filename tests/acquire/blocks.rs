@@ -43,9 +43,10 @@ struct Made {
     always: BTreeMap<u64, Fault>,
     /// After so many fetches, everything fails so.
     ends: Option<(u64, Fault)>,
-    /// After so many fetches each, all tokens are refused that were listed before.
-    refuses_every: Option<u64>,
+    /// After so many blocks each, all tokens are refused that were listed before.
+    refuses_after: Option<u64>,
     fetches: Arc<AtomicU64>,
+    given: AtomicU64,
     lists: Arc<AtomicU64>,
     generation: AtomicU64,
 }
@@ -135,12 +136,9 @@ impl BlockService for Made {
     }
 
     async fn fetch(&self, index: u64, token: &(u64, u64), room: &mut [u8]) -> Result<Fetched, Failure> {
-        let number = self.fetches.fetch_add(1, Ordering::Relaxed) + 1;
+        self.fetches.fetch_add(1, Ordering::Relaxed);
         if let Some(fault) = self.has_ended() {
             return fault.happens().await;
-        }
-        if self.refuses_every.is_some_and(|every| number.is_multiple_of(every)) {
-            self.generation.fetch_add(1, Ordering::Relaxed);
         }
         assert_eq!(token.0, index);
         if token.1 < self.generation.load(Ordering::Relaxed) {
@@ -158,6 +156,10 @@ impl BlockService for Made {
             .map(|faults| faults.remove(0));
         if let Some(fault) = fault {
             return fault.happens().await;
+        }
+        let given = self.given.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.refuses_after.is_some_and(|after| given.is_multiple_of(after)) {
+            self.generation.fetch_add(1, Ordering::Relaxed);
         }
         let block = &self.blocks[&index];
         room.copy_from_slice(block);
@@ -311,9 +313,9 @@ fn what_is_refused_stops_at_once_and_is_not_tried_again() {
 
 #[test]
 fn tokens_that_are_taken_back_are_listed_anew_and_nothing_is_lost() {
-    for every in [3, 10, 50] {
+    for after in [3, 10, 50] {
         let place = tempfile::tempdir().unwrap();
-        let report = acquire_made(Made { refuses_every: Some(every), ..Made::new() }, place.path()).unwrap();
+        let report = acquire_made(Made { refuses_after: Some(after), ..Made::new() }, place.path()).unwrap();
         assert_whole(&report, &Made::new(), place.path());
         assert!(count(&report, "relists") > 0);
     }
@@ -323,7 +325,7 @@ fn tokens_that_are_taken_back_are_listed_anew_and_nothing_is_lost() {
 fn tokens_that_are_always_taken_back_end_the_acquisition_with_the_reason() {
     let (fetches, lists) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let made = Made {
-        refuses_every: Some(1),
+        always: Made::new().blocks.keys().map(|index| (*index, Fault::Of(FailureKind::Token))).collect(),
         fetches: Arc::clone(&fetches),
         lists: Arc::clone(&lists),
         ..Made::new()

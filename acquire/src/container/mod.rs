@@ -15,9 +15,11 @@
 mod capture;
 mod containerd;
 mod docker;
+mod elf_core;
 mod find;
 mod freezer;
 mod members;
+mod memory_ranges;
 mod process_memory;
 mod root_files;
 mod runc;

@@ -22,6 +22,8 @@ use std::time::Duration;
 use custody::bundle::State;
 use custody::{Digest, Hasher};
 
+use super::elf_core::{MOST_SEGMENTS, Piece, head, pieces};
+use super::memory_ranges::{Range, Tally, page, ranges};
 use crate::error::Result;
 use crate::file_content::{Content, Problem, Problems};
 use crate::pipeline::Marks;
@@ -40,47 +42,12 @@ const MOST_OF_RANGE: u64 = 1 << 24;
 const MOST_OF_PROCESS: u64 = 1 << 26;
 /// Entries of `pagemap` in one read.
 const BLOCK: u64 = 1 << 16;
-/// `PT_LOAD`s of one core; `e_phnum` has 16 bits.
-const MOST_SEGMENTS: usize = 60_000;
 /// Runs of pages of one process, beyond which its rest is skipped.
 const MOST_PIECES: usize = 1 << 20;
 /// Pages in a row that cannot be read before the run is given up.
 const MOST_FAILURES: u32 = 64;
 /// Bytes of one read.
 const READ: u64 = 512 << 10;
-
-/// Bytes of a page of this machine.
-fn page() -> u64 {
-    (rustix::param::page_size() as u64).max(4096)
-}
-
-/// How many bytes went which way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) data: u64,
-    pub(super) absent: u64,
-    pub(super) unreadable: u64,
-    pub(super) skipped: u64,
-}
-
-impl Tally {
-    fn add(&mut self, state: State, bytes: u64) {
-        let counter = match state {
-            State::Data | State::Zero => &mut self.data,
-            State::Unreadable => &mut self.unreadable,
-            State::Skipped => &mut self.skipped,
-            State::Absent | State::Base => &mut self.absent,
-        };
-        *counter = counter.saturating_add(bytes);
-    }
-
-    pub(super) fn append(&mut self, other: Self) {
-        self.data = self.data.saturating_add(other.data);
-        self.absent = self.absent.saturating_add(other.absent);
-        self.unreadable = self.unreadable.saturating_add(other.unreadable);
-        self.skipped = self.skipped.saturating_add(other.skipped);
-    }
-}
 
 /// Takes the memory of a process, at most `most` bytes of it. Gives what became of all of it; `None` if it has gone.
 ///
@@ -135,110 +102,6 @@ pub(super) fn process_memory(
     Ok(Some(whole))
 }
 
-/// One line of `maps`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Range {
-    start: u64,
-    end: u64,
-    permissions: String,
-    offset: u64,
-    device: String,
-    inode: u64,
-    path: Vec<u8>,
-    flags: String,
-}
-
-impl Range {
-    fn length(&self) -> u64 {
-        self.end.saturating_sub(self.start)
-    }
-
-    fn is_shared(&self) -> bool {
-        self.permissions.ends_with('s')
-    }
-
-    /// Whether its content lies in a file that others can read.
-    fn has_file(&self) -> bool {
-        let nameless = ["/memfd:", "/dev/shm/", "/run/shm/", "/SYSV", "/dev/zero"];
-        self.path.starts_with(b"/")
-            && !self.path.ends_with(b" (deleted)")
-            && !nameless.iter().any(|start| self.path.starts_with(start.as_bytes()))
-    }
-
-    /// Why none of it is read.
-    fn refusal(&self) -> Option<&'static str> {
-        let has = |flag: &str| self.flags.split(' ').any(|word| word == flag);
-        if self.path.starts_with(b"[vvar") || self.path == b"[vsyscall]" || self.end > i64::MAX as u64 {
-            Some("a page of the kernel's own")
-        } else if has("io") || has("pf") {
-            Some("memory of a device")
-        } else {
-            None
-        }
-    }
-
-    fn row(&self, tally: &Tally, why: &str) -> Row {
-        let mut row = Row::default();
-        row.put("start", format!("{:#x}", self.start));
-        row.put("end", format!("{:#x}", self.end));
-        row.put("permissions", self.permissions.clone());
-        row.put("offset", format!("{:#x}", self.offset));
-        row.text("device", self.device.as_bytes());
-        row.put("inode", self.inode.to_string());
-        if !self.path.is_empty() {
-            row.text("path", &self.path);
-        }
-        for (key, bytes) in [
-            ("data", tally.data),
-            ("absent", tally.absent),
-            ("unreadable", tally.unreadable),
-            ("skipped", tally.skipped),
-        ] {
-            if bytes > 0 {
-                row.number(key, Some(bytes));
-            }
-        }
-        if !why.is_empty() {
-            row.put("why", why);
-        }
-        row
-    }
-}
-
-/// The ranges that `maps` or `smaps` list; lines that are not understood are left out.
-fn ranges(text: &[u8]) -> Vec<Range> {
-    let mut found: Vec<Range> = Vec::new();
-    for line in text.split(|&byte| byte == b'\n') {
-        if let Some(range) = range(line) {
-            // They never overlap; what would is no text of the kernel.
-            if found.last().is_none_or(|last| last.end <= range.start) {
-                found.push(range);
-            }
-        } else if let Some(flags) = line.strip_prefix(b"VmFlags:")
-            && let Some(last) = found.last_mut()
-        {
-            last.flags = String::from_utf8_lossy(flags).trim().to_owned();
-        }
-    }
-    found
-}
-
-fn range(line: &[u8]) -> Option<Range> {
-    let mut words = line.splitn(6, |&byte| byte == b' ');
-    let mut word = || std::str::from_utf8(words.next()?).ok();
-    let (start, end) = word()?.split_once('-')?;
-    let number = |text: &str| u64::from_str_radix(text, 16).ok();
-    let (start, end) = (number(start)?, number(end)?);
-    let permissions = word()?.to_owned();
-    let offset = number(word()?)?;
-    let device = word()?.to_owned();
-    let inode = word()?.parse().ok()?;
-    let path = words.next().unwrap_or_default().trim_ascii_start().to_vec();
-    let whole = start.is_multiple_of(page()) && end.is_multiple_of(page()) && start < end;
-    let whole = whole && permissions.len() == 4;
-    whole.then(|| Range { start, end, permissions, offset, device, inode, path, flags: String::new() })
-}
-
 /// A process whose files in `/proc` are open, so that its number cannot pass to another one.
 struct Opened {
     memory: Arc<File>,
@@ -269,15 +132,6 @@ impl Opened {
             auxv,
         })
     }
-}
-
-/// A run of pages that are read, or that are zeros in the file because nothing is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Piece {
-    range: usize,
-    start: u64,
-    length: u64,
-    is_there: bool,
 }
 
 /// What is read of each range.
@@ -445,7 +299,7 @@ struct Core {
 impl Core {
     fn of(opened: &Opened, plan: &mut Plan) -> Self {
         let pieces = pieces(&plan.runs, MOST_SEGMENTS);
-        let head = head(opened, &pieces);
+        let head = head(&opened.ranges, &opened.auxv, &pieces);
         let body: u64 = pieces.iter().map(|piece| piece.length).sum();
         // Holes that were filled are in the file, as zeros that are marked so; they are in the tally already.
         Self {
@@ -567,156 +421,9 @@ impl Content for Core {
     }
 }
 
-/// Runs of pages as pieces of a file with at most so many segments: where there are more, small holes are filled.
-fn pieces(runs: &[Vec<(u64, u64)>], most: usize) -> Vec<Piece> {
-    let mut largest = 0u64;
-    loop {
-        let mut pieces: Vec<Piece> = Vec::new();
-        let mut segments = 0usize;
-        for (range, runs) in runs.iter().enumerate() {
-            let mut end = None;
-            for &(start, length) in runs {
-                let hole = end.map(|end: u64| start.saturating_sub(end));
-                match (hole, end) {
-                    (Some(hole), Some(end)) if hole <= largest => {
-                        pieces.push(Piece { range, start: end, length: hole, is_there: false });
-                    }
-                    _ => segments = segments.saturating_add(1),
-                }
-                pieces.push(Piece { range, start, length, is_there: true });
-                end = Some(start.saturating_add(length));
-            }
-        }
-        if segments <= most || largest > 1 << 40 {
-            return pieces;
-        }
-        largest = if largest == 0 { page() } else { largest.saturating_mul(4) };
-    }
-}
-
-/// Elf header, program headers and notes, filled up to a whole page.
-fn head(opened: &Opened, pieces: &[Piece]) -> Vec<u8> {
-    const HEADER: u64 = 64;
-    const PROGRAM: u64 = 56;
-    // Segments: pieces that follow each other.
-    let mut segments: Vec<(usize, u64, u64)> = Vec::new();
-    for piece in pieces {
-        match segments.last_mut() {
-            Some((range, start, length))
-                if *range == piece.range && start.saturating_add(*length) == piece.start =>
-            {
-                *length = length.saturating_add(piece.length);
-            }
-            _ => segments.push((piece.range, piece.start, piece.length)),
-        }
-    }
-    let notes = [note(6, &opened.auxv), note(0x4649_4c45, &mapped_files(&opened.ranges))].concat();
-    let count = segments.len().saturating_add(1).min(0xfffe);
-    let notes_at = HEADER.saturating_add(PROGRAM.saturating_mul(count as u64));
-    let body_at = notes_at.saturating_add(notes.len() as u64).next_multiple_of(page());
-    let machine: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
-    let mut head = Vec::new();
-    head.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    for field in [4u16, machine] {
-        head.extend(field.to_le_bytes());
-    }
-    head.extend(1u32.to_le_bytes());
-    for field in [0u64, HEADER, 0] {
-        head.extend(field.to_le_bytes());
-    }
-    head.extend(0u32.to_le_bytes());
-    for field in [64u16, 56, u16::try_from(count).unwrap_or(u16::MAX), 0, 0, 0] {
-        head.extend(field.to_le_bytes());
-    }
-    let mut program = |kind: u32, flags: u32, offset: u64, address: u64, size: u64, align: u64| {
-        head.extend(kind.to_le_bytes());
-        head.extend(flags.to_le_bytes());
-        let in_memory = if kind == 1 { size } else { 0 };
-        for field in [offset, address, 0, size, in_memory, align] {
-            head.extend(field.to_le_bytes());
-        }
-    };
-    program(4, 0, notes_at, 0, notes.len() as u64, 4);
-    let mut offset = body_at;
-    for (range, start, length) in segments {
-        let permissions = opened.ranges.get(range).map_or("", |range| range.permissions.as_str());
-        let flag = |letter: char, bit: u32| if permissions.contains(letter) { bit } else { 0 };
-        program(1, flag('r', 4) | flag('w', 2) | flag('x', 1), offset, start, length, page());
-        offset = offset.saturating_add(length);
-    }
-    head.extend(notes);
-    head.resize(usize::try_from(body_at).unwrap_or(head.len()), 0);
-    head
-}
-
-/// One note of the name `CORE`.
-fn note(kind: u32, content: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(content.len()).unwrap_or(0);
-    let mut note = Vec::new();
-    for field in [5u32, length, kind] {
-        note.extend(field.to_le_bytes());
-    }
-    note.extend(b"CORE\0\0\0\0");
-    note.extend(content);
-    note.resize(note.len().next_multiple_of(4), 0);
-    note
-}
-
-/// The content of `NT_FILE`: how many files, page size, ranges, then names.
-fn mapped_files(ranges: &[Range]) -> Vec<u8> {
-    let files: Vec<&Range> = ranges.iter().filter(|range| range.path.starts_with(b"/")).collect();
-    let mut content = Vec::new();
-    for field in [files.len() as u64, page()] {
-        content.extend(field.to_le_bytes());
-    }
-    for file in &files {
-        for field in [file.start, file.end, file.offset / page()] {
-            content.extend(field.to_le_bytes());
-        }
-    }
-    for file in files {
-        content.extend(&file.path);
-        content.push(0);
-    }
-    content
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SMALL: &[u8] = b"00400000-00402000 r-xp 00001000 fd:01 7 /usr/lib/a b.so (deleted)\n\
-        Size:                  8 kB\n\
-        Rss:                   8 kB\n\
-        VmFlags: rd ex mr mw me \n\
-        7ff0000000-7ff0001000 rw-p 00000000 00:00 0                          [stack]\n\
-        VmFlags: rd wr io pf\n\
-        7ff0002000-7ff0004000 r--p 00000000 00:00 0                          [vvar]\n\
-        nonsense-here rw-p 0 0:0 0\n\
-        ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n";
-
-    #[test]
-    fn ranges_are_read_with_their_flags_and_what_must_not_be_read_is_known() {
-        let found = ranges(SMALL);
-        assert_eq!(found.len(), 4);
-        assert_eq!(found[0].path, b"/usr/lib/a b.so (deleted)");
-        assert_eq!((found[0].length(), found[0].refusal(), found[0].has_file()), (8192, None, false));
-        assert_eq!(found[1].refusal(), Some("memory of a device"));
-        assert!(found[2].refusal().is_some() && found[3].refusal().is_some());
-        for end in 0..SMALL.len() {
-            let _ = ranges(&SMALL[..end]);
-        }
-    }
-
-    #[test]
-    fn small_holes_are_filled_only_where_there_would_be_too_many_segments() {
-        let runs = vec![vec![(0x1000, 0x1000), (0x3000, 0x1000), (0x9000, 0x1000)], vec![(0x20000, 0x2000)]];
-        assert!(pieces(&runs, 10).iter().all(|piece| piece.is_there));
-        let filled = pieces(&runs, 3);
-        let holes: Vec<_> = filled.iter().filter(|piece| !piece.is_there).collect();
-        assert_eq!(holes.len(), 1);
-        assert_eq!((holes[0].start, holes[0].length), (0x2000, 0x1000));
-    }
 
     #[test]
     fn beyond_the_limit_mapped_files_go_first_and_every_byte_is_accounted_for() {
