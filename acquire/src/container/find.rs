@@ -246,6 +246,7 @@ mod tests {
         assert!(find("abcd").unwrap_err().contains("several"));
         assert_eq!(find("abcd1").unwrap().id, one);
         assert_eq!(find("db").unwrap().id, two);
+        let short: String = one.chars().take(12).collect();
         let named = vec![view("docker", "", &one, "web", Some(4)), view("docker", "", &two, &short, Some(5))];
         assert!(chosen(&Wanted::read(&short).unwrap(), named.clone()).unwrap_err().contains("several"));
         assert_eq!(chosen(&Wanted::read(&one).unwrap(), named).unwrap().id, one);
