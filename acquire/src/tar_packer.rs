@@ -89,7 +89,17 @@ pub struct TarPacker<'a> {
     taken: HashSet<PathBuf>,
     /// What is being packed as if it lay elsewhere: where it lies, and where it is said to.
     elsewhere: Option<(PathBuf, PathBuf)>,
+    /// What may still be packed of a tree that is bounded.
+    room: Option<Room>,
     counts: FileCounts,
+}
+
+/// What may still be packed, and what had no room.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    left: u64,
+    files: u64,
+    bytes: u64,
 }
 
 impl std::fmt::Debug for TarPacker<'_> {
@@ -130,7 +140,18 @@ impl<'a> TarPacker<'a> {
     ) -> Self {
         let leave_out = leave_out.and_then(|path| inspect(CWD, path).ok()).map(|inode| inode.id());
         let (hard_links, taken, counts) = (HashMap::new(), HashSet::new(), FileCounts::default());
-        Self { feed, catalog, issues, clock, leave_out, hard_links, taken, elsewhere: None, counts }
+        Self {
+            feed,
+            catalog,
+            issues,
+            clock,
+            leave_out,
+            hard_links,
+            taken,
+            elsewhere: None,
+            room: None,
+            counts,
+        }
     }
 
     /// What went wrong so far; more can be added.
@@ -331,6 +352,44 @@ impl<'a> TarPacker<'a> {
         let packed = self.walk(real, shown);
         self.elsewhere = None;
         packed
+    }
+
+    /// Packs by `pack`, of all files together at most `most` bytes. A file that has no room is listed with all that is known of it
+    /// but its content; one issue at `place` tells how many those are.
+    ///
+    /// # Errors
+    ///
+    /// Those of `pack`.
+    pub(crate) fn within(
+        &mut self,
+        most: u64,
+        place: &Path,
+        pack: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let before = self.room.replace(Room { left: most, files: 0, bytes: 0 });
+        let packed = pack(self);
+        if let Some(room) = std::mem::replace(&mut self.room, before)
+            && room.files > 0
+        {
+            let Room { files, bytes, .. } = room;
+            self.note(
+                place,
+                &format!("{files} files of {bytes} bytes are listed without their content: beyond the limit of {most} bytes"),
+            );
+        }
+        packed
+    }
+
+    /// Whether a file still has room, which is kept for it.
+    fn has_room(&mut self, size: u64) -> bool {
+        let Some(room) = &mut self.room else { return true };
+        if let Some(left) = room.left.checked_sub(size) {
+            room.left = left;
+            return true;
+        }
+        room.files = room.files.saturating_add(1);
+        room.bytes = room.bytes.saturating_add(size);
+        false
     }
 
     /// Where a path that is shown lies.
@@ -583,6 +642,10 @@ impl<'a> TarPacker<'a> {
         };
         let (size, mut inode) = (inode.size(), inode);
         inode.read_xattrs(&file);
+        if !self.has_room(size) {
+            inode.errors.push(format!("content not acquired: {size} bytes are beyond the limit"));
+            return self.without_content(inode, path, MemberKind::File, b"");
+        }
         self.content(inode, path, size, &mut FileContent::new(&file, size))
     }
 

@@ -31,7 +31,8 @@ fn flag(context: &Context<'_>, name: &str) -> bool {
 const PAUSE: Parameter =
     Parameter { name: "pause", about: "Freeze its processes until their memory is read", takes: Takes::Flag };
 const MEMORY_LIMIT: Parameter = text("memory_limit", "Memory that is read at most, as 16GiB; 0 for none");
-const FILES_LIMIT: Parameter = text("files_limit", "A root with more bytes is listed, not packed, as 16GiB");
+const FILES_LIMIT: Parameter =
+    text("files_limit", "Of its files, bytes that are packed at most, as 16GiB; the others are listed");
 
 fn how<'a>(context: &Context<'a>) -> Result<How<'a>, Failed> {
     Ok(How {
