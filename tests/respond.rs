@@ -67,5 +67,7 @@ mod sns_sender;
 mod ssh;
 #[path = "support/sshd.rs"]
 mod sshd;
+#[path = "respond/storms.rs"]
+mod storms;
 #[path = "support/test_authority.rs"]
 mod test_authority;

@@ -13,30 +13,7 @@ use crate::fake_service::serve;
 use crate::ready::{check, check_again, is, nowhere, one, probe};
 
 /// Rules that capture and isolate hosts by themselves, and spare what is critical.
-pub(crate) const RULES: &str = r#"
-version = 1
-[limits]
-isolations = { per_hour = 3, concurrent = 2, max_share_of_group = 0.5 }
-captures = { per_hour = 10, concurrent = 4 }
-[protect]
-match.any = [ { field = "asset.criticality", eq = "critical" } ]
-[[rule]]
-id = "hosts"
-mode = "auto"
-match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
-assets = { kinds = ["host"], max = 5 }
-step = [
-  { id = "triage", use = "capture.triage", on_error = "continue" },
-  { id = "isolate", use = "isolate.host", needs = ["triage:finished"], max_wait = "15m", lease = "1h" },
-  { id = "tell", use = "notify.webhook", always = true },
-]
-[[rule]]
-id = "keys"
-mode = "auto"
-match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
-assets = { kinds = ["iam_access_key"], max = 5 }
-step = [ { id = "key", use = "isolate.iam_key", lease = "1h" } ]
-"#;
+pub(crate) const RULES: &str = include_str!("../support/hosts_and_keys.toml");
 
 pub(crate) fn inventory_of(hosts: usize) -> String {
     let mut text = "version = 1\n".to_owned();
@@ -285,7 +262,69 @@ fn a_chain_with_a_link_that_needs_a_person_or_does_not_work_fails() {
         assert!(!line(link).holds, "{report:#?}");
     }
     assert!(!report.passed);
+    // The alert names a host and the key: a job of each rule, and none twice.
+    let made = line("it is stored, decided and becomes jobs");
+    assert!(made.holds && made.seen.contains("rule hosts, host:host-1"), "{report:#?}");
+    assert!(made.seen.contains("rule keys, iam_access_key:AKIAIOSFODNN7EXAMPLE"), "{report:#?}");
+    assert!(line("the same again makes no further job").holds, "{report:#?}");
+    assert!(left_by_exercises(folder.path()).is_empty());
     let asked = ran(&RULES.replacen("mode = \"auto\"", "mode = \"approve\"", 1));
     let isolation = asked.lines.iter().find(|line| line.what == "isolation follows by itself").unwrap();
     assert!(!isolation.holds && isolation.seen.contains("Approve"), "{asked:#?}");
+}
+
+/// Folders that an exercise should have taken with it.
+fn left_by_exercises(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder.join("state")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("exercise-")).collect()
+}
+
+#[test]
+fn a_chain_that_the_rules_decide_and_their_limits_do_not_let_happen_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    // The alert names two keys: for this rule that is a storm already, and nothing is done but the record of it.
+    let stormy = RULES.replace(
+        "assets = { kinds = [\"iam_access_key\"], max = 5 }",
+        "assets = { kinds = [\"iam_access_key\"], max = 5 }\nstorm = { over = \"1/5m\", then = \"observe\" }",
+    );
+    let ran = |keys: &str| {
+        let mut made = ruled(folder.path(), &stormy, &(inventory_of(2) + keys), "");
+        made.program = "/nonexistent/exhibit".into();
+        let report = exercise::named("T3").unwrap().run(&Arc::new(made));
+        let what = "taking credentials away follows by itself";
+        report.lines.into_iter().find(|line| line.what == what).unwrap()
+    };
+    let one = ran("");
+    assert!(one.holds, "{one:?}");
+    let two = ran("[[asset]]\nkind = \"iam_access_key\"\nid = \"AKIAIOSFODNN7EXAMPL2\"\n");
+    assert!(!two.holds && two.seen.contains("rule keys (Observe, observed)"), "{two:?}");
+    assert!(left_by_exercises(folder.path()).is_empty());
+}
+
+#[test]
+fn a_spray_counts_what_is_run_because_nobody_answers_and_knows_what_a_scope_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = |rules: &str, inventory: &str| {
+        let report =
+            exercise::named("T4").unwrap().run(&Arc::new(ruled(folder.path(), rules, inventory, "")));
+        assert!(report.lines.len() > 5, "{report:#?}");
+        report
+    };
+    let asking = RULES.replace(
+        "lease = \"1h\" },\n  { id = \"tell\"",
+        "lease = \"1h\", approval = { timeout = \"10m\", on_timeout = \"ANSWER\" } },\n  { id = \"tell\"",
+    );
+    assert_ne!(asking, RULES);
+    let isolations = |answer: &str| {
+        let report = ran(&asking.replace("ANSWER", answer), &inventory_of(40));
+        report.lines.into_iter().find(|line| line.what == "automation acts").unwrap().seen
+    };
+    assert!(isolations("run").contains(" 2 isolations"), "{}", isolations("run"));
+    // The key's own rule asks nobody.
+    assert!(isolations("skip").contains(" 1 isolations"), "{}", isolations("skip"));
+    let scope = "[[scope]]\nkind = \"host\"\nid = \"forged-*\"\ntarget = \"local\"\n";
+    let report = ran(RULES, &(inventory_of(40) + scope));
+    let unknown = report.lines.iter().find(|line| line.what == "nothing unknown is touched").unwrap();
+    assert!(unknown.holds, "a scope says that they are ours: {unknown:?}");
 }

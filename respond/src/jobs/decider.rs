@@ -215,7 +215,7 @@ fn place<'a>(
         return Ok(("job made", Some(id), plan));
     };
     let goes_on = !matches!(job.state, JobState::Observed);
-    match plan.repeat {
+    match repeat_of(limits, &job, plan)? {
         Repeat::Ignore => {
             jobs::add_alert(connection, job.id, of.id, now, "ignored")?;
             return Ok(("alert ignored", Some(job.id), plan));
@@ -234,6 +234,21 @@ fn place<'a>(
     }
     keep_further(connection, job.id, of.id, now)?;
     Ok(("alert attached", Some(job.id), plan))
+}
+
+/// What a further alert does to a job. One that a storm cut short is no answer to it yet: it gets the rest of its steps by the
+/// first alert after the storm, and none before, whatever the rule says of repetitions.
+fn repeat_of(limits: &Limited<'_>, job: &Job, plan: &Plan) -> rusqlite::Result<Repeat> {
+    if !job.plan.truncated {
+        return Ok(plan.repeat);
+    }
+    let now = limits.now.div_euclid(1_000_000_000);
+    let is_storm = limits.rules.is_storm(plan, &limits.history, now).map_err(not_made)?;
+    Ok(match plan.repeat {
+        Repeat::Escalate if is_storm => Repeat::Attach,
+        repeat if is_storm => repeat,
+        _ => Repeat::Escalate,
+    })
 }
 
 fn make(connection: &Connection, of: &Of<'_>, plan: &Plan, now: i64) -> rusqlite::Result<i64> {
@@ -293,6 +308,7 @@ fn escalate(connection: &Connection, job: &Job, plan: &Plan, now: i64) -> rusqli
     }
     let mut whole = job.plan.clone();
     whole.steps.extend(new.iter().cloned());
+    whole.truncated = false;
     let sha256 = whole.hash();
     steps::add(connection, job.id, &new)?;
     jobs::set_plan(connection, job.id, &whole, &sha256)?;
