@@ -13,9 +13,9 @@ const FEWEST: i32 = 100;
 /// What the service says, tried once.
 pub(super) fn first_block(connection: &Connection, snapshot: &str) -> Result<Option<(i32, String)>, Failure> {
     let request = connection.ebs().list_snapshot_blocks().snapshot_id(snapshot).max_results(FEWEST).send();
-    let page = connection.wait(request).map_err(|error| {
-        Failure::with_reason("EBS ListSnapshotBlocks", reason_of_list(&error), &error)
-    })?;
+    let page = connection
+        .wait(request)
+        .map_err(|error| Failure::with_reason("EBS ListSnapshotBlocks", reason_of_list(&error), &error))?;
     let mut blocks = page.blocks.unwrap_or_default().into_iter();
     Ok(blocks.find_map(|block| Some((block.block_index?, block.block_token?))))
 }

@@ -373,7 +373,9 @@ impl<'a> OwnSnapshots<'a> {
             // An answer was lost, and the request was sent again.
             Err(failure) if failure.kind == FailureKind::NotFound => {
                 self.log_end(begun, |entry| {
-                    entry.result("deleted", id).result("how_known", "it was there a moment before, and is not now")
+                    entry
+                        .result("deleted", id)
+                        .result("how_known", "it was there a moment before, and is not now")
                 })?;
                 Ok(Deletion::Deleted)
             }
