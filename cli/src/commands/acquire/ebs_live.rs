@@ -23,7 +23,6 @@ use crate::interrupt;
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
 use crate::target;
-use crate::ui;
 
 /// What is asked only where snapshots are made.
 #[derive(Debug, Clone, clap::Args)]
