@@ -211,7 +211,7 @@ pub(super) fn account(context: &Context<'_>) -> Vec<OsString> {
 }
 
 /// A connection to the account.
-pub(super) fn connection(context: &Context<'_>) -> Result<Connection, Failed> {
+pub(crate) fn connection(context: &Context<'_>) -> Result<Connection, Failed> {
     let aws = &context.settings.aws;
     let region = Some(&context.asset.region).filter(|region| is_region(region)).or(aws.region.as_ref());
     let settings = AccountSettings {
