@@ -196,10 +196,12 @@ fn what_was_killed_while_it_took_in_is_taken_in_by_the_next_run_and_is_whole() {
     let logs = sshd.path("logs");
     fs::create_dir(&logs).unwrap();
     fs::write(logs.join("auth.log"), "hello\n").unwrap();
-    // Once, what comes stops in the middle, and whoever takes it in is killed when something of it is unpacked.
+    // Once, what comes stops when the exhibit's log and its seal have come and nothing of its data, and whoever takes it in is
+    // killed.
     let script = format!(
         "case \"$*\" in *--take*) if [ ! -e {mark} ]; then touch {mark}; mkfifo {mark}.pipe; exec 9<&0\n\
-         ( head -c 6000 <&9; until [ -n \"$(find {case}/taking -type f 2>/dev/null)\" ]; do sleep 0.05; done; kill -9 $$ ) > {mark}.pipe &\n\
+         ( head -c 18000 <&9; n=0; until [ $n -gt 1000 ] || [ -n \"$(find {case} -path '*/E001-logs/data' 2>/dev/null)\" ]; do \
+         sleep 0.1; n=$((n+1)); done; kill -9 $$ ) > {mark}.pipe &\n\
          exec 9<&-; exec {program} \"$@\" < {mark}.pipe; fi;; esac\nexec {program} \"$@\"\n",
         mark = sshd.path("mark").display(),
         case = bench.path("case").display(),
@@ -231,7 +233,7 @@ fn what_came_without_a_seal_is_kept_and_is_no_success() {
     let script = format!(
         "case \"$*\" in *--give*) exec {program} \"$@\";; esac\n\
          {program} \"$@\" & id=$!\n\
-         until grep -q acquire.start E*/custody.jsonl 2>/dev/null && [ -s E*/checkpoint ]; do sleep 0.05; done\n\
+         until [ \"$(sed -n 2p E*/checkpoint 2>/dev/null)0\" -ge 20 ]; do sleep 0.05; done\n\
          kill -9 $id; wait; echo '{{\"issue_count\":18446744073709551615}}'; echo '{{\"issue_count\":1}}'\n",
         program = program.display()
     );
