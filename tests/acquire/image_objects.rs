@@ -77,7 +77,7 @@ fn the_md5_that_a_store_tells_of_a_raw_object_is_compared_where_all_of_it_came_i
         assert!(issues.iter().all(|what| what.contains(&right) && what.contains(&wrong)), "{issues:?}");
     }
     // Taken up midway, nothing is known of the whole, and that is said.
-    let server = RangeServer::start(disk.clone(), Vec::new(), move |_| Some(Fault::Told(wrong.clone())));
+    let server = RangeServer::start(disk, Vec::new(), move |_| Some(Fault::Told(wrong.clone())));
     let mut source = object(&server).unwrap();
     let (mut at, mut buf, mut issues) = (CHUNK as u64, vec![0; CHUNK], Issues::default());
     loop {

@@ -193,8 +193,10 @@ impl Requests {
             Ok(answer.checksum_sha256)
         });
         let found = put.await?;
-        other_checksum(found.as_deref(), &sha256)
-            .map_or(Ok(()), |words| Err(Failed::differing(operation, words)))
+        match other_checksum(found.as_deref(), &sha256) {
+            Some(words) => Err(Failed::differing(operation, words)),
+            None => Ok(()),
+        }
     }
 
     /// One attempt to begin an upload in parts. The caller notes each, since any may leave an upload behind.
@@ -347,8 +349,10 @@ impl Requests {
             Ok(answer.checksum_sha256)
         });
         let found = completed.await?.filter(|_| upload.checksummed);
-        other_checksum(found.as_deref(), &composite(parts))
-            .map_or(Ok(()), |words| Err(Failed::differing(operation, words)))
+        match other_checksum(found.as_deref(), &composite(parts)) {
+            Some(words) => Err(Failed::differing(operation, words)),
+            None => Ok(()),
+        }
     }
 
     /// Retains an object that was put in parts: there are servers (Ceph 16) that leave the retention out which its upload was
