@@ -33,4 +33,5 @@ pub use limits::Limits;
 pub use service::{BlockService, Fetched, ListFrom, Listed, Page};
 pub use storing::BlockSource;
 
+pub(crate) use pacing::pause;
 pub(crate) use storing::store_blocks;

@@ -133,7 +133,7 @@ pub(super) fn chance() -> f64 {
 }
 
 /// The pause before the next try: twice as long each time, between half of it and the whole by chance.
-pub(super) fn pause(first: Duration, longest: Duration, tries: u32) -> Duration {
+pub(crate) fn pause(first: Duration, longest: Duration, tries: u32) -> Duration {
     let factor = 2u32.saturating_pow(tries.saturating_sub(1).min(20));
     first.saturating_mul(factor).min(longest).mul_f64(0.5 + chance() / 2.0)
 }
