@@ -53,6 +53,8 @@ mod netns;
 mod ready;
 #[path = "respond/ready_account.rs"]
 mod ready_account;
+#[path = "respond/ready_clouds.rs"]
+mod ready_clouds;
 #[path = "respond/ready_host.rs"]
 mod ready_host;
 #[path = "respond/ready_rules.rs"]

@@ -15,6 +15,15 @@ use crate::ready::{check, check_again, is, nowhere, one, probe};
 /// Rules that capture and isolate hosts by themselves, and spare what is critical.
 pub(crate) const RULES: &str = include_str!("../support/hosts_and_keys.toml");
 
+/// A rule that captures by itself and isolates nothing, before the next.
+const CAPTURING: &str = r#"[[rule]]
+id = "look"
+mode = "auto"
+match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
+assets = { kinds = ["host"], max = 5 }
+step = [ { id = "triage", use = "capture.triage" } ]
+[[rule]]"#;
+
 pub(crate) fn inventory_of(hosts: usize) -> String {
     let mut text = "version = 1\n".to_owned();
     for number in 0..hosts {
@@ -42,13 +51,45 @@ fn ruled(folder: &Path, rules: &str, inventory: &str, more: &str) -> Probe {
 fn an_asset_that_no_rule_is_for_is_named_and_new_ones_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let seen = |inventory: &str, more: &str| one(ruled(folder.path(), RULES, inventory, more), "RD42");
-    is(&seen(&inventory_of(2), ""), Status::Pass, &["3 assets"]);
+    is(&seen(&inventory_of(2), ""), Status::Pass, &["3 assets, and a rule for each"]);
     is(&seen(&inventory_of(3), ""), Status::Pass, &["1 new: host:host-2"]);
     let bucket = inventory_of(3) + "[[asset]]\nkind = \"s3_bucket\"\nid = \"crown\"\n";
     is(&seen(&bucket, ""), Status::Fail, &["no rule is for 1 of 5: s3_bucket:crown"]);
     is(&seen(&bucket, "[ready]\nexempt = [\"s3_bucket:crown\"]\n"), Status::Pass, &[]);
     is(&seen("version = 1\n", ""), Status::Fail, &["empty"]);
     is(&seen("version = 9\n", ""), Status::Error, &[]);
+}
+
+#[test]
+fn a_rule_of_the_right_kind_that_can_never_hold_of_an_asset_does_not_cover_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = |rules: &str| one(ruled(folder.path(), rules, &inventory_of(2), ""), "RD42");
+    let of_hosts = |matcher: &str| RULES.replacen("match.all = [ ", &format!("match.all = [ {matcher}, "), 1);
+    let only_prod = of_hosts("{ field = \"asset.tags.env\", eq = \"prod\" }");
+    is(&seen(&only_prod), Status::Fail, &["no rule is for 2 of 3: host:host-0, host:host-1"]);
+    let only_critical = of_hosts("{ field = \"asset.criticality\", eq = \"critical\" }");
+    is(&seen(&only_critical), Status::Fail, &["no rule is for 1 of 3: host:host-1"]);
+    // What only an alert can say may hold.
+    let of_some_alert =
+        of_hosts("{ field = \"asset.role\", eq = \"primary\" }, { field = \"account\", eq = \"1\" }");
+    is(&seen(&of_some_alert), Status::Pass, &["3 assets"]);
+    let observing = RULES.replacen("mode = \"auto\"", "mode = \"observe\"", 1);
+    is(&seen(&observing), Status::Warn, &["2 are only observed: host:host-0, host:host-1"]);
+}
+
+#[test]
+fn what_is_new_is_said_not_to_be_known_when_the_last_list_was_kept_in_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let many: String = (0..14_000)
+        .map(|number| {
+            format!("[[asset]]\nkind = \"host\"\nid = \"h{number}.{}.{}\"\n", "a".repeat(40), "b".repeat(40))
+        })
+        .collect();
+    let many = format!("version = 1\n{many}");
+    let seen = |inventory: &str| one(ruled(folder.path(), RULES, inventory, ""), "RD42");
+    is(&seen(&many), Status::Pass, &["14000 assets"]);
+    is(&seen(&inventory_of(1)), Status::Pass, &["what is new cannot be told"]);
+    is(&seen(&inventory_of(2)), Status::Pass, &["1 new: host:host-1"]);
 }
 
 #[test]
@@ -77,6 +118,15 @@ fn rules_that_are_wrong_expired_or_protect_nobody_fail() {
         naked.iter().any(|one| one.status == Status::Fail && one.observed.contains("[protect]")),
         "{naked:?}"
     );
+    // A rule that captures by itself makes nobody safe from the one beside it that isolates once a person says yes.
+    let capturing = seen(
+        &RULES
+            .replace("[protect]\nmatch.any = [ { field = \"asset.criticality\", eq = \"critical\" } ]\n", "")
+            .replace("mode = \"auto\"", "mode = \"approve\"")
+            .replacen("[[rule]]", CAPTURING, 1),
+    );
+    let protect: Vec<_> = capturing.iter().filter(|one| one.observed.contains("[protect]")).collect();
+    assert!(protect.len() == 1 && protect[0].status == Status::Warn, "{capturing:?}");
 }
 
 #[test]
@@ -133,8 +183,12 @@ fn a_cluster_that_denies_a_right_fails() {
             (201, format!(r#"{{"kind": "SelfSubjectAccessReview", "status": {{"allowed": {allowed}}}}}"#))
         })
     };
-    is(&asked(&answer("")), Status::Pass, &["all 6 rights"]);
-    is(&asked(&answer("networkpolicies")), Status::Fail, &["create networkpolicies, delete networkpolicies"]);
+    is(&asked(&answer("")), Status::Pass, &["all 14 rights"]);
+    let policies =
+        "get networkpolicies, list networkpolicies, create networkpolicies, delete networkpolicies";
+    is(&asked(&answer("networkpolicies")), Status::Fail, &[policies]);
+    is(&asked(&answer("daemonsets")), Status::Warn, &["it is poorer without: list daemonsets"]);
+    is(&asked(&answer("\"nodes\"")), Status::Warn, &["list nodes, get nodes, patch nodes"]);
     is(&asked(&serve(|_| (403, "{}".to_owned()))), Status::Fail, &["403"]);
     is(&asked(&format!("http://{}", nowhere())), Status::Error, &[]);
 }

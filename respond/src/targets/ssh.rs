@@ -120,12 +120,22 @@ fn tell_left(told: &mut Value, left: &[String]) {
 ///
 /// Why a capture would not get there, in words.
 pub fn answers(settings: &SshSettings, until: Instant) -> Result<String, String> {
+    let said = output_of(settings, "uname -sm", until)?;
+    Ok(String::from_utf8_lossy(&said).trim().chars().take(200).collect())
+}
+
+/// Logs in and runs a command that only reads, with the rights that a capture has; gives what it writes.
+///
+/// # Errors
+///
+/// Why it did not, in words.
+pub(crate) fn output_of(settings: &SshSettings, command: &str, until: Instant) -> Result<Vec<u8>, String> {
     let host = Host { settings, limit: Limit { until, stop: None } };
-    let script = host.script("uname -sm").map_err(|failed| failed.to_string())?;
+    let script = host.script(command).map_err(|failed| failed.to_string())?;
     let ended =
         run(&mut host.ssh(&script), Input::Nothing, host.limit).map_err(|failed| failed.to_string())?;
     match ended.code {
-        Some(0) => Ok(String::from_utf8_lossy(&ended.output).trim().chars().take(200).collect()),
+        Some(0) => Ok(ended.output),
         _ => Err(ended.told()),
     }
 }
