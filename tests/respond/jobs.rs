@@ -1,15 +1,15 @@
 //! What is decided, in what order, how often, and what people's yes is good for. Nothing is run here: that is tried with the real
 //! program.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use custody::{Identity, SigningKey, SystemClock};
 use respond::alert::{Alert, AssetKind, AssetRef, Unparsed};
 use respond::inventory::Asset;
 use respond::jobs::{
-    Acting, Govern, Intake, Overview, Person, Runner, Said, Undecided, approve, cancel, retry,
+    Acting, Govern, Intake, Overview, Person, Runner, Said, Teller, Told, Undecided, approve, cancel, retry,
 };
 use respond::rules::{
     Admission, Approval, Decision, Gate, History, Mode, OnError, Plan, PlannedStep, Reason, Repeat,
@@ -20,7 +20,7 @@ use respond::state::{DeliveryStatus, NewDelivery, State, mark_delivery};
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Map;
 
-const SECOND: i64 = 1_000_000_000;
+pub(crate) const SECOND: i64 = 1_000_000_000;
 
 /// Deliveries whose bodies are alerts of our own form.
 struct Inbox(Arc<State>);
@@ -55,7 +55,7 @@ impl Intake for Inbox {
 }
 
 /// One rule for every asset that an alert names.
-struct OneRule(Plan);
+pub(crate) struct OneRule(pub(crate) Plan);
 
 impl Govern for OneRule {
     fn decide(&self, alert: &Alert) -> Decision {
@@ -81,7 +81,7 @@ impl Govern for OneRule {
     }
 }
 
-fn step(id: &str) -> PlannedStep {
+pub(crate) fn step(id: &str) -> PlannedStep {
     PlannedStep {
         id: id.to_owned(),
         word: "capture.logs".to_owned(),
@@ -98,7 +98,7 @@ fn step(id: &str) -> PlannedStep {
     }
 }
 
-fn plan(mode: Mode, repeat: Repeat) -> Plan {
+pub(crate) fn plan(mode: Mode, repeat: Repeat) -> Plan {
     let asset: Asset = serde_json::from_str(r#"{"kind": "host", "id": "web01", "target": "local"}"#).unwrap();
     let approval =
         Approval { from: vec!["ir-oncall".to_owned()], count: 2, timeout: 600, run_on_timeout: false };
@@ -115,14 +115,18 @@ fn plan(mode: Mode, repeat: Repeat) -> Plan {
     }
 }
 
-fn alert(id: &str, severity: u8, asset: &str) -> Alert {
+pub(crate) fn alert(id: &str, severity: u8, asset: &str) -> Alert {
     let named = AssetRef { kind: AssetKind::Host, id: asset.to_owned(), role: "primary".to_owned() };
     Alert { source: "made".into(), source_id: id.into(), severity, assets: vec![named], ..Alert::default() }
 }
 
-fn deliver(state: &State, alert: &Alert, received_ns: i64) {
+pub(crate) fn deliver(state: &State, alert: &Alert, received_ns: i64) {
+    deliver_from("made", state, alert, received_ns);
+}
+
+fn deliver_from(source: &str, state: &State, alert: &Alert, received_ns: i64) {
     let delivery = NewDelivery {
-        source: "made".to_owned(),
+        source: source.to_owned(),
         received_ns,
         body: serde_json::to_vec(alert).unwrap(),
         headers: Vec::new(),
@@ -135,32 +139,75 @@ fn deliver(state: &State, alert: &Alert, received_ns: i64) {
     state.store_delivery(delivery).unwrap();
 }
 
-fn start(folder: &Path, state: &Arc<State>, plan: Plan) -> Runner {
-    let text = format!(
-        "state = {:?}\ncases = {:?}\nexaminer = 'J. Doe'\nrules = 'rules.toml'\n",
-        folder.join("state"),
-        folder.join("cases")
-    );
-    let mut settings: Settings = toml::from_str(&text).unwrap();
-    settings.jobs = JobSettings { workers: 0, ..JobSettings::default() };
-    let acting = Acting {
-        program: "/nowhere".into(),
-        key: Arc::new(SigningKey::generate().unwrap()),
-        clock: Arc::new(SystemClock),
-        identity: Identity::default(),
-        teller: Arc::new(()),
-    };
-    Runner::start(
-        settings,
-        Arc::clone(state),
-        Arc::new(Inbox(Arc::clone(state))),
-        Arc::new(OneRule(plan)),
-        acting,
-    )
-    .unwrap()
+/// Keeps what is told.
+#[derive(Default)]
+struct Heard(Mutex<Vec<Told>>);
+
+impl Teller for Heard {
+    fn told(&self, told: &Told) {
+        self.0.lock().unwrap().push(told.clone());
+    }
 }
 
-fn until_decided(state: &State) {
+/// How a service is started. It has no program, so that no capture comes to anything.
+pub(crate) struct Start {
+    pub(crate) workers: usize,
+    pub(crate) attempts: u32,
+    /// Further lines of the settings.
+    pub(crate) settings: String,
+    pub(crate) program: PathBuf,
+    pub(crate) teller: Arc<dyn Teller>,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        let (settings, program) = (String::new(), "/nowhere".into());
+        Self { workers: 0, attempts: 10, settings, program, teller: Arc::new(()) }
+    }
+}
+
+impl Start {
+    pub(crate) fn with(self, folder: &Path, state: &Arc<State>, rules: Arc<dyn Govern>) -> Runner {
+        let text = format!(
+            "state = {:?}\ncases = {:?}\nexaminer = 'J. Doe'\nrules = 'rules.toml'\n{}",
+            folder.join("state"),
+            folder.join("cases"),
+            self.settings
+        );
+        let mut settings: Settings = toml::from_str(&text).unwrap();
+        settings.jobs = JobSettings { workers: self.workers, attempts: self.attempts };
+        let acting = Acting {
+            program: self.program,
+            key: Arc::new(SigningKey::generate().unwrap()),
+            clock: Arc::new(SystemClock),
+            identity: Identity::default(),
+            teller: self.teller,
+        };
+        Runner::start(settings, Arc::clone(state), Arc::new(Inbox(Arc::clone(state))), rules, acting).unwrap()
+    }
+}
+
+fn start(folder: &Path, state: &Arc<State>, plan: Plan) -> Runner {
+    Start::default().with(folder, state, Arc::new(OneRule(plan)))
+}
+
+fn state_in(folder: &Path) -> Arc<State> {
+    Arc::new(State::open(&folder.join("state")).unwrap())
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(300), "it never came: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn overview(state: &State, job: i64) -> Overview {
+    Overview::of(state, job).unwrap().unwrap()
+}
+
+pub(crate) fn until_decided(state: &State) {
     let begun = Instant::now();
     while !state.next_undecided(1).unwrap().is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(600), "deliveries stay undecided");
@@ -168,7 +215,7 @@ fn until_decided(state: &State) {
     }
 }
 
-fn jobs(state: &State) -> Vec<respond::state::jobs::Job> {
+pub(crate) fn jobs(state: &State) -> Vec<respond::state::jobs::Job> {
     let mut jobs = Overview::list(state, &[], 100_000).unwrap();
     jobs.reverse();
     jobs
@@ -348,4 +395,365 @@ fn a_no_ends_it_and_what_has_ended_is_tried_again_only_when_something_is_left() 
     cancel(&state, &ana, job.id, false, now).unwrap();
     let cancelled = Overview::of(&state, job.id).unwrap().unwrap().job.cancel;
     assert_eq!(cancelled.as_deref(), Some("cancelled by ana"));
+}
+
+/// Ana and Ben, of those who may.
+fn two() -> [Person; 2] {
+    ["ana", "ben"].map(|name| Person { name: name.to_owned(), groups: vec!["ir-oncall".to_owned()] })
+}
+
+fn is_begun(state: &State, job: i64) -> bool {
+    overview(state, job).steps.iter().any(|step| step.started_at.is_some())
+}
+
+#[test]
+fn a_plan_that_was_ended_before_the_yes_is_asked_about_again_when_it_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let start = Start { workers: 1, ..Start::default() };
+    let runner = start.with(folder.path(), &state, Arc::new(OneRule(plan(Mode::Approve, Repeat::Attach))));
+    deliver(&state, &alert("a-1", 80, "web01"), SECOND);
+    until_decided(&state);
+    let is = |wanted| jobs(&state)[0].state == wanted;
+    until("it waits", || is(JobState::Waiting));
+    let [ana, ben] = two();
+    cancel(&state, &ana, 1, false, 2).unwrap();
+    until("it is cancelled", || is(JobState::Cancelled));
+    let now = overview(&state, 1).questions[0].0.asked_at;
+    assert!(retry(&state, &ana, 1, now).unwrap(), "nobody is asked");
+    until("it waits again", || is(JobState::Waiting));
+    let answers = || -> Vec<&str> {
+        overview(&state, 1).questions.iter().map(|(question, _)| question.answer.word()).collect()
+    };
+    assert_eq!((answers(), is_begun(&state, 1)), (vec!["withdrawn", "open"], false));
+    let yes = Said { job: 1, step: String::new(), yes: true, bound_to: None };
+    assert_eq!(approve(&state, &ana, &yes, now).unwrap(), 1);
+    assert_eq!(approve(&state, &ben, &yes, now).unwrap(), 0);
+    until("it is begun", || is_begun(&state, 1));
+    assert_eq!(answers(), ["withdrawn", "used"]);
+    runner.stop();
+}
+
+#[test]
+fn a_plan_that_wants_a_yes_is_not_run_without_one_though_the_question_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let plan = plan(Mode::Approve, Repeat::Attach);
+    let runner = start(folder.path(), &state, plan.clone());
+    deliver(&state, &alert("a-1", 80, "web01"), SECOND);
+    until_decided(&state);
+    runner.stop();
+    state.connection().execute_batch("DELETE FROM approvals").unwrap();
+    let heard = Arc::new(Heard::default());
+    let start = Start { workers: 1, teller: Arc::<Heard>::clone(&heard), ..Start::default() };
+    let runner = start.with(folder.path(), &state, Arc::new(OneRule(plan)));
+    until("it waits", || jobs(&state)[0].state == JobState::Waiting);
+    runner.stop();
+    let asked = overview(&state, 1).questions;
+    assert_eq!((asked.len(), asked[0].0.wanted, is_begun(&state, 1)), (1, 2, false));
+    assert!(heard.0.lock().unwrap().iter().any(|told| told.what == "approval wanted"));
+}
+
+#[test]
+fn the_times_of_a_plan_count_from_the_yes_and_not_from_when_it_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let mut plan = plan(Mode::Approve, Repeat::Attach);
+    // It waits for people, so that the other one begins after its time alone.
+    let people = Approval { from: Vec::new(), count: 1, timeout: 36_000, run_on_timeout: false };
+    plan.steps[0].approval = Some(people);
+    plan.steps.push(PlannedStep { needs: vec!["logs".to_owned()], max_wait: 3600, ..step("late") });
+    let start = Start { workers: 1, ..Start::default() };
+    let runner = start.with(folder.path(), &state, Arc::new(OneRule(plan)));
+    deliver(&state, &alert("a-1", 80, "web01"), SECOND);
+    until_decided(&state);
+    until("it waits", || jobs(&state)[0].state == JobState::Waiting);
+    // As if it had waited for longer than the second step is to.
+    state.connection().execute_batch("UPDATE jobs SET started_at = 1").unwrap();
+    let now = overview(&state, 1).questions[0].0.asked_at;
+    for person in two() {
+        let yes = Said { job: 1, step: String::new(), yes: true, bound_to: None };
+        approve(&state, &person, &yes, now).unwrap();
+    }
+    until("it is begun", || is_begun(&state, 1));
+    until("the first step is asked about", || overview(&state, 1).questions.len() == 2);
+    until("it waits for people again", || jobs(&state)[0].state == JobState::Waiting);
+    runner.stop();
+    assert!(jobs(&state)[0].started_at >= Some(now));
+    let steps = overview(&state, 1).steps;
+    let late = steps.iter().find(|step| step.plan.id == "late").unwrap();
+    assert_eq!((late.state.word(), late.started_at), ("pending", None));
+}
+
+#[test]
+fn a_job_that_its_worker_could_not_put_down_is_worked_on_again_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let start = Start { workers: 1, ..Start::default() };
+    let runner = start.with(folder.path(), &state, Arc::new(OneRule(plan(Mode::Approve, Repeat::Attach))));
+    deliver(&state, &alert("a-1", 80, "web01"), SECOND);
+    until_decided(&state);
+    until("it waits", || jobs(&state)[0].state == JobState::Waiting);
+    state.connection().execute_batch("UPDATE jobs SET state = 'running'").unwrap();
+    until("it waits again", || jobs(&state)[0].state == JobState::Waiting);
+    runner.stop();
+    assert!(jobs(&state)[0].attempt > 0);
+}
+
+#[test]
+fn people_hear_of_a_plan_that_waits_for_them_and_of_one_that_has_grown() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let heard = Arc::new(Heard::default());
+    let begin = Start { teller: Arc::<Heard>::clone(&heard), ..Start::default() };
+    // The rule acts by itself at first.
+    let runner = begin.with(folder.path(), &state, Arc::new(OneRule(plan(Mode::Auto, Repeat::Escalate))));
+    let wanted = || {
+        let heard = heard.0.lock().unwrap();
+        heard
+            .iter()
+            .filter(|told| told.what == "approval wanted")
+            .map(|told| told.job.clone())
+            .collect::<Vec<_>>()
+    };
+    deliver(&state, &alert("a-1", 50, "web01"), 1_800_000_000 * SECOND);
+    until_decided(&state);
+    assert_eq!(wanted(), Vec::<String>::new());
+    let mut asks = plan(Mode::Approve, Repeat::Escalate);
+    asks.steps.push(step("more"));
+    runner.reload(Arc::new(OneRule(asks)));
+    deliver(&state, &alert("a-2", 90, "web01"), 1_800_000_001 * SECOND);
+    deliver(&state, &alert("a-3", 90, "web02"), 1_800_000_002 * SECOND);
+    until_decided(&state);
+    runner.stop();
+    assert_eq!(wanted(), ["J000001", "J000002"]);
+    let grown = overview(&state, 1);
+    assert_eq!((grown.job.plan.mode, grown.questions.len()), (Mode::Approve, 1));
+    let question = &grown.questions[0].0;
+    assert_eq!((question.wanted, &question.bound_to), (2, &grown.job.plan_sha256));
+}
+
+#[test]
+fn a_rule_that_is_only_to_observe_now_adds_nothing_to_a_job_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let runner = start(folder.path(), &state, plan(Mode::Auto, Repeat::Escalate));
+    deliver(&state, &alert("a-1", 50, "web01"), 1_800_000_000 * SECOND);
+    until_decided(&state);
+    let mut observes = plan(Mode::Observe, Repeat::Escalate);
+    observes.steps.push(step("more"));
+    runner.reload(Arc::new(OneRule(observes)));
+    deliver(&state, &alert("a-2", 90, "web01"), 1_800_000_001 * SECOND);
+    until_decided(&state);
+    runner.stop();
+    assert!(overview(&state, 1).steps.iter().all(|step| step.plan.id != "more"));
+}
+
+#[test]
+fn what_was_observed_does_not_hide_the_job_that_acts() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let at = |seconds: i64| (1_800_000_000 + seconds) * SECOND;
+    let runner = start(folder.path(), &state, plan(Mode::Observe, Repeat::Attach));
+    deliver(&state, &alert("a-1", 50, "web01"), at(60));
+    until_decided(&state);
+    runner.reload(Arc::new(OneRule(plan(Mode::Auto, Repeat::Attach))));
+    // It came before the one that was observed, and is decided after it.
+    deliver(&state, &alert("a-2", 50, "web01"), at(0));
+    until_decided(&state);
+    deliver(&state, &alert("a-3", 50, "web01"), at(70));
+    until_decided(&state);
+    runner.stop();
+    let states: Vec<JobState> = jobs(&state).iter().map(|job| job.state).collect();
+    assert_eq!(states, [JobState::Observed, JobState::Queued], "the asset is captured twice");
+    assert_eq!(overview(&state, 2).alerts.len(), 2);
+}
+
+/// Decides as [`OneRule`], and admits as it is told.
+struct Admits(Plan, fn(&Plan) -> Option<Plan>);
+
+impl Govern for Admits {
+    fn decide(&self, alert: &Alert) -> Decision {
+        OneRule(self.0.clone()).decide(alert)
+    }
+
+    fn admit(&self, plan: &Plan, _: &dyn History, _: i64) -> respond::Result<Admission> {
+        Ok(Admission { plan: (self.1)(plan), reasons: Vec::new() })
+    }
+
+    fn may_capture(&self, _: &dyn History, _: i64) -> respond::Result<Gate> {
+        Ok(Gate::Open)
+    }
+
+    fn may_isolate(&self, _: &Asset, _: &dyn History, _: i64) -> respond::Result<Gate> {
+        Ok(Gate::Open)
+    }
+}
+
+#[test]
+fn what_a_storm_leaves_to_be_observed_is_one_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let storm: fn(&Plan) -> Option<Plan> = |plan| Some(Plan { mode: Mode::Observe, ..plan.clone() });
+    let rules = Admits(plan(Mode::Auto, Repeat::Attach), storm);
+    let runner = Start::default().with(folder.path(), &state, Arc::new(rules));
+    for number in 0..3 {
+        deliver(&state, &alert(&format!("a-{number}"), 50, "web01"), (1_800_000_000 + number) * SECOND);
+        until_decided(&state);
+    }
+    runner.stop();
+    assert_eq!(jobs(&state).len(), 1);
+    assert_eq!(overview(&state, 1).alerts.len(), 3);
+}
+
+/// Admits nothing itself; what it is pinned to does.
+struct Reloaded(Plan);
+
+impl Govern for Reloaded {
+    fn decide(&self, alert: &Alert) -> Decision {
+        OneRule(self.0.clone()).decide(alert)
+    }
+
+    fn pinned(&self) -> Option<Arc<dyn Govern>> {
+        Some(Arc::new(OneRule(self.0.clone())))
+    }
+
+    fn admit(&self, _: &Plan, _: &dyn History, _: i64) -> respond::Result<Admission> {
+        Ok(Admission { plan: None, reasons: Vec::new() })
+    }
+
+    fn may_capture(&self, _: &dyn History, _: i64) -> respond::Result<Gate> {
+        Ok(Gate::Open)
+    }
+
+    fn may_isolate(&self, _: &Asset, _: &dyn History, _: i64) -> respond::Result<Gate> {
+        Ok(Gate::Open)
+    }
+}
+
+#[test]
+fn rules_that_are_loaded_between_judging_and_writing_drop_no_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let rules = Arc::new(Reloaded(plan(Mode::Auto, Repeat::Attach)));
+    let runner = Start::default().with(folder.path(), &state, rules);
+    deliver(&state, &alert("a-1", 50, "web01"), 1_800_000_000 * SECOND);
+    until_decided(&state);
+    runner.stop();
+    assert_eq!(jobs(&state).len(), 1);
+}
+
+#[test]
+fn an_alert_that_cannot_be_decided_about_is_put_aside_and_keeps_no_other_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    for (number, asset) in ["web01", "bad", "web02"].iter().enumerate() {
+        deliver(&state, &alert(&format!("a-{number}"), 50, asset), 1_800_000_000 * SECOND);
+    }
+    // Two steps of one id cannot be kept.
+    let poison: fn(&Plan) -> Option<Plan> = |plan| {
+        let mut plan = plan.clone();
+        if plan.asset.id == "bad" {
+            plan.steps.push(step("logs"));
+        }
+        Some(plan)
+    };
+    let rules = Admits(plan(Mode::Auto, Repeat::Attach), poison);
+    let runner = Start::default().with(folder.path(), &state, Arc::new(rules));
+    until_decided(&state);
+    runner.stop();
+    let assets: Vec<String> = jobs(&state).into_iter().map(|job| job.plan.asset.id).collect();
+    assert_eq!(assets, ["web01", "web02"]);
+    let mut counts = state.count_deliveries().unwrap().by_status;
+    counts.sort_by_key(|(status, _)| status.word());
+    assert_eq!(counts, [(DeliveryStatus::Decided, 2), (DeliveryStatus::Unparsed, 1)]);
+}
+
+#[test]
+fn a_rule_may_call_a_step_as_the_service_would_call_a_further_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let mut plan = plan(Mode::Auto, Repeat::Attach);
+    plan.steps.push(step("alert-2"));
+    let runner = start(folder.path(), &state, plan);
+    for number in 1..=2 {
+        deliver(&state, &alert(&format!("a-{number}"), 50, "web01"), (1_800_000_000 + number) * SECOND);
+        until_decided(&state);
+    }
+    runner.stop();
+    let steps: Vec<String> = overview(&state, 1).steps.into_iter().map(|step| step.plan.id).collect();
+    assert_eq!(steps, ["alert", "logs", "alert-2", "alert-2-received"]);
+}
+
+#[test]
+fn a_job_that_gets_very_many_alerts_has_all_of_them_and_its_log_a_few_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let runner = start(folder.path(), &state, plan(Mode::Auto, Repeat::Attach));
+    for number in 0..170 {
+        deliver(&state, &alert(&format!("a-{number}"), 50, "web01"), (1_800_000_000 + number) * SECOND);
+    }
+    until_decided(&state);
+    runner.stop();
+    assert_eq!(overview(&state, 1).alerts.len(), 170);
+    let count = |kind: &str| -> i64 {
+        let sql = "SELECT count(*) FROM entries WHERE kind = ?1";
+        state.connection().query_row(sql, [kind], |row| row.get(0)).unwrap()
+    };
+    // Each of the first 20, then at 40, 80 and 160.
+    assert_eq!((count("alert.received"), count("decision.made")), (23, 1));
+}
+
+#[test]
+fn two_products_of_one_kind_have_their_own_ids_and_a_finding_that_comes_two_ways_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let heard = Arc::new(Heard::default());
+    let begin = Start { teller: Arc::<Heard>::clone(&heard), ..Start::default() };
+    let runner = begin.with(folder.path(), &state, Arc::new(OneRule(plan(Mode::Auto, Repeat::Attach))));
+    let of = |kind: &str, asset: &str| Alert { source: kind.to_owned(), ..alert("1", 50, asset) };
+    for (source, alert) in [
+        ("wazuh-a", of("wazuh", "web01")),
+        ("wazuh-b", of("wazuh", "web02")),
+        ("wazuh-b", of("wazuh", "web02")),
+        ("sns", of("guardduty", "web03")),
+        ("events", of("guardduty", "web03")),
+    ] {
+        deliver_from(source, &state, &alert, 1_800_000_000 * SECOND);
+        until_decided(&state);
+    }
+    runner.stop();
+    let alerts: Vec<usize> = jobs(&state).iter().map(|job| overview(&state, job.id).alerts.len()).collect();
+    assert_eq!(alerts, [1, 1, 1]);
+    let heard = heard.0.lock().unwrap();
+    let known = heard.iter().filter(|told| told.what == "alert known already");
+    let known: Vec<&str> = known.map(|told| told.facts["source"].as_str().unwrap()).collect();
+    assert_eq!(known, ["wazuh-b", "events"]);
+}
+
+#[test]
+fn an_alert_is_taken_whole_though_a_power_loss_left_an_empty_file_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_in(folder.path());
+    let seen = folder.path().join("seen");
+    let program = folder.path().join("program");
+    let script = format!(
+        "#!/bin/sh\nfor word; do case $word in */received/*) cp \"$word\" {0}.new; mv {0}.new {0} ;; esac; done\nexit 1\n",
+        seen.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let received = folder.path().join("state/received");
+    std::fs::create_dir_all(&received).unwrap();
+    for left in ["alert-1.json", "J000001-alert-1.json"] {
+        std::fs::write(received.join(left), "").unwrap();
+    }
+    let start = Start { workers: 1, program, ..Start::default() };
+    let runner = start.with(folder.path(), &state, Arc::new(OneRule(plan(Mode::Auto, Repeat::Attach))));
+    let alert = alert("a-1", 80, "web01");
+    deliver(&state, &alert, SECOND);
+    until_decided(&state);
+    until("it is taken", || seen.exists());
+    runner.stop();
+    assert_eq!(std::fs::read(&seen).unwrap(), serde_json::to_vec(&alert).unwrap());
 }

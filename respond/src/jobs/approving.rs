@@ -2,7 +2,9 @@
 
 use custody::{EntryType, NewEntry};
 
+use super::permission::approval_of;
 use crate::error::{Error, Result};
+use crate::rules::Mode;
 use crate::state::approvals::{self, Answer};
 use crate::state::jobs::{self, JobState};
 use crate::state::{State, entries, leases, steps};
@@ -87,7 +89,8 @@ pub fn approve(state: &State, person: &Person, said: &Said, now: i64) -> Result<
     outcome.map_err(|what| Error::Refused { what })
 }
 
-/// Ends a job: what runs is stopped, nothing more is begun. With `undo`, what it holds is taken back at once.
+/// Ends a job: what runs is stopped, nothing more is begun. With `undo`, what it holds is taken back at once, and so is what a step
+/// that is at work now comes to hold.
 ///
 /// # Errors
 ///
@@ -98,6 +101,9 @@ pub fn cancel(state: &State, person: &Person, job: i64, undo: bool, now: i64) ->
             return Ok(Err(format!("there is no job {}", jobs::name_of(job))));
         };
         let held = if undo { leases::end_now(connection, job, now)? } else { 0 };
+        if undo {
+            leases::wish_undo(connection, job, true)?;
+        }
         if found.state.has_ended() && held == 0 {
             return Ok(Err(format!("{} is {} already", found.name(), found.state.word())));
         }
@@ -115,12 +121,14 @@ pub fn cancel(state: &State, person: &Person, job: i64, undo: bool, now: i64) ->
     outcome.map_err(|what| Error::Refused { what })
 }
 
-/// Queues a job again that failed, was given up or was cancelled: its steps that are not done are tried anew.
+/// Queues a job again that failed, was given up or was cancelled: its steps that are not done are tried anew. Says whether people
+/// must say yes to it again first, as they must where the mode of its plan is `approve`.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] when it has not ended or has nothing left to do, [`Error::State`].
-pub fn retry(state: &State, person: &Person, job: i64, now: i64) -> Result<()> {
+/// [`Error::Refused`] when it has not ended, has nothing left to do, or has something to be taken back first;
+/// [`Error::State`].
+pub fn retry(state: &State, person: &Person, job: i64, now: i64) -> Result<bool> {
     let outcome = state.change(|connection| {
         let Some(found) = jobs::of(connection, job)? else {
             return Ok(Err(format!("there is no job {}", jobs::name_of(job))));
@@ -128,19 +136,36 @@ pub fn retry(state: &State, person: &Person, job: i64, now: i64) -> Result<()> {
         if !matches!(found.state, JobState::Failed | JobState::Dead | JobState::Cancelled | JobState::Done) {
             return Ok(Err(format!("{} is {}", found.name(), found.state.word())));
         }
+        if let Some(step) = leases::being_taken_back(connection, job, now)? {
+            let why = "try again once that is done; jobs show says how far it is";
+            return Ok(Err(format!(
+                "what step {step} of {} did is still being taken back: {why}",
+                found.name()
+            )));
+        }
         let reset = steps::reset_failed(connection, job)?;
         if reset == 0 && found.state != JobState::Dead {
             return Ok(Err(format!("all steps of {} are done", found.name())));
         }
         approvals::withdraw(connection, job)?;
+        let is_asked = found.plan.mode == Mode::Approve;
+        if is_asked {
+            // The yes of before was for that run, or there was none.
+            let approval = approval_of(&found.plan);
+            approvals::ask(connection, job, "", &found.plan_sha256, &approval, now)?;
+        }
         jobs::set_cancel(connection, job, None)?;
+        leases::wish_undo(connection, job, false)?;
         jobs::set_attempt(connection, job, 0)?;
+        // What waits for a time since the beginning waits anew.
+        jobs::set_started(connection, job, None)?;
         jobs::set_state(connection, job, JobState::Queued, "", now, 0)?;
         let entry = NewEntry::new(EntryType::NOTE)
             .how("by", person.name.as_str())
-            .result("text", "the job is tried again");
+            .result("text", "the job is tried again")
+            .result("approval_wanted", is_asked);
         entries::add(connection, job, &entry)?;
-        Ok(Ok(()))
+        Ok(Ok(is_asked))
     })?;
     outcome.map_err(|what| Error::Refused { what })
 }

@@ -1,16 +1,16 @@
 //! The case of a job: made once, and told everything that the state keeps for its log.
 
-use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use custody::{Case, EntryType, Error as CustodyError, NewCase};
 use rustix::fs::{CWD, RenameFlags};
 
-use super::acting::Acting;
+use super::runner::Service;
 use crate::error::{Error, Result};
-use crate::settings::Settings;
+use crate::state::entries;
 use crate::state::jobs::{self, Job};
-use crate::state::{State, entries};
 
 /// The fact of every entry that says which job it is of.
 pub(super) const JOB: &str = "job";
@@ -21,7 +21,8 @@ const NUMBER: &str = "entry_of_state";
 ///
 /// It is made beside its place and then renamed, so that a case that is there is whole and begins with the alert. One that a
 /// killed service left is found by the job's name in all places and times, which its first entries hold.
-pub(super) fn case_of(job: &Job, settings: &Settings, state: &State, acting: &Acting) -> Result<PathBuf> {
+pub(super) fn case_of(service: &Service, job: &Job) -> Result<PathBuf> {
+    let settings = &service.settings;
     if let Some(folder) = &job.case_folder {
         return Ok(settings.cases.join(folder));
     }
@@ -36,16 +37,17 @@ pub(super) fn case_of(job: &Job, settings: &Settings, state: &State, acting: &Ac
             continue;
         }
         if !folder.exists() {
-            make(&folder, job, settings, state, acting)?;
+            make(service, &folder, job)?;
         }
-        state.with(|connection| jobs::set_case(connection, job.id, &name))?;
+        service.state.with(|connection| jobs::set_case(connection, job.id, &name))?;
         return Ok(folder);
     }
     let source = std::io::ErrorKind::AlreadyExists.into();
     Err(Error::Read { path: settings.cases.join(name), source })
 }
 
-fn make(folder: &Path, job: &Job, settings: &Settings, state: &State, acting: &Acting) -> Result<()> {
+fn make(service: &Service, folder: &Path, job: &Job) -> Result<()> {
+    let settings = &service.settings;
     let fault = |path: &Path| {
         let path = path.to_owned();
         move |source| Error::Read { path, source }
@@ -62,51 +64,43 @@ fn make(folder: &Path, job: &Job, settings: &Settings, state: &State, acting: &A
         organisation: settings.organisation.clone(),
         authority: settings.authority.clone(),
     };
-    Case::create(&beside, &new, &acting.writer())?;
-    write_entries(&beside, job, state, acting, false)?;
+    Case::create(&beside, &new, &service.acting.writer())?;
+    write_entries(service, &beside, job, false)?;
     let renamed = rustix::fs::renameat_with(CWD, &beside, CWD, folder, RenameFlags::NOREPLACE);
     renamed.map_err(|error| fault(folder)(error.into()))?;
     let cases = std::fs::File::open(&settings.cases).and_then(|folder| folder.sync_all());
     cases.map_err(fault(&settings.cases))
 }
 
-/// Writes what the log still lacks. Each is looked for first, for a killed service may have written it.
+/// Writes what the log still lacks. Each is looked for first, for a killed service may have written it: in what the log holds when
+/// this begins, since nobody else writes entries of this job meanwhile.
 ///
 /// A log that takes no more, because the case was closed, is told so in the state.
-pub(super) fn write_entries(
-    folder: &Path,
-    job: &Job,
-    state: &State,
-    acting: &Acting,
-    is_in_place: bool,
-) -> Result<()> {
+pub(super) fn write_entries(service: &Service, folder: &Path, job: &Job, is_in_place: bool) -> Result<()> {
+    let state = &service.state;
+    let shards = i64::try_from(service.writing.len()).unwrap_or(1);
+    let shard = usize::try_from(job.id.rem_euclid(shards)).unwrap_or(0);
+    let _writing = service.writing.get(shard).map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
     let waiting = state.with(|connection| entries::to_write(connection, job.id))?;
     if waiting.is_empty() {
         return Ok(());
     }
     let case = Case::open(folder)?;
+    let there = case.log().read()?.entries;
+    let known: BTreeSet<&str> = there.iter().filter_map(|entry| entry.how_text(NUMBER)).collect();
     for (id, entry) in waiting {
         let number = format!("{}-{id}", job.uuid);
-        let mut entry = entry.how(NUMBER, number.as_str()).how(JOB, job.uuid.as_str());
-        entry.about.case.get_or_insert_with(|| case.file().id.clone());
-        let is_there = Cell::new(false);
-        let written = case.log().append_when(&entry, &acting.writer(), |before| {
-            let known = before.iter().any(|one| one.how_text(NUMBER) == Some(&number));
-            is_there.set(known);
-            if !known {
-                return Ok(());
+        if !known.contains(number.as_str()) {
+            let entry = entry.how(NUMBER, number.as_str()).how(JOB, job.uuid.as_str());
+            match case.append(entry, &service.acting.writer()) {
+                Ok(_) => {}
+                Err(error @ CustodyError::Closed { .. }) => {
+                    let why = error.to_string();
+                    state.with(|connection| entries::written(connection, id, Some(&why)))?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(CustodyError::Malformed { what: "new entry", why: "the log has it already".to_owned() })
-        });
-        match written {
-            Ok(_) => {}
-            Err(_) if is_there.get() => {}
-            Err(error @ CustodyError::Closed { .. }) => {
-                let why = error.to_string();
-                state.with(|connection| entries::written(connection, id, Some(&why)))?;
-                continue;
-            }
-            Err(error) => return Err(error.into()),
         }
         if is_in_place {
             state.with(|connection| entries::written(connection, id, None))?;

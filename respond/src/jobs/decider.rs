@@ -3,15 +3,18 @@
 //! Alert, decision, jobs and the mark on the delivery are one transaction: killed before it, the delivery is decided again;
 //! killed after it, it never is.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use custody::{Digest, EntryType, NewEntry, sha256, uuid_v7};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use serde_json::{Value, json};
 
 use super::counted::Counted;
 use super::governing::Govern;
-use super::runner::Service;
+use super::permission::approval_of;
+use super::runner::{Service, in_words};
 use crate::alert::{Alert, Unparsed};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::rules::{Approval, Decision, Mode, Plan, Reason, Repeat};
 use crate::state::alerts::{self, Origin};
 use crate::state::jobs::{self, Job, JobState, NewJob};
@@ -69,12 +72,11 @@ pub trait Intake: Send + Sync {
 
 /// Deliveries looked at in one go.
 const BATCH: usize = 32;
-/// Alerts of one job that are kept as exhibits; of further ones the log has the hash.
+/// Alerts of one job that are kept as exhibits, each with an entry in the log. Of further ones the state has the body and the hash,
+/// and the log how many there are.
 const MOST_KEPT: usize = 20;
 /// Reasons that the log of a case repeats; the state has all.
 const MOST_REASONS: usize = 100;
-/// How long a plan waits for a yes where the rule does not say.
-const APPROVAL_WITHIN: u64 = 24 * 60 * 60;
 
 /// A delivery with what was decided about its alerts.
 struct Judged {
@@ -87,60 +89,116 @@ struct Judged {
 pub(super) fn decide_next(service: &Service) -> Result<usize> {
     let waiting = service.intake.next(BATCH)?;
     let count = waiting.len();
+    // The same rules judge and admit, whatever is loaded between.
+    let rules = service.rules();
+    let rules = rules.pinned().unwrap_or(rules);
     let mut judged = Vec::new();
     for delivery in waiting {
         if service.is_stopping() {
             return Ok(0);
         }
-        judged.push(judge(service, &delivery)?);
+        judged.push(judge(service, &*rules, &delivery)?);
     }
     // One commit for all: limits are counted within it, so each sees the jobs of those before it.
-    write(service, judged)?;
+    match write(service, &*rules, &judged) {
+        Err(error) if is_of_the_data(&error) => one_by_one(service, &*rules, judged)?,
+        written => written?,
+    }
     Ok(count)
 }
 
-fn judge(service: &Service, delivery: &Undecided) -> Result<Judged> {
+/// Something in a batch cannot be written: it is found, and put aside for a person, so that it keeps nothing else from being decided.
+fn one_by_one(service: &Service, rules: &dyn Govern, judged: Vec<Judged>) -> Result<()> {
+    for mut one in judged {
+        match write(service, rules, std::slice::from_ref(&one)) {
+            Err(error) if is_of_the_data(&error) => {
+                one.outcome = Err(Unparsed(format!("it cannot be decided about: {}", in_words(&error))));
+                write(service, rules, &[one])?;
+            }
+            written => written?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether an error is of what was to be written, so that the same again will not help; and not of the data base, which may do better
+/// the next time.
+fn is_of_the_data(error: &Error) -> bool {
+    match error {
+        Error::State { source: rusqlite::Error::SqliteFailure(failure, _), .. } => {
+            matches!(
+                failure.code,
+                ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig
+            )
+        }
+        Error::State { source: rusqlite::Error::ToSqlConversionFailure(cause), .. } => {
+            cause.downcast_ref::<Error>().is_none_or(is_of_the_data)
+        }
+        Error::State { .. } => true,
+        _ => false,
+    }
+}
+
+fn judge(service: &Service, rules: &dyn Govern, delivery: &Undecided) -> Result<Judged> {
     let origin = Origin {
         delivery: delivery.delivery,
+        source: delivery.source.clone(),
         received_at: delivery.received_at,
         size: delivery.body.len() as u64,
         sha256: sha256(&delivery.body).to_string(),
     };
-    let outcome = service.intake.read(delivery);
-    let rules = service.rules();
-    let mut known = Vec::new();
+    let fault = || Unparsed("reading or judging it panicked, which is a fault of this program".to_owned());
+    let outcome = catch_unwind(AssertUnwindSafe(|| service.intake.read(delivery)));
+    let outcome = outcome.unwrap_or_else(|_| Err(fault()));
+    let mut new = Vec::new();
     let outcome = match outcome {
         Ok(all) => {
             for (position, alert) in all.into_iter().enumerate() {
                 let is_known = service
                     .state
                     .with(|connection| alerts::is_kept(connection, &alert, &origin, position))?;
-                if !is_known {
-                    let decision = rules.decide(&alert);
-                    known.push((position, alert, decision));
+                if is_known {
+                    tell_known(service, &alert, &origin);
+                    continue;
+                }
+                match catch_unwind(AssertUnwindSafe(|| rules.decide(&alert))) {
+                    Ok(decision) => new.push((position, alert, decision)),
+                    Err(_) => {
+                        return Ok(Judged { delivery: delivery.delivery, origin, outcome: Err(fault()) });
+                    }
                 }
             }
-            Ok(known)
+            Ok(new)
         }
         Err(unparsed) => Err(unparsed),
     };
     Ok(Judged { delivery: delivery.delivery, origin, outcome })
 }
 
-fn write(service: &Service, judged: Vec<Judged>) -> Result<()> {
+/// Nothing further is done about an alert that was kept before: the sender hears 202, so the log has to say it.
+fn tell_known(service: &Service, alert: &Alert, origin: &Origin) {
+    let facts = [
+        ("source", origin.source.clone().into()),
+        ("source_id", cut(&alert.source_id, 200).into()),
+        ("delivery", origin.delivery.into()),
+    ];
+    service.acting.tell("alert known already", "", &facts);
+}
+
+fn write(service: &Service, rules: &dyn Govern, judged: &[Judged]) -> Result<()> {
     if judged.is_empty() {
         return Ok(());
     }
     let now = service.acting.now();
-    let mut told = Vec::new();
-    let rules = service.rules();
+    let (mut told, mut known) = (Vec::new(), Vec::new());
     service.state.change(|connection| {
-        let limits = Limited { rules: &*rules, history: Counted { connection, state: &service.state }, now };
-        for one in &judged {
+        let limits = Limited { rules, history: Counted { connection, state: &service.state }, now };
+        for one in judged {
             match &one.outcome {
                 Ok(all) => {
                     for (position, alert, decision) in all {
                         let Some(id) = alerts::keep(connection, alert, &one.origin, *position)? else {
+                            known.push((alert, &one.origin));
                             continue;
                         };
                         let mut whole = decision.clone();
@@ -149,7 +207,7 @@ fn write(service: &Service, judged: Vec<Judged>) -> Result<()> {
                         }
                         for plan in &decision.plans {
                             let of = Of { id, alert, origin: &one.origin };
-                            told.push(place(&limits, &of, &mut whole.reasons, plan)?);
+                            place(&limits, &of, &mut whole.reasons, plan, &mut told)?;
                         }
                         decisions::keep(connection, id, now, &whole)?;
                     }
@@ -160,14 +218,20 @@ fn write(service: &Service, judged: Vec<Judged>) -> Result<()> {
         }
         Ok(())
     })?;
-    for one in &judged {
+    for (alert, origin) in known {
+        tell_known(service, alert, origin);
+    }
+    for one in judged {
         if let Err(unparsed) = &one.outcome {
             let facts = [("delivery", one.delivery.into()), ("why", unparsed.0.clone().into())];
             service.acting.tell("alert not understood", "", &facts);
         }
     }
     for (what, job, plan) in told {
-        let facts = [("rule", plan.rule.clone().into()), ("asset", plan.asset.id.clone().into())];
+        let mut facts = vec![("rule", plan.rule.clone().into()), ("asset", plan.asset.id.clone().into())];
+        if what == WANTED {
+            facts.extend([("step", "".into()), ("from", approval_of(plan).from.into())]);
+        }
         service.acting.tell(what, &job.map(jobs::name_of).unwrap_or_default(), &facts);
     }
     service.bell.ring();
@@ -188,7 +252,11 @@ struct Of<'a> {
     origin: &'a Origin,
 }
 
+/// What is told of a plan: in words, and of which job.
 type Placed<'a> = (&'static str, Option<i64>, &'a Plan);
+
+/// Told of a plan that waits for people.
+const WANTED: &str = "approval wanted";
 
 /// Makes a job of a plan, or adds the alert to the job that means the same.
 fn place<'a>(
@@ -196,31 +264,47 @@ fn place<'a>(
     of: &Of<'_>,
     reasons: &mut Vec<Reason>,
     plan: &'a Plan,
-) -> rusqlite::Result<Placed<'a>> {
+    told: &mut Vec<Placed<'a>>,
+) -> rusqlite::Result<()> {
     let (connection, now) = (limits.history.connection, limits.now);
     let same = jobs::same(connection, plan, of.origin.received_at)?;
-    // What was only observed must not keep from acting once the rule may.
-    let same = same.filter(|job| job.state != JobState::Observed || plan.mode == Mode::Observe);
     let Some(job) = same.filter(|_| plan.repeat != Repeat::Rerun) else {
         // Limits hold for what is begun; what is under way already gets its further alerts in any case.
         let admission = limits.rules.admit(plan, &limits.history, now.div_euclid(1_000_000_000));
         let admission = admission.map_err(not_made)?;
         reasons.extend(admission.reasons);
-        let Some(admitted) = admission.plan else { return Ok(("plan not admitted", None, plan)) };
+        let Some(admitted) = admission.plan else {
+            told.push(("plan not admitted", None, plan));
+            return Ok(());
+        };
+        // What a storm leaves to be only observed is one record, not one for each alert.
+        if admitted.mode == Mode::Observe
+            && plan.repeat != Repeat::Rerun
+            && let Some(observed) = jobs::same(connection, &admitted, of.origin.received_at)?
+        {
+            jobs::add_alert(connection, observed.id, of.id, now, "attached")?;
+            told.push(("alert attached", Some(observed.id), plan));
+            return Ok(());
+        }
         let id = make(connection, of, &admitted, now)?;
         if admitted.mode != Mode::Observe {
             entries::add(connection, id, &received(of, &admitted, "began"))?;
             entries::add(connection, id, &decided(reasons, &admitted, now)?)?;
         }
-        return Ok(("job made", Some(id), plan));
+        told.push(("job made", Some(id), plan));
+        if admitted.mode == Mode::Approve {
+            told.push((WANTED, Some(id), plan));
+        }
+        return Ok(());
     };
     let goes_on = !matches!(job.state, JobState::Observed);
     match repeat_of(limits, &job, plan)? {
         Repeat::Ignore => {
             jobs::add_alert(connection, job.id, of.id, now, "ignored")?;
-            return Ok(("alert ignored", Some(job.id), plan));
+            told.push(("alert ignored", Some(job.id), plan));
+            return Ok(());
         }
-        Repeat::Escalate if goes_on && escalate(connection, &job, plan, now)? => {
+        Repeat::Escalate if goes_on && escalate(connection, &job, plan, now, told)? => {
             jobs::add_alert(connection, job.id, of.id, now, "escalated")?;
             entries::add(connection, job.id, &received(of, plan, "escalated"))?;
             entries::add(connection, job.id, &decided(reasons, plan, now)?)?;
@@ -228,12 +312,28 @@ fn place<'a>(
         _ => {
             jobs::add_alert(connection, job.id, of.id, now, "attached")?;
             if goes_on {
-                entries::add(connection, job.id, &received(of, plan, "attached"))?;
+                attached(connection, job.id, of, plan)?;
             }
         }
     }
     keep_further(connection, job.id, of.id, now)?;
-    Ok(("alert attached", Some(job.id), plan))
+    told.push(("alert attached", Some(job.id), plan));
+    Ok(())
+}
+
+/// Tells the log of a further alert; of very many only how many there are, each time that doubles.
+fn attached(connection: &Connection, job: i64, of: &Of<'_>, plan: &Plan) -> rusqlite::Result<()> {
+    let count = jobs::count_alerts(connection, job)?;
+    if count <= MOST_KEPT {
+        return entries::add(connection, job, &received(of, plan, "attached"));
+    }
+    if count % MOST_KEPT == 0 && (count / MOST_KEPT).is_power_of_two() {
+        let text =
+            "further alerts are attached; the log does not tell of each, the state of the service does";
+        let entry = received(of, plan, "attached").result("alerts", count).result("text", text);
+        return entries::add(connection, job, &entry);
+    }
+    Ok(())
 }
 
 /// What a further alert does to a job. One that a storm cut short is no answer to it yet: it gets the rest of its steps by the
@@ -286,18 +386,17 @@ fn make(connection: &Connection, of: &Of<'_>, plan: &Plan, now: i64) -> rusqlite
     Ok(id)
 }
 
-fn approval_of(plan: &Plan) -> Approval {
-    plan.approval.clone().unwrap_or(Approval {
-        from: Vec::new(),
-        count: 1,
-        timeout: APPROVAL_WITHIN,
-        run_on_timeout: false,
-    })
-}
-
-/// Adds the steps that the job has not; `false` if there are none, or a person ended it.
-fn escalate(connection: &Connection, job: &Job, plan: &Plan, now: i64) -> rusqlite::Result<bool> {
-    if matches!(job.state, JobState::Cancelled | JobState::Refused | JobState::Dead) {
+/// Adds the steps that the job has not; `false` if there are none, a person ended it, or the rule is now only to observe.
+fn escalate<'a>(
+    connection: &Connection,
+    job: &Job,
+    plan: &'a Plan,
+    now: i64,
+    told: &mut Vec<Placed<'a>>,
+) -> rusqlite::Result<bool> {
+    if matches!(job.state, JobState::Cancelled | JobState::Refused | JobState::Dead)
+        || plan.mode == Mode::Observe
+    {
         return Ok(false);
     }
     let there = steps::of(connection, job.id)?;
@@ -309,16 +408,30 @@ fn escalate(connection: &Connection, job: &Job, plan: &Plan, now: i64) -> rusqli
     let mut whole = job.plan.clone();
     whole.steps.extend(new.iter().cloned());
     whole.truncated = false;
+    // The rule may have changed since: what either of the two wants people for is asked.
+    let asks = [&job.plan, plan].into_iter().filter(|plan| plan.mode == Mode::Approve);
+    let approval = asks.map(approval_of).reduce(stricter);
+    if let Some(approval) = &approval {
+        (whole.mode, whole.approval) = (Mode::Approve, Some(approval.clone()));
+    }
     let sha256 = whole.hash();
     steps::add(connection, job.id, &new)?;
     jobs::set_plan(connection, job.id, &whole, &sha256)?;
-    if job.plan.mode == Mode::Approve {
+    if let Some(approval) = &approval {
         // A yes to less is no yes to more.
         approvals::withdraw(connection, job.id)?;
-        approvals::ask(connection, job.id, "", &sha256, &approval_of(plan), now)?;
+        approvals::ask(connection, job.id, "", &sha256, approval, now)?;
+        told.push((WANTED, Some(job.id), plan));
     }
     reopen(connection, job, now)?;
     Ok(true)
+}
+
+/// Of two approvals the one that wants more people, else the later one; run without a yes only where both would be.
+fn stricter(one: Approval, later: Approval) -> Approval {
+    let run_on_timeout = one.run_on_timeout && later.run_on_timeout;
+    let chosen = if one.count > later.count { one } else { later };
+    Approval { run_on_timeout, ..chosen }
 }
 
 /// A further alert of a job becomes an exhibit of its case too, up to a number.
@@ -333,15 +446,21 @@ fn keep_further(connection: &Connection, job: i64, alert: i64, now: i64) -> rusq
     if kept.len() >= MOST_KEPT || kept.contains(&alert) {
         return Ok(());
     }
-    steps::add(connection, job.id, &[keep_alert::planned(format!("alert-{alert}"), alert)])?;
+    // A rule may call a step of its own so.
+    let mut name = format!("alert-{alert}");
+    while there.iter().any(|step| step.plan.id == name) {
+        name.push_str("-received");
+    }
+    steps::add(connection, job.id, &[keep_alert::planned(name, alert)])?;
     reopen(connection, &job, now)
 }
 
 /// What has ended has something to do again.
 fn reopen(connection: &Connection, job: &Job, now: i64) -> rusqlite::Result<()> {
     match job.state {
-        JobState::Running | JobState::Queued => Ok(()),
-        JobState::Waiting => jobs::wake(connection, job.id),
+        JobState::Queued => Ok(()),
+        // Its worker may have looked for the last time just now.
+        JobState::Running | JobState::Waiting => jobs::wake(connection, job.id),
         _ => jobs::set_state(connection, job.id, JobState::Queued, "", now, 0),
     }
 }
@@ -385,14 +504,9 @@ fn decided(reasons: &[Reason], plan: &Plan, now: i64) -> rusqlite::Result<NewEnt
         .collect();
     let planned: Vec<Value> =
         plan.steps.iter().map(|step| json!({"id": step.id, "use": step.word})).collect();
-    let mode = match plan.mode {
-        Mode::Observe => "observe",
-        Mode::Approve => "approve",
-        Mode::Auto => "auto",
-    };
     Ok(NewEntry::new(EntryType::DECISION_MADE)
         .how("rule", plan.rule.as_str())
-        .how("mode", mode)
+        .how("mode", jobs::mode_word(plan.mode))
         .how("asset", jobs::asset_text(plan)?)
         .how("decided_at", custody::clock::rfc3339(now))
         .how("plan_sha256", plan.hash())

@@ -2,6 +2,7 @@
 
 use custody::clock::parse_rfc3339;
 use custody::{EntryType, NewEntry};
+use rusqlite::Connection;
 use serde_json::Value;
 
 use super::graph::pause_before;
@@ -50,13 +51,16 @@ fn done(service: &Service, job: &Job, row: &StepRow, given: &Value) -> Result<()
         jobs::set_attempt(connection, job.id, 0)?;
         if undoes {
             let seconds = i64::try_from(plan.lease).unwrap_or(i64::MAX).saturating_mul(SECOND);
+            let until = (plan.lease > 0).then(|| now.saturating_add(seconds));
+            // Whoever ended the job with the wish to take all back meant this too, which was at work then.
+            let is_unwanted = leases::is_undo_wished(connection, job.id)?;
             let lease = Lease {
                 job: job.id,
                 step: plan.id.clone(),
                 word: plan.word.clone(),
                 recorded: given.clone(),
                 since: now,
-                until: (plan.lease > 0).then(|| now.saturating_add(seconds)),
+                until: if is_unwanted { Some(now) } else { until },
                 state: String::new(),
                 tries: 0,
                 why: String::new(),
@@ -106,28 +110,10 @@ fn failed_run(service: &Service, ending: &Ending<'_>, row: &StepRow, failed: &Fa
         tell(service, job, row, "step failed for now", &why);
         return Ok(());
     }
-    let undoes = named(&plan.word).is_some_and(|step| step.isolates());
     service.state.change(|connection| {
         steps::end(connection, job.id, &plan.id, StepState::Failed, None, &why, now)?;
         jobs::set_attempt(connection, job.id, 0)?;
-        // Half an isolation helps nobody: what it may have changed is taken back at once.
-        let intents = if undoes { steps::intents(connection, job.id, &plan.id)? } else { Vec::new() };
-        if let Some(recorded) = intents.into_iter().find(|intent| intent.get("recorded").is_some()) {
-            leases::hold(
-                connection,
-                &Lease {
-                    job: job.id,
-                    step: plan.id.clone(),
-                    word: plan.word.clone(),
-                    recorded,
-                    since: now,
-                    until: Some(now),
-                    state: String::new(),
-                    tries: 0,
-                    why: String::new(),
-                },
-            )?;
-        }
+        take_back_half(connection, job, row, now)?;
         let entry = about(EntryType::NOTE, job, row).how("tries", tries).error("failed", cut(&why));
         entries::add(connection, job.id, &entry)
     })?;
@@ -135,13 +121,54 @@ fn failed_run(service: &Service, ending: &Ending<'_>, row: &StepRow, failed: &Fa
     Ok(())
 }
 
-/// Says that a step is not run, and why.
+/// A step that is not begun now, for this reason: one of its tries.
+pub(super) fn not_begun(service: &Service, job: &Job, row: &StepRow, failed: &Failed) -> Result<()> {
+    let outcome = Err(Failed { what: failed.what.clone(), may_help_again: failed.may_help_again });
+    failed_run(service, &Ending { job, step: &row.plan.id, outcome, is_late: false }, row, failed)
+}
+
+/// Half an act helps nobody: what a step may have changed that did not come to its end is taken back at once. It is known by the
+/// intents that nothing was taken back of.
+fn take_back_half(connection: &Connection, job: &Job, row: &StepRow, now: i64) -> rusqlite::Result<()> {
+    let Some(step) = named(&row.plan.word).filter(|step| step.undoes()) else { return Ok(()) };
+    let intents = steps::intents(connection, job.id, &row.plan.id)?;
+    let changed = steps::standing(&intents).iter().find(|intent| step.is_undone_from(intent));
+    let Some(recorded) = changed else { return Ok(()) };
+    let lease = Lease {
+        job: job.id,
+        step: row.plan.id.clone(),
+        word: row.plan.word.clone(),
+        recorded: recorded.clone(),
+        since: now,
+        until: Some(now),
+        state: String::new(),
+        tries: 0,
+        why: String::new(),
+    };
+    leases::hold(connection, &lease)
+}
+
+/// A job is given up: what steps of it were at that can be taken back is. They have failed, so that nothing is taken for isolated
+/// that is not, and so that they are begun from the beginning if the job is tried again.
+pub(super) fn give_up_begun(connection: &Connection, job: &Job, why: &str, now: i64) -> rusqlite::Result<()> {
+    for row in steps::of(connection, job.id)?.iter().filter(|row| !row.state.has_ended()) {
+        let undoes = named(&row.plan.word).is_some_and(|step| step.undoes());
+        if undoes && row.started_at.is_some() {
+            steps::end(connection, job.id, &row.plan.id, StepState::Failed, None, why, now)?;
+            take_back_half(connection, job, row, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Says that a step is not run, and why. What an earlier run of it began is taken back.
 pub(super) fn skip(service: &Service, job: &Job, step: &str, why: &str) -> Result<()> {
     let now = service.acting.now();
     service.state.change(|connection| {
         let rows = steps::of(connection, job.id)?;
         let Some(row) = rows.iter().find(|row| row.plan.id == step) else { return Ok(()) };
         steps::end(connection, job.id, step, StepState::Skipped, None, why, now)?;
+        take_back_half(connection, job, row, now)?;
         entries::add(connection, job.id, &about(EntryType::NOTE, job, row).result("not run", cut(why)))
     })?;
     let facts = [("step", step.into()), ("why", why.into())];

@@ -1,6 +1,8 @@
 //! What the rules say at each point of a job's life: when an alert comes, when a job is to be made, before its first capture, and
 //! before each isolation.
 
+use std::sync::Arc;
+
 use crate::alert::Alert;
 use crate::error::Result;
 use crate::inventory::Asset;
@@ -27,6 +29,11 @@ pub trait Govern: Send + Sync {
     /// Whether a job may begin to capture.
     #[allow(clippy::missing_errors_doc, reason = "as `admit`")]
     fn may_capture(&self, history: &dyn History, now: i64) -> Result<Gate>;
+
+    /// The same, as it is now, where it may be replaced meanwhile: all of one decision is made by that.
+    fn pinned(&self) -> Option<Arc<dyn Govern>> {
+        None
+    }
 
     /// Whether an asset may be isolated without a person.
     #[allow(clippy::missing_errors_doc, reason = "as `admit`")]
@@ -59,6 +66,10 @@ impl Govern for Decider {
 impl Govern for Current {
     fn decide(&self, alert: &Alert) -> Decision {
         Decide::decide(self, alert)
+    }
+
+    fn pinned(&self) -> Option<Arc<dyn Govern>> {
+        Some(self.get())
     }
 
     fn admit(&self, plan: &Plan, history: &dyn History, now: i64) -> Result<Admission> {

@@ -82,6 +82,11 @@ pub(super) fn pause_before(step: &StepRow, tries: u32) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(SECOND)
 }
 
+/// Nanoseconds that are never exceeded between two tries of a step.
+pub(super) fn longest_pause(step: &StepRow) -> i64 {
+    pause_before(step, u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::Map;
@@ -170,6 +175,6 @@ mod tests {
         let step = step("one", StepState::Pending, &[]);
         let pauses: Vec<i64> = (1..=7).map(|tries| pause_before(&step, tries) / SECOND).collect();
         assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
-        assert_eq!(pause_before(&step, 200), 300 * SECOND);
+        assert_eq!((pause_before(&step, 200), longest_pause(&step)), (300 * SECOND, 300 * SECOND));
     }
 }

@@ -1,12 +1,13 @@
 //! Whether people said yes: to a whole plan, or to one step of it.
 
 use custody::sha256;
+use rusqlite::Connection;
 
 use super::runner::Service;
 use crate::error::Result;
-use crate::rules::Approval;
+use crate::rules::{Approval, Mode, Plan};
 use crate::state::approvals::{self, Answer, Question};
-use crate::state::jobs::Job;
+use crate::state::jobs::{self, Job};
 use crate::state::steps::StepRow;
 use crate::state::texts::to_json;
 
@@ -24,22 +25,65 @@ pub(super) enum Permission {
     Refused(String),
 }
 
-/// Whether a plan may be run. A yes is used up here: what it allowed is begun with this answer.
+/// Who must say yes to a plan: whoever writes the state, where its rule does not say.
+pub(super) fn approval_of(plan: &Plan) -> Approval {
+    plan.approval.clone().unwrap_or_else(anybody)
+}
+
+fn anybody() -> Approval {
+    Approval { from: Vec::new(), count: 1, timeout: WITHIN, run_on_timeout: false }
+}
+
+/// Whether a plan may be run. A yes is used up here: what it allowed is begun with this answer, and the times of the plan count
+/// from now.
+///
+/// A plan whose mode is `approve` needs a yes of its own: where nobody was asked about just this plan, they are asked now.
 pub(super) fn of_plan(service: &Service, job: &Job) -> Result<Permission> {
     let now = service.acting.now();
-    service.state.with(|connection| {
-        let Some(question) = approvals::about(connection, job.id, "")? else {
-            return Ok(Permission::Given(None));
+    let found = service.state.with(|connection| look(connection, job, now))?;
+    if let Some((_, permission @ Permission::Wait(_)) | (None, permission @ Permission::Given(_))) = &found {
+        return Ok(permission.clone());
+    }
+    let (is_asked, permission) = service.state.change(|connection| {
+        // Read anew: another process may have said something meanwhile.
+        let Some((question, permission)) = look(connection, job, now)? else {
+            approvals::ask(connection, job.id, "", &job.plan_sha256, &approval_of(&job.plan), now)?;
+            let asked = approvals::about(connection, job.id, "")?;
+            return Ok((true, Permission::Wait(asked.map_or(now, |asked| asked.until))));
         };
+        if let Some(question) = question {
+            match permission {
+                Permission::Given(_) => {
+                    approvals::set(connection, question.id, Answer::Used)?;
+                    jobs::set_started(connection, job.id, Some(now))?;
+                }
+                Permission::Refused(_) if question.answer == Answer::Open => {
+                    approvals::set(connection, question.id, Answer::Late)?;
+                }
+                _ => {}
+            }
+        }
+        Ok((false, permission))
+    })?;
+    if is_asked {
+        let facts = [("step", "".into()), ("from", approval_of(&job.plan).from.into())];
+        service.acting.tell("approval wanted", &job.name(), &facts);
+    }
+    Ok(permission)
+}
+
+/// What was asked about a plan, and what follows; `None` where nobody was asked who should be.
+fn look(
+    connection: &Connection,
+    job: &Job,
+    now: i64,
+) -> rusqlite::Result<Option<(Option<Question>, Permission)>> {
+    if let Some(question) = approvals::about(connection, job.id, "")? {
         let permission = judge(&question, now);
-        let answer = match permission {
-            Permission::Given(_) => Answer::Used,
-            Permission::Refused(_) if question.answer == Answer::Open => Answer::Late,
-            _ => return Ok(permission),
-        };
-        approvals::set(connection, question.id, answer)?;
-        Ok(permission)
-    })
+        return Ok(Some((Some(question), permission)));
+    }
+    let may = job.plan.mode != Mode::Approve || approvals::is_used(connection, job.id, "", &job.plan_sha256)?;
+    Ok(may.then_some((None, Permission::Given(None))))
 }
 
 /// Whether a step may be begun. People are asked when it is its turn; the yes is used up by whoever begins it.
@@ -51,7 +95,6 @@ pub(super) fn of_step(
     step: &StepRow,
     breaker: Option<&str>,
 ) -> Result<Permission> {
-    let anybody = || Approval { from: Vec::new(), count: 1, timeout: WITHIN, run_on_timeout: false };
     let approval = match (&step.plan.approval, breaker) {
         (None, None) => return Ok(Permission::Given(None)),
         (Some(approval), None) => approval.clone(),
@@ -69,7 +112,7 @@ pub(super) fn of_step(
         let bound_to = bound_to(job, step)?;
         let mut question = approvals::about(connection, job.id, &step.plan.id)?;
         if let Some(stale) = question.take_if(|question| question.bound_to != bound_to) {
-            approvals::set(connection, stale.id, Answer::Used)?;
+            approvals::set(connection, stale.id, Answer::Withdrawn)?;
         }
         let Some(mut question) = question else {
             approvals::ask(connection, job.id, &step.plan.id, &bound_to, &approval, now)?;
@@ -106,7 +149,7 @@ fn judge(question: &Question, now: i64) -> Permission {
         Answer::Refused => Permission::Refused("somebody said no to it".to_owned()),
         Answer::Late => Permission::Refused("nobody said yes to it in time".to_owned()),
         // A later question takes its place; until then there is no yes.
-        Answer::Used => Permission::Wait(question.until),
+        Answer::Used | Answer::Withdrawn => Permission::Wait(question.until),
         Answer::Open if now < question.until => Permission::Wait(question.until),
         Answer::Open if question.run_on_timeout => Permission::Given(Some(question.id)),
         Answer::Open => Permission::Refused("nobody said yes to it in time".to_owned()),

@@ -1,5 +1,6 @@
 //! The service's threads: one that decides, some that work, one that keeps times.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +36,12 @@ pub(super) struct Service {
     pub(super) bell: Bell,
     /// Held while limits are looked at and what they allow is begun, so that two workers do not both take the last place.
     pub(super) last_place: Mutex<()>,
+    /// The jobs that a worker has.
+    pub(super) at_work: Mutex<BTreeSet<i64>>,
+    /// Held while entries of a job are written into its log, so that none is written twice; by the job's number.
+    pub(super) writing: [Mutex<()>; 16],
+    /// Jobs whose log could not be written, and when that is tried again.
+    pub(super) logs_later: Mutex<keeper::Later>,
     rules: RwLock<Arc<dyn Govern>>,
     stop: AtomicBool,
 }
@@ -137,6 +144,9 @@ impl Runner {
             acting,
             bell: Bell::default(),
             last_place: Mutex::new(()),
+            at_work: Mutex::default(),
+            writing: Default::default(),
+            logs_later: Mutex::default(),
             rules: RwLock::new(rules),
             stop: AtomicBool::new(false),
         });

@@ -75,7 +75,7 @@ impl StepRun<'_> {
             })?;
             if step.isolates() {
                 // There before anything is touched.
-                write_entries(self.case, self.job, &service.state, &service.acting, true)?;
+                write_entries(service, self.case, self.job, true)?;
             }
             Ok(())
         };

@@ -16,6 +16,9 @@ const JOBS: &str = "exhibit_jobs";
 /// How long the oldest job has waited for a worker.
 const OLDEST_JOB: &str = "exhibit_jobs_oldest_queued_seconds";
 
+/// Alerts that were kept before, by source.
+const KNOWN: &str = "exhibit_alerts_known_already_total";
+
 /// Writes a line of each thing that happens, and counts it.
 #[derive(Debug)]
 pub struct LogAndCount {
@@ -29,6 +32,11 @@ impl LogAndCount {
     pub fn new(log: Log, metrics: Arc<Metrics>, state: &Arc<State>, clock: Arc<dyn Clock>) -> Self {
         metrics.describe(JOBS, Kind::Gauge, "Jobs in the state, by state.");
         metrics.describe(OLDEST_JOB, Kind::Gauge, "How long the oldest job has waited for a worker.");
+        metrics.describe(
+            KNOWN,
+            Kind::Counter,
+            "Alerts that were kept before and not decided about again, by source.",
+        );
         let state = Arc::downgrade(state);
         metrics.before_scrape(move |metrics| {
             let Some(standing) = state.upgrade().and_then(|state| Standing::of(&state).ok()) else { return };
@@ -56,6 +64,7 @@ impl Teller for LogAndCount {
                     self.metrics.observe(metrics::FIRST_BYTE_SECONDS, &[], seconds);
                 }
             }
+            "alert known already" => self.metrics.count(KNOWN, &[("source", text("source"))]),
             "step failed" if is_capture => self.metrics.count(metrics::CAPTURES, &[("result", "failed")]),
             _ => {}
         }
@@ -77,6 +86,12 @@ impl Teller for LogAndCount {
             fields.push(("job", told.job.clone().into()));
         }
         fields.extend(told.facts.iter().map(|(name, value)| (name.as_str(), value.clone())));
-        self.log.write(level, &told.what.replace(' ', "_"), &fields);
+        let event = told.what.replace(' ', "_");
+        if told.what == "alert known already" {
+            // As often as a sender likes.
+            self.log.write_some(level, &event, &event, &fields);
+        } else {
+            self.log.write(level, &event, &fields);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Works on one job: begins each step when its turn comes, several at a time, and writes down what came of it.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::case_of_job::{case_of, write_entries};
 use super::counted::Counted;
-use super::ending::{Ending, give_up_rest, record};
-use super::graph::{Turn, turn};
+use super::ending::{Ending, give_up_rest, not_begun, record};
+use super::graph::{Turn, longest_pause, turn};
 use super::permission::{Permission, of_plan, of_step};
 use super::reconcile::give_back_later;
 use super::runner::{Service, in_words};
@@ -23,19 +24,16 @@ use super::step_run::StepRun;
 use crate::alert::Alert;
 use crate::error::{Error, Result};
 use crate::rules::Gate;
-use crate::state::jobs::{self, Job, JobState};
+use crate::state::jobs::{self, Claimed, Job, JobState};
 use crate::state::steps::{self, StepRow, StepState};
 use crate::state::{alerts, approvals};
 use crate::steps::{Failed, keep_alert, named};
 
 /// Between two looks at what people want and what time it is.
 const LOOK: Duration = Duration::from_millis(250);
-/// Between two signs of life.
-const BEAT: Duration = Duration::from_secs(10);
-/// When limits are looked at again that left no room.
+/// When limits are looked at again that left no room, at the soonest and at the latest.
 const AGAIN: i64 = 5 * 1_000_000_000;
-/// When a job that waits for a person looks again by itself.
-const LONGEST_WAIT: i64 = 3600 * 1_000_000_000;
+const AGAIN_AT_MOST: i64 = 300 * 1_000_000_000;
 
 /// Works on the next job, if there is one.
 pub(super) fn work_next(service: &Service) -> Result<usize> {
@@ -43,7 +41,22 @@ pub(super) fn work_next(service: &Service) -> Result<usize> {
     if !service.state.with(|connection| jobs::is_one_ready(connection, now))? {
         return Ok(0);
     }
-    let Some(job) = service.state.change(|connection| jobs::claim(connection, now))? else { return Ok(0) };
+    let job = {
+        // Whoever looks for jobs without a worker finds this one in both or in neither.
+        let mut at_work = service.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        match service.state.change(|connection| jobs::claim(connection, now))? {
+            Claimed::Job(job) => {
+                at_work.insert(job.id);
+                job
+            }
+            Claimed::Unreadable(id, why) => {
+                service.acting.tell("job given up", &jobs::name_of(id), &[("why", why.into())]);
+                return Ok(1);
+            }
+            Claimed::Nothing => return Ok(0),
+        }
+    };
+    let _at_work = AtWork { service, id: job.id };
     let worked = catch_unwind(AssertUnwindSafe(|| work(service, &job)));
     match worked {
         Ok(Ok(())) => {}
@@ -53,17 +66,29 @@ pub(super) fn work_next(service: &Service) -> Result<usize> {
     Ok(1)
 }
 
+/// A job that a worker has, until this is dropped.
+struct AtWork<'a> {
+    service: &'a Service,
+    id: i64,
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.service.at_work.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
 fn work(service: &Service, job: &Job) -> Result<()> {
     let alert = service.state.with(|connection| alerts::of(connection, job.alert))?;
     let alert = alert.ok_or_else(|| Error::Refused { what: "the alert of the job is gone".to_owned() })?;
-    let case = case_of(job, &service.settings, &service.state, &service.acting)?;
-    write_entries(&case, job, &service.state, &service.acting, true)?;
+    let case = case_of(service, job)?;
+    write_entries(service, &case, job, true)?;
     settle(&case, job, &service.acting)?;
     let work = Work { service, id: job.id, alert: &alert.alert, case: &case };
     let ending = work.steps();
     // Both hold in any case: what was captured belongs into the log.
     settle(&case, job, &service.acting)?;
-    write_entries(&case, job, &service.state, &service.acting, true)?;
+    write_entries(service, &case, job, true)?;
     let (state, why, next_at) = ending?;
     let now = service.acting.now();
     service.state.change(|connection| {
@@ -124,7 +149,6 @@ impl Work<'_> {
         running: &mut BTreeMap<String, Running>,
     ) -> Result<Put> {
         let (ended_in, ended) = mpsc::channel();
-        let mut beat = Instant::now();
         loop {
             let job = self.job()?;
             let is_stopping = self.service.is_stopping();
@@ -133,7 +157,11 @@ impl Work<'_> {
                 running.values().for_each(|step| step.stop.store(true, Ordering::Relaxed));
             } else {
                 match of_plan(self.service, &job)? {
-                    Permission::Given(_) => wake = self.begin_all(scope, &job, running, &ended_in)?,
+                    Permission::Given(used) => {
+                        // A yes that was used up a moment ago says when the job begins.
+                        let job = if used.is_some() { self.job()? } else { job.clone() };
+                        wake = self.begin_all(scope, &job, running, &ended_in)?;
+                    }
                     Permission::Wait(until) => wake = Some(until),
                     Permission::Refused(why) if running.is_empty() => {
                         give_up_rest(self.service, &job, &why)?;
@@ -148,18 +176,13 @@ impl Work<'_> {
             if let Ok((id, outcome)) = ended.recv_timeout(LOOK) {
                 let is_late = running.remove(&id).is_some_and(|step: Running| step.is_late);
                 record(self.service, &Ending { job: &self.job()?, step: &id, outcome, is_late })?;
-                write_entries(self.case, &job, &self.service.state, &self.service.acting, true)?;
+                write_entries(self.service, self.case, &job, true)?;
             }
             for step in running.values_mut().filter(|step| !step.is_late) {
                 if step.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     step.is_late = true;
                     step.stop.store(true, Ordering::Relaxed);
                 }
-            }
-            if beat.elapsed() > BEAT {
-                beat = Instant::now();
-                let now = self.service.acting.now();
-                self.service.state.with(|connection| jobs::beat(connection, self.id, now))?;
             }
         }
     }
@@ -176,7 +199,7 @@ impl Work<'_> {
         let rows = self.service.state.with(|connection| steps::of(connection, job.id))?;
         if rows.iter().any(|step| !step.state.has_ended()) {
             let now = self.service.acting.now();
-            let longest = now.saturating_add(LONGEST_WAIT);
+            let longest = now.saturating_add(jobs::LONGEST_WAIT);
             return Ok((JobState::Waiting, String::new(), wake.unwrap_or(longest).min(longest)));
         }
         let failed: Vec<&str> = rows
@@ -211,7 +234,11 @@ impl Work<'_> {
                 match step.state {
                     // Begun before a kill: begun again, whatever it needed.
                     StepState::Running if !running.contains_key(id) => {}
-                    StepState::Pending if step.not_before > now => {
+                    // Further away than any pause is long: the clock was set back.
+                    StepState::Pending
+                        if step.not_before > now
+                            && step.not_before <= now.saturating_add(longest_pause(step)) =>
+                    {
                         wait(step.not_before);
                         continue;
                     }
@@ -226,12 +253,16 @@ impl Work<'_> {
                             continue;
                         }
                         Turn::Begin => match self.begin_allowed(job, step, &rows, now)? {
-                            Permission::Given(_) => has_changed = true,
-                            Permission::Wait(until) => {
+                            Some(Permission::Given(_)) => has_changed = true,
+                            None => {
+                                has_changed = true;
+                                continue;
+                            }
+                            Some(Permission::Wait(until)) => {
                                 wait(until);
                                 continue;
                             }
-                            Permission::Refused(why) => {
+                            Some(Permission::Refused(why)) => {
                                 super::ending::skip(self.service, job, id, &why)?;
                                 has_changed = true;
                                 continue;
@@ -249,16 +280,26 @@ impl Work<'_> {
         }
     }
 
-    /// Marks a step as begun if limits and people allow it.
-    fn begin_allowed(&self, job: &Job, step: &StepRow, rows: &[StepRow], now: i64) -> Result<Permission> {
+    /// Marks a step as begun if limits and people allow it. `None`: that try of it has failed before it was begun.
+    fn begin_allowed(
+        &self,
+        job: &Job,
+        step: &StepRow,
+        rows: &[StepRow],
+        now: i64,
+    ) -> Result<Option<Permission>> {
         let service = self.service;
         // Nobody else looks at the limits until this step counts among what was begun.
         let place = service.last_place.lock().unwrap_or_else(PoisonError::into_inner);
         let is_capture = |step: &StepRow| step.plan.word.starts_with("capture.");
         let begins_capture =
             is_capture(step) && !rows.iter().any(|row| is_capture(row) && row.started_at.is_some());
-        let isolates =
-            named(&step.plan.word).is_some_and(|step| step.isolates()) && step.started_at.is_none();
+        let isolates = named(&step.plan.word).is_some_and(|step| step.isolates());
+        if isolates && let Some(why) = self.is_isolated_elsewhere(job, step)? {
+            not_begun(service, job, step, &Failed::for_now(why))?;
+            return Ok(None);
+        }
+        let isolates = isolates && step.started_at.is_none();
         let rules = service.rules();
         let seconds = now.div_euclid(1_000_000_000);
         let gate = if begins_capture || isolates {
@@ -277,7 +318,11 @@ impl Work<'_> {
             Gate::Later(why) => {
                 let facts = [("step", step.plan.id.clone().into()), ("why", why.clone().into())];
                 service.acting.tell("step waits for limits", &job.name(), &facts);
-                return Ok(Permission::Wait(now.saturating_add(AGAIN)));
+                return Ok(Some(Permission::Wait(now.saturating_add(wait_for_limits(
+                    job.id,
+                    job.created_at,
+                    now,
+                )))));
             }
             Gate::Person(why) => Some(why.as_str()),
         };
@@ -291,7 +336,19 @@ impl Work<'_> {
             })?;
         }
         drop(place);
-        Ok(permission)
+        Ok(Some(permission))
+    }
+
+    /// Why an asset cannot be isolated by this step: another one has isolated it in the same way, or is about to.
+    fn is_isolated_elsewhere(&self, job: &Job, step: &StepRow) -> Result<Option<String>> {
+        let other = self.service.state.with(|connection| {
+            let asset = jobs::asset_text(&job.plan)?;
+            steps::same_elsewhere(connection, job.id, &step.plan.id, &step.plan.word, &asset)
+        })?;
+        Ok(other.map(|other| {
+            let (asset, word, other) = (&job.plan.asset.id, &step.plan.word, jobs::name_of(other));
+            format!("{asset} is isolated already by {word} of {other}, whose end would end this too")
+        }))
     }
 
     fn begin<'scope>(
@@ -303,7 +360,7 @@ impl Work<'_> {
         ended: &Sender<(String, Result<Value, Failed>)>,
     ) -> Result<Running> {
         if let Some(alert) = keep_alert::alert_of(&step.plan) {
-            self.lay_out(alert)?;
+            self.lay_out(job, alert)?;
         }
         let stop = Arc::new(AtomicBool::new(false));
         let timeout = Some(step.plan.timeout).filter(|seconds| *seconds > 0);
@@ -337,25 +394,38 @@ impl Work<'_> {
         Ok(Running { stop, deadline, is_late: false })
     }
 
-    /// Lays the body of an alert where a step can take it from.
-    fn lay_out(&self, alert: i64) -> Result<()> {
-        let path = keep_alert::body_file(&self.service.settings, alert);
-        if path.exists() {
-            return Ok(());
-        }
+    /// Lays the body of an alert where a step can take it from, on the disk. One that lies there is believed only where it is whole.
+    fn lay_out(&self, job: &Job, alert: i64) -> Result<()> {
+        let path = keep_alert::body_file(&self.service.settings, &job.name(), alert);
         let body = self.service.state.with(|connection| {
             let Some(stored) = alerts::of(connection, alert)? else { return Ok(None) };
             self.service.intake.body(connection, stored.delivery)
         })?;
         // Where it is gone, the step says that there is no such file.
         let Some(body) = body else { return Ok(()) };
-        let fault = |source| Error::Read { path: path.clone(), source };
-        let beside = path.with_extension(format!("{}.new", self.id));
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(fault)?;
+        if std::fs::read(&path).is_ok_and(|there| there == body) {
+            return Ok(());
         }
-        std::fs::write(&beside, body).and_then(|()| std::fs::rename(&beside, &path)).map_err(fault)
+        let write = || {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(folder)?;
+            let beside = path.with_extension("new");
+            let mut file = std::fs::File::create(&beside)?;
+            file.write_all(&body)?;
+            file.sync_all()?;
+            std::fs::rename(&beside, &path)?;
+            std::fs::File::open(folder)?.sync_all()
+        };
+        write().map_err(|source| Error::Read { path: path.clone(), source })
     }
+}
+
+/// How long a job waits until limits are looked at again: a tenth of how long it has waited, so that many that wait keep nobody from
+/// work, and not all at the same time.
+fn wait_for_limits(job: i64, made: i64, now: i64) -> i64 {
+    let wait = (now.saturating_sub(made) / 10).clamp(AGAIN, AGAIN_AT_MOST);
+    // A prime, so that neighbours come apart.
+    wait.saturating_add((wait / 64).saturating_mul(job.wrapping_mul(7919).rem_euclid(16)))
 }
 
 /// What is known of the steps that have ended.
@@ -370,4 +440,21 @@ fn earlier(rows: &[StepRow]) -> BTreeMap<String, Value> {
         Some((step.plan.id.clone(), told))
     });
     ended.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_looks_at_limits_the_more_rarely_the_longer_it_waits_and_not_with_its_neighbours() {
+        let second = 1_000_000_000;
+        let wait = |job, waited: i64| wait_for_limits(job, 0, waited * second);
+        assert!((0..100).all(|job| (AGAIN..2 * AGAIN).contains(&wait(job, 0))));
+        assert!((0..100).all(|job| (60 * second..75 * second).contains(&wait(job, 600))));
+        assert!((0..100).all(|job| (AGAIN_AT_MOST..AGAIN_AT_MOST * 5 / 4).contains(&wait(job, 1_000_000))));
+        assert_ne!(wait(1, 600), wait(2, 600));
+        // The clock was set back.
+        assert_eq!(wait(16, -600), AGAIN);
+    }
 }

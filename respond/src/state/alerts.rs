@@ -45,6 +45,8 @@ pub struct StoredAlert {
 pub struct Origin {
     /// The delivery.
     pub delivery: i64,
+    /// The source of the settings that it came from.
+    pub source: String,
     /// When it came, in nanoseconds since 1970.
     pub received_at: i64,
     /// Size of its body.
@@ -61,7 +63,7 @@ pub(crate) fn keep(
     origin: &Origin,
     position: usize,
 ) -> rusqlite::Result<Option<i64>> {
-    let (id, status) = key(alert, origin, position);
+    let (source, id, status) = key(alert, origin, position);
     let kept = connection
         .prepare(
             "INSERT INTO alerts (delivery, source, source_id, occurrence, status, severity, received_at, raw_size, raw_sha256, alert)
@@ -69,7 +71,7 @@ pub(crate) fn keep(
         )?
         .execute(params![
             origin.delivery,
-            alert.source,
+            source,
             id,
             alert.occurrence,
             status,
@@ -89,15 +91,26 @@ pub(crate) fn is_kept(
     origin: &Origin,
     position: usize,
 ) -> rusqlite::Result<bool> {
-    let (id, status) = key(alert, origin, position);
+    let (source, id, status) = key(alert, origin, position);
     connection
         .prepare(
             "SELECT 1 FROM alerts WHERE source = ?1 AND source_id = ?2 AND occurrence = ?3 AND status = ?4",
         )?
-        .exists(params![alert.source, id, alert.occurrence, status])
+        .exists(params![source, id, alert.occurrence, status])
 }
 
-fn key(alert: &Alert, origin: &Origin, position: usize) -> (String, &'static str) {
+/// Products whose ids of alerts are the same wherever they come from, and different in all their tenants: such an alert may come by
+/// two ways and is one.
+const OWN_IDS: &[&str] = &["guardduty", "security_hub", "crowdstrike", "defender", "sentinelone", "gcp_scc"];
+
+/// What makes an alert this one. Most products count for themselves, so that two of them have an alert 1 each.
+fn key(alert: &Alert, origin: &Origin, position: usize) -> (String, String, &'static str) {
+    let source = if OWN_IDS.contains(&alert.source.as_str()) {
+        alert.source.clone()
+    } else {
+        // No name of a source and no kind has a blank.
+        format!("{} {}", alert.source, origin.source)
+    };
     let status = match alert.status {
         Status::Firing => "firing",
         Status::Resolved => "resolved",
@@ -108,7 +121,7 @@ fn key(alert: &Alert, origin: &Origin, position: usize) -> (String, &'static str
     } else {
         alert.source_id.clone()
     };
-    (id, status)
+    (source, id, status)
 }
 
 /// The alert of this number.

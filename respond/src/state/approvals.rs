@@ -38,12 +38,14 @@ pub enum Answer {
     Refused,
     /// The time was over before enough had said yes.
     Late,
-    /// It was given and what it allowed was begun, or the plan changed: good for nothing more.
+    /// It was given and what it allowed was begun: good for nothing more.
     Used,
+    /// The plan changed, or the job ended or is tried again: good for nothing more, and never used.
+    Withdrawn,
 }
 
 impl Answer {
-    const ALL: [Self; 5] = [Self::Open, Self::Given, Self::Refused, Self::Late, Self::Used];
+    const ALL: [Self; 6] = [Self::Open, Self::Given, Self::Refused, Self::Late, Self::Used, Self::Withdrawn];
 
     /// In one word.
     #[must_use]
@@ -54,6 +56,7 @@ impl Answer {
             Self::Refused => "refused",
             Self::Late => "late",
             Self::Used => "used",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }
@@ -112,12 +115,24 @@ pub(crate) fn ask(
     Ok(())
 }
 
-/// The question about a step that is not used up; of the whole plan where the step is empty.
+/// The question about a step that is neither used up nor withdrawn; about the whole plan where the step is empty.
 pub(crate) fn about(connection: &Connection, job: i64, step: &str) -> rusqlite::Result<Option<Question>> {
     connection
-        .prepare(&format!("{SELECT} WHERE job = ?1 AND step = ?2 AND state <> 'used'"))?
+        .prepare(&format!("{SELECT} WHERE job = ?1 AND step = ?2 AND state NOT IN ('used', 'withdrawn')"))?
         .query_row(params![job, step], question)
         .optional()
+}
+
+/// Whether there was a yes to just this, which was used up.
+pub(crate) fn is_used(
+    connection: &Connection,
+    job: i64,
+    step: &str,
+    bound_to: &str,
+) -> rusqlite::Result<bool> {
+    connection
+        .prepare("SELECT 1 FROM approvals WHERE job = ?1 AND step = ?2 AND bound_to = ?3 AND state = 'used'")?
+        .exists(params![job, step, bound_to])
 }
 
 /// All questions of a job.
@@ -159,9 +174,11 @@ pub(crate) fn yes_of(connection: &Connection, id: i64) -> rusqlite::Result<Vec<S
     found.collect()
 }
 
-/// Makes every question of a job useless.
+/// Makes every question of a job useless that was not used up.
 pub(crate) fn withdraw(connection: &Connection, job: i64) -> rusqlite::Result<()> {
-    connection.prepare("UPDATE approvals SET state = 'used' WHERE job = ?1")?.execute([job])?;
+    connection
+        .prepare("UPDATE approvals SET state = 'withdrawn' WHERE job = ?1 AND state <> 'used'")?
+        .execute([job])?;
     Ok(())
 }
 

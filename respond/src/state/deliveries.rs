@@ -181,15 +181,6 @@ impl State {
         found.map_err(|source| self.fault(source))
     }
 
-    /// Says what became of a delivery.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::State`].
-    pub fn mark_delivery(&self, id: i64, status: DeliveryStatus, why: &str) -> Result<()> {
-        mark_delivery(&self.connection(), id, status, why).map_err(|source| self.fault(source))
-    }
-
     /// How many have each status, and when the oldest that waits came.
     ///
     /// # Errors
@@ -356,7 +347,7 @@ mod tests {
         assert_eq!((one.body.as_slice(), one.severity, one.status), (&b"{}"[..], 50, DeliveryStatus::New));
         assert_eq!(&one.sha256, custody::sha256(b"{}").as_bytes());
         assert_eq!(one.headers, [("user-agent".to_owned(), "a\nb".to_owned())]);
-        state.mark_delivery(id, DeliveryStatus::Decided, "no rule").unwrap();
+        mark_delivery(&state.connection(), id, DeliveryStatus::Decided, "no rule").unwrap();
         assert!(state.next_undecided(10).unwrap().is_empty());
         let counts = state.count_deliveries().unwrap();
         assert_eq!((counts.by_status, counts.oldest_new_ns), (vec![(DeliveryStatus::Decided, 1)], None));

@@ -38,11 +38,12 @@ pub(crate) fn to_write(connection: &Connection, job: i64) -> rusqlite::Result<Ve
     found.collect()
 }
 
-/// Jobs that nobody works on, with a case that lacks an entry.
+/// Jobs that nobody works on, with a case that lacks an entry, in order.
 pub(crate) fn jobs_behind(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
     let mut statement = connection.prepare(
         "SELECT DISTINCT entries.job FROM entries JOIN jobs ON jobs.id = entries.job
-         WHERE entries.state = 'to_write' AND jobs.case_folder IS NOT NULL AND jobs.state <> 'running' LIMIT 100",
+         WHERE entries.state = 'to_write' AND jobs.case_folder IS NOT NULL AND jobs.state <> 'running'
+         ORDER BY entries.job",
     )?;
     let found = statement.query_map([], |row| row.get(0))?;
     found.collect()

@@ -27,7 +27,6 @@ CREATE TABLE IF NOT EXISTS jobs (
     started_at INTEGER,
     ended_at INTEGER,
     next_at INTEGER NOT NULL DEFAULT 0,
-    heartbeat_at INTEGER,
     cancel TEXT,
     case_folder TEXT,
     UNIQUE (rule, asset, dedup_key, bucket)
@@ -203,13 +202,17 @@ pub(crate) struct NewJob<'a> {
     pub(crate) created_at: i64,
 }
 
-/// Makes a job.
-pub(crate) fn insert(connection: &Connection, new: &NewJob<'_>) -> rusqlite::Result<i64> {
-    let mode = match new.plan.mode {
+/// A mode in one word.
+pub(crate) fn mode_word(mode: Mode) -> &'static str {
+    match mode {
         Mode::Observe => "observe",
         Mode::Approve => "approve",
         Mode::Auto => "auto",
-    };
+    }
+}
+
+/// Makes a job.
+pub(crate) fn insert(connection: &Connection, new: &NewJob<'_>) -> rusqlite::Result<i64> {
     connection
         .prepare(
             "INSERT INTO jobs (uuid, rule, asset, dedup_key, bucket, alert, mode, severity, priority, state, plan, plan_sha256, created_at, ended_at)
@@ -222,7 +225,7 @@ pub(crate) fn insert(connection: &Connection, new: &NewJob<'_>) -> rusqlite::Res
             new.plan.dedup_key,
             new.bucket,
             new.alert,
-            mode,
+            mode_word(new.plan.mode),
             new.severity,
             priority(new.plan.asset.is_ephemeral(), new.severity, new.created_at),
             new.state.word(),
@@ -235,11 +238,14 @@ pub(crate) fn insert(connection: &Connection, new: &NewJob<'_>) -> rusqlite::Res
 }
 
 /// The job that means the same as this plan would at this time.
+///
+/// What was only observed is the same only as what is only to be observed: it must not keep from acting once the rule may.
 pub(crate) fn same(connection: &Connection, plan: &Plan, at: i64) -> rusqlite::Result<Option<Job>> {
     let window = i64::try_from(plan.dedup_window).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
     // Both ways, since urgent alerts overtake: the one that came first may be decided later.
     let sql = format!(
-        "{SELECT} WHERE rule = ?1 AND asset = ?2 AND dedup_key = ?3 AND bucket > ?4 AND bucket < ?5 ORDER BY bucket DESC LIMIT 1"
+        "{SELECT} WHERE rule = ?1 AND asset = ?2 AND dedup_key = ?3 AND bucket > ?4 AND bucket < ?5
+         AND (?6 OR state <> 'observed') ORDER BY bucket DESC LIMIT 1"
     );
     connection
         .prepare(&sql)?
@@ -249,7 +255,8 @@ pub(crate) fn same(connection: &Connection, plan: &Plan, at: i64) -> rusqlite::R
                 asset_text(plan)?,
                 plan.dedup_key,
                 at.saturating_sub(window.max(1)),
-                at.saturating_add(window.max(1))
+                at.saturating_add(window.max(1)),
+                plan.mode == Mode::Observe,
             ],
             job,
         )
@@ -293,13 +300,16 @@ pub(crate) fn oldest_queued(connection: &Connection) -> rusqlite::Result<Option<
     connection.query_row("SELECT min(created_at) FROM jobs WHERE state = 'queued'", [], |row| row.get(0))
 }
 
+/// When a job that waits looks again by itself. One that is to wait longer is looked at now, for the clock was set back.
+pub(crate) const LONGEST_WAIT: i64 = 3600 * 1_000_000_000;
+
 /// Whether a job waits for a worker.
 pub(crate) fn is_one_ready(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
     connection
         .prepare(
-            "SELECT 1 FROM jobs WHERE state = 'queued' OR (state = 'waiting' AND next_at <= ?1) LIMIT 1",
+            "SELECT 1 FROM jobs WHERE state = 'queued' OR (state = 'waiting' AND (next_at <= ?1 OR next_at > ?2)) LIMIT 1",
         )?
-        .exists([now])
+        .exists([now, now.saturating_add(LONGEST_WAIT)])
 }
 
 /// Whether a job has a step that was not begun.
@@ -307,27 +317,51 @@ pub(crate) fn has_pending_steps(connection: &Connection, id: i64) -> rusqlite::R
     connection.prepare("SELECT 1 FROM steps WHERE job = ?1 AND state = 'pending' LIMIT 1")?.exists([id])
 }
 
-/// Gives the next job to a worker, and marks it as running.
-pub(crate) fn claim(connection: &Connection, now: i64) -> rusqlite::Result<Option<Job>> {
+/// What a worker finds that asks for a job.
+#[derive(Debug)]
+pub(crate) enum Claimed {
+    /// This one.
+    Job(Box<Job>),
+    /// One that cannot be read, for this reason. It is given up, so that it keeps nobody from the others.
+    Unreadable(i64, String),
+    /// None.
+    Nothing,
+}
+
+/// Gives the next job to a worker, and marks it as running. From then on [`wake`] shows by its `next_at`.
+pub(crate) fn claim(connection: &Connection, now: i64) -> rusqlite::Result<Claimed> {
     let id: Option<i64> = connection
         .prepare(
-            "UPDATE jobs SET state = 'running', why = '', heartbeat_at = ?1, started_at = coalesce(started_at, ?1)
-             WHERE id = (SELECT id FROM jobs WHERE state = 'queued' OR (state = 'waiting' AND next_at <= ?1)
+            "UPDATE jobs SET state = 'running', why = '', next_at = 1, started_at = coalesce(started_at, ?1)
+             WHERE id = (SELECT id FROM jobs
+                         WHERE state = 'queued' OR (state = 'waiting' AND (next_at <= ?1 OR next_at > ?2))
                          ORDER BY priority DESC, id LIMIT 1)
              RETURNING id",
         )?
-        .query_row([now], |row| row.get(0))
+        .query_row([now, now.saturating_add(LONGEST_WAIT)], |row| row.get(0))
         .optional()?;
-    id.map_or(Ok(None), |id| of(connection, id))
+    let Some(id) = id else { return Ok(Claimed::Nothing) };
+    match of(connection, id) {
+        Ok(Some(job)) => Ok(Claimed::Job(Box::new(job))),
+        Ok(None) => Ok(Claimed::Nothing),
+        // The data base itself may do better next time.
+        Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error),
+        Err(error) => {
+            let why = format!("what is kept of it cannot be read: {error}");
+            set_state(connection, id, JobState::Dead, &why, now, 0)?;
+            Ok(Claimed::Unreadable(id, why))
+        }
+    }
 }
 
-/// Says that a worker still has it.
-pub(crate) fn beat(connection: &Connection, id: i64, now: i64) -> rusqlite::Result<()> {
-    connection.prepare("UPDATE jobs SET heartbeat_at = ?2 WHERE id = ?1")?.execute(params![id, now])?;
+/// Says when it was begun: what waits for a time since then counts from there.
+pub(crate) fn set_started(connection: &Connection, id: i64, at: Option<i64>) -> rusqlite::Result<()> {
+    connection.prepare("UPDATE jobs SET started_at = ?2 WHERE id = ?1")?.execute(params![id, at])?;
     Ok(())
 }
 
-/// Gives a job back: it is queued, or waits until `next_at`, or has ended.
+/// Gives a job back: it is queued, or waits until `next_at`, or has ended. If somebody wanted it to look again since it was
+/// claimed, it does so at once: they may have come when it had looked for the last time.
 pub(crate) fn set_state(
     connection: &Connection,
     id: i64,
@@ -338,7 +372,9 @@ pub(crate) fn set_state(
 ) -> rusqlite::Result<()> {
     connection
         .prepare(
-            "UPDATE jobs SET state = ?2, why = ?3, next_at = ?4, ended_at = ?5, heartbeat_at = NULL WHERE id = ?1",
+            "UPDATE jobs SET state = ?2, why = ?3, ended_at = ?5,
+                 next_at = CASE WHEN state = 'running' AND next_at = 0 THEN 0 ELSE ?4 END
+             WHERE id = ?1",
         )?
         .execute(params![id, state.word(), why, next_at, state.has_ended().then_some(now)])?;
     Ok(())
@@ -356,6 +392,11 @@ pub(crate) fn set_attempt(connection: &Connection, id: i64, attempt: u32) -> rus
     Ok(())
 }
 
+/// How often it was begun since it last came further.
+pub(crate) fn attempt_of(connection: &Connection, id: i64) -> rusqlite::Result<u32> {
+    connection.query_row("SELECT attempt FROM jobs WHERE id = ?1", [id], |row| row.get(0))
+}
+
 /// Says that a person wants it to end; `None` takes that back.
 pub(crate) fn set_cancel(connection: &Connection, id: i64, who: Option<&str>) -> rusqlite::Result<()> {
     connection.prepare("UPDATE jobs SET cancel = ?2 WHERE id = ?1")?.execute(params![id, who])?;
@@ -370,18 +411,16 @@ pub(crate) fn set_case(connection: &Connection, id: i64, folder: &str) -> rusqli
 
 /// Replaces the plan, which has grown.
 pub(crate) fn set_plan(connection: &Connection, id: i64, plan: &Plan, sha256: &str) -> rusqlite::Result<()> {
-    connection.prepare("UPDATE jobs SET plan = ?2, plan_sha256 = ?3 WHERE id = ?1")?.execute(params![
-        id,
-        to_json(plan)?,
-        sha256
-    ])?;
+    connection
+        .prepare("UPDATE jobs SET plan = ?2, plan_sha256 = ?3, mode = ?4 WHERE id = ?1")?
+        .execute(params![id, to_json(plan)?, sha256, mode_word(plan.mode)])?;
     Ok(())
 }
 
-/// The jobs that some worker had when the service ended.
-pub(crate) fn running(connection: &Connection) -> rusqlite::Result<Vec<Job>> {
-    let mut statement = connection.prepare(&format!("{SELECT} WHERE state = 'running'"))?;
-    let found = statement.query_map([], job)?;
+/// The jobs that some worker has, or had when the service ended.
+pub(crate) fn running(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = connection.prepare("SELECT id FROM jobs WHERE state = 'running' ORDER BY id")?;
+    let found = statement.query_map([], |row| row.get(0))?;
     found.collect()
 }
 
@@ -399,6 +438,13 @@ pub(crate) fn add_alert(
         )?
         .execute(params![job, alert, at, how])?;
     Ok(())
+}
+
+/// How many alerts a job has.
+pub(crate) fn count_alerts(connection: &Connection, job: i64) -> rusqlite::Result<usize> {
+    let count: i64 =
+        connection.query_row("SELECT count(*) FROM job_alerts WHERE job = ?1", [job], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 /// The alerts of a job, and how each belongs to it.
@@ -454,5 +500,76 @@ mod tests {
         assert!(at(true, 10, 0) > at(false, 100, 0));
         assert!(at(false, 20, 0) < at(false, 90, 30));
         assert!(at(false, 20, 0) > at(false, 90, 36));
+    }
+
+    const SECOND: i64 = 1_000_000_000;
+
+    /// A state with one queued job, number 1.
+    fn state_with_a_job() -> (tempfile::TempDir, crate::state::State) {
+        let folder = tempfile::tempdir().unwrap();
+        let state = crate::state::State::open(folder.path()).unwrap();
+        let plan: Plan = serde_json::from_value(serde_json::json!({
+            "rule": "r", "mode": "auto", "asset": {"kind": "host", "id": "web01"}, "dedup_key": "web01", "dedup_window": 60,
+            "repeat": "attach", "steps": [],
+        }))
+        .unwrap();
+        let plan_sha256 = plan.hash();
+        let new = NewJob {
+            uuid: "u",
+            alert: 1,
+            severity: 50,
+            state: JobState::Queued,
+            plan: &plan,
+            plan_sha256: &plan_sha256,
+            bucket: 0,
+            created_at: 0,
+        };
+        state.connection().execute_batch("PRAGMA foreign_keys=OFF").unwrap();
+        assert_eq!(state.with(|connection| insert(connection, &new)).unwrap(), 1);
+        (folder, state)
+    }
+
+    #[test]
+    fn who_wakes_a_job_while_its_worker_puts_it_down_is_heard() {
+        let (_folder, state) = state_with_a_job();
+        let connection = state.connection();
+        let now = 1000 * SECOND;
+        let put = || set_state(&connection, 1, JobState::Waiting, "", now, now + LONGEST_WAIT).unwrap();
+        assert!(matches!(claim(&connection, now).unwrap(), Claimed::Job(job) if job.id == 1));
+        put();
+        assert!(!is_one_ready(&connection, now).unwrap());
+        wake(&connection, 1).unwrap();
+        assert!(matches!(claim(&connection, now).unwrap(), Claimed::Job(_)));
+        wake(&connection, 1).unwrap();
+        put();
+        assert!(is_one_ready(&connection, now).unwrap());
+        // That was heard; the next time nobody has come.
+        assert!(matches!(claim(&connection, now).unwrap(), Claimed::Job(_)));
+        put();
+        assert!(!is_one_ready(&connection, now).unwrap());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_job_wait_for_longer_than_any_job_does() {
+        let (_folder, state) = state_with_a_job();
+        let connection = state.connection();
+        let now = 1_000_000 * SECOND;
+        claim(&connection, now).unwrap();
+        set_state(&connection, 1, JobState::Waiting, "", now, now + LONGEST_WAIT).unwrap();
+        assert!(!is_one_ready(&connection, now).unwrap());
+        let back = now - 3600 * SECOND;
+        assert!(is_one_ready(&connection, back).unwrap());
+        assert!(matches!(claim(&connection, back).unwrap(), Claimed::Job(_)));
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_read_is_given_up_and_keeps_nobody_waiting() {
+        let (_folder, state) = state_with_a_job();
+        let connection = state.connection();
+        connection.execute_batch("UPDATE jobs SET plan = '{'").unwrap();
+        let Claimed::Unreadable(1, why) = claim(&connection, 0).unwrap() else { panic!("it was read") };
+        assert!(why.contains("cannot be read"), "{why}");
+        assert_eq!(counts(&connection).unwrap(), [(JobState::Dead, 1)]);
+        assert!(matches!(claim(&connection, 0).unwrap(), Claimed::Nothing));
     }
 }

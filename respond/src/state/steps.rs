@@ -1,6 +1,6 @@
 //! The journal of steps: what was meant to be done, and what came of it.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use super::texts::{from_json, to_json};
@@ -158,11 +158,11 @@ pub(crate) fn again(
     Ok(())
 }
 
-/// Steps that failed or were skipped are to be tried again.
+/// Steps that failed or were skipped are to be tried again, as if they never had been begun.
 pub(crate) fn reset_failed(connection: &Connection, job: i64) -> rusqlite::Result<usize> {
     connection
         .prepare(
-            "UPDATE steps SET state = 'pending', tries = 0, not_before = 0, ended_at = NULL
+            "UPDATE steps SET state = 'pending', tries = 0, not_before = 0, started_at = NULL, ended_at = NULL
              WHERE job = ?1 AND state IN ('failed', 'skipped')",
         )?
         .execute([job])
@@ -180,6 +180,41 @@ pub(crate) fn intend(
         .prepare("INSERT INTO intents (job, step, at, intent) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![job, step, now, intent.to_string()])?;
     Ok(())
+}
+
+/// The intent that says that all was taken back that the intents before it tell of.
+pub(crate) fn taken_back() -> Value {
+    serde_json::json!({"taken_back": true})
+}
+
+/// What of the intents of a step still stands: those after it was last taken back, oldest first.
+pub(crate) fn standing(intents: &[Value]) -> &[Value] {
+    let last = intents.iter().rposition(|intent| *intent == taken_back());
+    last.and_then(|last| intents.get(last.saturating_add(1)..)).unwrap_or(intents)
+}
+
+/// Whether another step than this one does the same to the same asset, or may have: which job's, where there is one. An undo of
+/// either would undo both, and what the later one recorded would be the work of the earlier.
+pub(crate) fn same_elsewhere(
+    connection: &Connection,
+    job: i64,
+    step: &str,
+    word: &str,
+    asset: &str,
+) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare(
+            "SELECT leases.job FROM leases JOIN jobs ON jobs.id = leases.job
+             WHERE leases.word = ?3 AND leases.state <> 'ended' AND jobs.asset = ?4
+                 AND (leases.job <> ?1 OR leases.step <> ?2)
+             UNION ALL
+             SELECT steps.job FROM steps JOIN jobs ON jobs.id = steps.job
+             WHERE steps.word = ?3 AND steps.state IN ('running', 'pending') AND steps.started_at IS NOT NULL
+                 AND jobs.asset = ?4 AND (steps.job <> ?1 OR steps.id <> ?2)
+             LIMIT 1",
+        )?
+        .query_row(params![job, step, word, asset], |row| row.get(0))
+        .optional()
 }
 
 /// The intents of a step, oldest first.
@@ -204,4 +239,26 @@ fn row(row: &Row<'_>) -> rusqlite::Result<StepRow> {
         result: result.map(|text| from_json(6, &text)).transpose()?,
         why: row.get(7)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_stands_of_intents_is_what_came_after_the_last_taking_back() {
+        let (one, two, back) = (json!({"recorded": 1}), json!({"recorded": 2}), taken_back());
+        let of = |intents: &[&Value]| intents.iter().map(|one| (*one).clone()).collect::<Vec<Value>>();
+        for (intents, left) in [
+            (of(&[]), of(&[])),
+            (of(&[&one, &two]), of(&[&one, &two])),
+            (of(&[&one, &back]), of(&[])),
+            (of(&[&one, &back, &two]), of(&[&two])),
+            (of(&[&back, &one, &back, &two, &one]), of(&[&two, &one])),
+        ] {
+            assert_eq!(standing(&intents), left, "{intents:?}");
+        }
+    }
 }

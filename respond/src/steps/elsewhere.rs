@@ -98,6 +98,10 @@ impl Step for K8sPod {
         true
     }
 
+    fn is_undone_from(&self, intent: &Value) -> bool {
+        intent.get("cordon").is_some()
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
         let (cluster, name) = cluster_of(context)?;
         let api = format!("{}-api", context.id);

@@ -1,5 +1,6 @@
 //! Steps that isolate: any [`Isolation`] as a step, with its state kept before it is touched.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Map, Value};
@@ -11,8 +12,10 @@ use crate::inventory::Asset;
 use crate::isolate::allowed::Allowed;
 use crate::isolate::ec2_rules::{MOST_SETTLE, permissions};
 use crate::isolate::{
-    Isolation, docker_networks, ec2_groups, host_nft, iam_key, iam_sessions, isolate, k8s_pod, take_back,
+    Isolation, Restored, Verified, docker_networks, ec2_groups, host_nft, iam_key, iam_sessions, isolate,
+    k8s_pod, take_back,
 };
+use crate::state::steps::{standing, taken_back};
 
 /// The tag of an asset that is never isolated by a rule, with any of [`NEVER`].
 const TAG: &str = "isolate";
@@ -215,9 +218,21 @@ impl Step for IsolationStep {
             return Err(Failed::for_good(why));
         }
         let isolation = (self.of)(context)?;
-        // The oldest: a later one may have been recorded when ours was applied already.
-        let before = context.intents.iter().find_map(|intent| intent.get("recorded"));
-        let isolated = isolate(&*isolation, before, context.intend)?;
+        // The oldest: a later one may have been recorded when ours was applied already. But none from before it was taken back:
+        // what others set since then is what is to be restored.
+        let before = standing(context.intents).iter().find_map(|intent| intent.get("recorded"));
+        let watched = Watched { isolation: &*isolation, is_taken_back: Cell::new(false) };
+        let isolated = isolate(&watched, before, context.intend).map_err(|failed| {
+            if !watched.is_taken_back.get() {
+                return failed;
+            }
+            match (context.intend)(&taken_back()) {
+                Ok(()) => failed,
+                Err(error) => {
+                    Failed { what: format!("{failed}; and that could not be kept: {error}"), ..failed }
+                }
+            }
+        })?;
         crate::isolate::written(&isolated)
     }
 
@@ -229,6 +244,41 @@ impl Step for IsolationStep {
             fields.insert("is_exact".to_owned(), is_exact.into());
         }
         Ok(value)
+    }
+}
+
+/// An isolation of which it is seen whether it was taken back.
+struct Watched<'a> {
+    isolation: &'a dyn Isolation,
+    is_taken_back: Cell<bool>,
+}
+
+impl Isolation for Watched<'_> {
+    fn subject(&self) -> String {
+        self.isolation.subject()
+    }
+
+    fn record(&self) -> Result<Value, Failed> {
+        self.isolation.record()
+    }
+
+    fn apply(&self, recorded: &Value) -> Result<Value, Failed> {
+        self.is_taken_back.set(false);
+        self.isolation.apply(recorded)
+    }
+
+    fn verify(&self, recorded: &Value) -> Result<Verified, Failed> {
+        self.isolation.verify(recorded)
+    }
+
+    fn rollback(&self, recorded: &Value) -> Result<Restored, Failed> {
+        let restored = self.isolation.rollback(recorded)?;
+        self.is_taken_back.set(true);
+        Ok(restored)
+    }
+
+    fn lease_until(&self, recorded: &Value, until: Option<i64>) -> Result<bool, Failed> {
+        self.isolation.lease_until(recorded, until)
     }
 }
 

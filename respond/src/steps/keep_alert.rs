@@ -42,9 +42,10 @@ pub(crate) fn alert_of(step: &PlannedStep) -> Option<i64> {
     step.parameters.get(ALERT).and_then(Value::as_i64).filter(|_| step.word == WORD)
 }
 
-/// Where the body of an alert lies while it is taken into a case.
-pub(crate) fn body_file(settings: &Settings, alert: i64) -> PathBuf {
-    settings.state.join("received").join(format!("alert-{alert}.json"))
+/// Where the body of an alert lies while it is taken into the case of a job. Each job has a file of its own, since it is removed
+/// once it is taken.
+pub(crate) fn body_file(settings: &Settings, job: &str, alert: i64) -> PathBuf {
+    settings.state.join("received").join(format!("{job}-alert-{alert}.json"))
 }
 
 impl Step for KeepAlert {
@@ -67,7 +68,7 @@ impl Step for KeepAlert {
     fn run(&self, context: &Context<'_>) -> Result<Value, Failed> {
         let alert = context.parameters.get(ALERT).and_then(Value::as_i64);
         let alert = alert.ok_or_else(|| Failed::for_good("the step names no alert of the state"))?;
-        let file = body_file(context.settings, alert);
+        let file = body_file(context.settings, context.job, alert);
         let done = capture(context, context.id, vec!["logs".into(), OsString::from(&file)], false)?;
         // It lies in the case now; the state keeps it too.
         let _ = std::fs::remove_file(file);

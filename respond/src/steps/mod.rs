@@ -44,6 +44,12 @@ pub trait Step: Sync {
         self.isolates()
     }
 
+    /// Whether an intent tells of something that [`Step::undo`] takes back, given that intent as `recorded`: a run that did not come
+    /// to its end left nothing else.
+    fn is_undone_from(&self, intent: &Value) -> bool {
+        intent.get("recorded").is_some()
+    }
+
     /// What else a rule may say of it. A rule that says anything else is refused when it is loaded.
     fn parameters(&self) -> &'static [Parameter] {
         &[]

@@ -9,7 +9,8 @@ use crate::session::Session;
 
 /// Say yes, or no, to a plan or to one step that waits for it
 ///
-/// Who says so is the user of the operating system, who must be among those that the rule names, by name or by group. It holds for
+/// Who says so is the user of the operating system, who must be among those that the rule names, by name or by group; under sudo
+/// the user who called it. It holds for
 /// what is asked now, once: after its time, or when the plan has changed, it is refused.
 ///
 /// Example: exhibit jobs approve J000017 --step isolate --config /etc/exhibit/serve.toml

@@ -9,7 +9,8 @@ use crate::session::Session;
 
 /// End a job: what runs is stopped, nothing more is begun, and what was captured stays
 ///
-/// What was isolated stays so until its time is over; with --undo it is taken back at once.
+/// What was isolated stays so until its time is over; with --undo it is taken back at once. An isolation that has not come to its
+/// end is taken back in any case.
 ///
 /// Example: exhibit jobs cancel J000017 --undo --config /etc/exhibit/serve.toml
 #[derive(Debug, clap::Args)]

@@ -74,10 +74,18 @@ fn job_number(text: &str) -> Result<i64, String> {
     number_of(text).ok_or_else(|| "it is the name of a job, as J000017".to_owned())
 }
 
-/// The user that runs this, as the operating system knows them: not what the environment says.
+/// The user that runs this, as the operating system knows them: not what the environment says, unless that is root's. Under sudo it
+/// is the user who called it, whom sudo itself names: the state belongs to the service, so people come to it that way, and each is
+/// to count as one.
 pub(crate) fn this_person() -> Result<Person, Failure> {
     let user = rustix::process::getuid().as_raw();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    #[expect(clippy::disallowed_methods, reason = "how sudo says who called it")]
+    let caller = std::env::var("SUDO_UID").ok();
+    if let Some(caller) = caller_of(user, caller.as_deref()) {
+        let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+        return Ok(person_in(&users, &groups, caller));
+    }
     let name = name_in(&users, user).unwrap_or_else(|| format!("uid {user}"));
     let mut numbers: Vec<u32> = rustix::process::getgroups()
         .map_err(std::io::Error::from)?
@@ -87,6 +95,30 @@ pub(crate) fn this_person() -> Result<Person, Failure> {
     numbers.push(rustix::process::getgid().as_raw());
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
     Ok(Person { name, groups: numbers.iter().filter_map(|number| name_in(&groups, *number)).collect() })
+}
+
+/// Who called sudo. Only root is believed: anybody else sets their environment as they like.
+fn caller_of(user: u32, sudo_uid: Option<&str>) -> Option<u32> {
+    sudo_uid?.parse().ok().filter(|caller| user == 0 && *caller != 0)
+}
+
+/// A user with all their groups, as `/etc/passwd` and `/etc/group` have them.
+fn person_in(users: &str, groups: &str, user: u32) -> Person {
+    let name = name_in(users, user).unwrap_or_else(|| format!("uid {user}"));
+    let number = user.to_string();
+    let own = users.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        (fields.next()? == number).then(|| fields.next()?.parse().ok())?
+    });
+    let own = own.and_then(|own| name_in(groups, own));
+    let of = groups.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let (group, members) = (fields.next()?, fields.nth(2)?);
+        members.split(',').any(|member| member == name).then(|| group.to_owned())
+    });
+    let mut groups: Vec<String> = own.into_iter().chain(of).collect();
+    groups.dedup();
+    Person { name, groups }
 }
 
 /// The name with this number in `/etc/passwd` or `/etc/group`, where it is the third field.
@@ -118,5 +150,24 @@ mod tests {
         assert_eq!(name_in(users, 1000).as_deref(), Some("ana"));
         assert_eq!(name_in(users, 1), None);
         assert_eq!(name_in("adm:x:4:ana\n", 4).as_deref(), Some("adm"));
+    }
+
+    #[test]
+    fn under_sudo_the_caller_counts_and_only_root_is_believed_about_that() {
+        assert_eq!(caller_of(0, Some("1000")), Some(1000));
+        for (user, named) in
+            [(1000, Some("1001")), (0, None), (0, Some("0")), (0, Some("ana")), (0, Some(""))]
+        {
+            assert_eq!(caller_of(user, named), None, "{user} {named:?}");
+        }
+        let users = "root:x:0:0:root:/root:/bin/sh\nana:x:1000:100::/home/ana:/bin/sh\n";
+        let groups = "root:x:0:\nusers:x:100:\nir-oncall:x:200:ben,ana\nstaff:x:201:anastasia\n";
+        let ana = person_in(users, groups, 1000);
+        assert_eq!(
+            (ana.name.as_str(), ana.groups),
+            ("ana", vec!["users".to_owned(), "ir-oncall".to_owned()])
+        );
+        let stranger = person_in(users, groups, 4242);
+        assert_eq!((stranger.name.as_str(), stranger.groups.len()), ("uid 4242", 0));
     }
 }
