@@ -52,7 +52,7 @@ fn retention_goes_with_every_object() {
     assert!(said.contains("has no Object Lock"), "{said}");
 }
 
-/// As Ceph's gateway answers who asks to complete what is complete.
+/// As a server answers that knows nothing more of an upload once it was completed.
 #[test]
 fn an_object_whose_upload_is_gone_since_it_was_made_is_retained_all_the_same() {
     let Some(desk) = Desk::with(LOCKED) else { return };
