@@ -237,8 +237,12 @@ fn addresses_are_kept_and_no_datagram_of_theirs_leaves_the_link() {
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     client.send_to(b"request", "255.255.255.255:67").unwrap();
     // What comes so far was not held back by us: our hook is before this one.
-    let rules = "table ip6 watch { chain out { type filter hook output priority 0; \
-                 icmpv6 type { mld-listener-report, mld2-listener-report } counter } }";
+    let rules = "table ip6 watch {
+        chain out {
+            type filter hook output priority 0;
+            icmpv6 type { mld-listener-report, mld2-listener-report } counter
+        }
+    }";
     net.nft(&[rules]);
     let index = net.on_host(|| interface_index("m0"));
     let socket = net.on_host(|| UdpSocket::bind("[::]:0").unwrap());
