@@ -87,11 +87,23 @@ mod runc_box;
 #[path = "support/s3.rs"]
 mod s3;
 #[cfg(feature = "cloud")]
+#[path = "acquire/s3_desk.rs"]
+mod s3_desk;
+#[cfg(feature = "cloud")]
 #[path = "acquire/s3_faults.rs"]
 mod s3_faults;
 #[cfg(feature = "cloud")]
 #[path = "support/s3_front.rs"]
 mod s3_front;
+#[cfg(feature = "cloud")]
+#[path = "acquire/s3_kills.rs"]
+mod s3_kills;
+#[cfg(feature = "cloud")]
+#[path = "acquire/s3_lock.rs"]
+mod s3_lock;
+#[cfg(feature = "cloud")]
+#[path = "acquire/s3_push.rs"]
+mod s3_push;
 #[cfg(feature = "cloud")]
 #[path = "acquire/s3_reader.rs"]
 mod s3_reader;

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::exhibit::{Desk, ran};
 use crate::moto::moto;
@@ -310,11 +311,14 @@ fn a_secret_that_is_there_is_found() {
     desk.write("a/log", format!("x{TOKEN}y"));
     assert!(std::panic::catch_unwind(|| assert_folder_clean(&desk.path(""))).is_err());
     let mut lines = BTreeSet::new();
-    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-    while !lines.iter().any(|line: &Vec<u8>| holds(line, b"sleep")) {
+    let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(120);
+    let is_seen = |lines: &BTreeSet<Vec<u8>>| lines.iter().any(|line| holds(line, b"sleep"));
+    while !is_seen(&lines) && Instant::now() < until {
         command_lines(std::process::id(), &mut lines);
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    assert!(is_seen(&lines), "its command line was not seen");
     assert_clean("an address", b"https://bucket/x?list-type=2");
 }

@@ -5,10 +5,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use crate::exhibit::{Desk, Ran, noise, ran};
 use crate::moto::{Moto, moto};
+use crate::s3_front::{Front, Response};
 
 const REGION: &str = "eu-central-1";
 
@@ -37,11 +39,15 @@ fn bucket(moto: &Moto, name: &str) {
 
 /// The issuer's command, with an account.
 fn issuer(desk: &Desk, moto: &Moto, args: &[&str]) -> Ran {
+    ran(issuer_command(desk, &moto.endpoint, args).output().unwrap())
+}
+
+fn issuer_command(desk: &Desk, endpoint: &str, args: &[&str]) -> Command {
     let mut command = desk.command();
     command.env("AWS_ACCESS_KEY_ID", "AKIAISSUER").env("AWS_SECRET_ACCESS_KEY", "issuer-secret");
     command.env("AWS_SESSION_TOKEN", "issuer-session-token").env("AWS_CONFIG_FILE", "/dev/null");
-    command.args(args).args(["--endpoint-url", &moto.endpoint, "--region", REGION]);
-    ran(command.output().unwrap())
+    command.args(args).args(["--endpoint-url", endpoint, "--region", REGION]);
+    command
 }
 
 /// The host's command: no account, no configuration, a home of its own.
@@ -174,7 +180,9 @@ fn a_grant_that_does_not_fit_is_told_before_anything_is_sent() {
     let mut ended: serde_json::Value = serde_json::from_str(&grant).unwrap();
     ended["expires_ns"] = "1700000000000000000".into();
     desk.write("ended.grant", ended.to_string());
-    host(&desk, &["acquire", "disk", "disk.raw", "--grant", "ended.grant"]).fails(4, &["ended", "--renew"]);
+    // This host's clock is not believed: what ends the command is the size.
+    let ended = host(&desk, &["acquire", "disk", "disk.raw", "--grant", "ended.grant"]);
+    ended.fails(2, &["by this host's clock the grant ended", "--renew", "too small"]);
     // Evidence must not go to a server that somebody wrote into the file.
     desk.write("other.grant", grant.replacen(&moto.endpoint, "http://127.0.0.1:1", 1));
     host(&desk, &["acquire", "disk", "disk.raw", "--grant", "other.grant"]).fails(4, &["another server"]);
@@ -199,11 +207,16 @@ fn an_acquisition_that_was_interrupted_goes_on_with_a_renewed_grant_to_the_same_
     bucket(moto, "granted-twice");
     granted(&desk, moto, "s3://granted-twice/ir", &["--size", "1GiB"]);
     desk.write("disk.raw", noise(48 << 20));
-    let slow = ["acquire", "disk", "disk.raw", "--grant", "web01.grant", "--max-read", "16MiB/s"];
-    let child = host_command(&desk, &slow).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let slow = ["acquire", "disk", "disk.raw", "--grant", "web01.grant", "--max-read", "2MiB/s"];
+    let mut child = host_command(&desk, &slow).stderr(std::process::Stdio::piped()).spawn().unwrap();
     // A part is there.
     let journal = desk.path("E001-web01/uploads.journal");
+    let until = Instant::now() + Duration::from_secs(300);
     while !fs::read_to_string(&journal).unwrap_or_default().contains("\"what\":\"part\"") {
+        if child.try_wait().unwrap().is_some() || Instant::now() > until {
+            let _ = child.kill();
+            panic!("no part was sent: {:?}", ran(child.wait_with_output().unwrap()));
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -221,4 +234,124 @@ fn an_acquisition_that_was_interrupted_goes_on_with_a_renewed_grant_to_the_same_
     assert_eq!(hash(&resumed), hash(&whole));
     ok(&issuer(&desk, moto, &["grant", "--case", "case", "--close", "second.grant"]));
     ok(&issuer(&desk, moto, &["verify", "case", "--remote"]));
+}
+
+fn is_create(request: &crate::s3_front::Request) -> bool {
+    request.method == "POST" && request.target.contains("?uploads")
+}
+
+/// What the log of the case tells of grants: of each entry, what was done.
+fn acts(desk: &Desk) -> Vec<String> {
+    let log = fs::read_to_string(desk.path("case/custody.jsonl")).unwrap();
+    let entries = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    entries.filter_map(|entry| Some(find(&entry, "act")?.as_str()?.to_owned())).collect()
+}
+
+/// A field, wherever in an entry it stands.
+fn find<'e>(value: &'e serde_json::Value, name: &str) -> Option<&'e serde_json::Value> {
+    let fields = value.as_object()?;
+    fields.get(name).or_else(|| fields.values().find_map(|value| find(value, name)))
+}
+
+#[test]
+fn a_grant_that_is_killed_while_it_is_made_is_in_the_log_and_its_uploads_can_be_given_up() {
+    let Some(moto) = moto() else { return };
+    let desk = Desk::new();
+    bucket(moto, "granted-killed");
+    desk.ok(&["init", "case", "--name", "ir-17", "--examiner", "J. Doe"]);
+    let (told, begun) = mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    // The store begins uploads, and is never done with answering.
+    let front = Front::before(&moto.endpoint, move |request, pass| {
+        let answer = pass(request);
+        if is_create(request) {
+            told.lock().unwrap().send(()).unwrap();
+            std::thread::sleep(Duration::from_secs(600));
+        }
+        answer
+    });
+    let to = "s3://granted-killed/ir";
+    let args =
+        ["grant", "--case", "case", "--to", to, "--name", "web01", "--size", "1GiB", "-o", "web01.grant"];
+    let mut child = issuer_command(&desk, &front, &args).spawn().unwrap();
+    // One for the data, and one for each of its tables.
+    for _ in 0..3 {
+        begun.recv_timeout(Duration::from_secs(300)).unwrap();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!desk.path("web01.grant").exists());
+    assert!(asked(moto, "GET", "/granted-killed?uploads", "").contains("<UploadId>"));
+    assert_eq!(acts(&desk), ["begun"]);
+    let log = fs::read_to_string(desk.path("case/custody.jsonl")).unwrap();
+    assert!(log.contains("s3://granted-killed/ir/E001-web01"), "{log}");
+
+    let close = ["grant", "--case", "case", "--close", "E001"];
+    issuer(&desk, moto, &close).fails(2, &["without its file", "--give-up"]);
+    let closed = issuer(&desk, moto, &[&close[..], &["--give-up", "--json"]].concat());
+    ok(&closed);
+    let shown: serde_json::Value = serde_json::from_str(&closed.stdout).unwrap();
+    assert!(shown["uploads_given_up"].as_u64().unwrap() > 0, "{shown}");
+    assert!(!asked(moto, "GET", "/granted-killed?uploads", "").contains("<UploadId>"));
+    assert_eq!(acts(&desk), ["begun", "closed"]);
+    ok(&desk.run(&["verify", "case"]));
+    issuer(&desk, moto, &["grant", "--case", "case", "--close", "E002"]).fails(2, &["no grant for E002"]);
+}
+
+#[test]
+fn a_grant_that_cannot_be_written_leaves_nothing_in_the_store_and_the_log_says_so() {
+    let Some(moto) = moto() else { return };
+    let desk = Desk::new();
+    bucket(moto, "granted-nowhere");
+    desk.ok(&["init", "case", "--name", "ir-17", "--examiner", "J. Doe"]);
+    let args = ["grant", "--case", "case", "--to", "s3://granted-nowhere/ir", "-o", "missing/web01.grant"];
+    issuer(&desk, moto, &args).fails(4, &["the grant cannot be written"]);
+    assert_eq!(acts(&desk), ["begun", "not issued"]);
+    assert!(!asked(moto, "GET", "/granted-nowhere?uploads", "").contains("<UploadId>"));
+    ok(&desk.run(&["verify", "case"]));
+}
+
+#[test]
+fn closing_a_grant_that_was_interrupted_is_done_again_to_its_end() {
+    let Some(moto) = moto() else { return };
+    let desk = Desk::new();
+    bucket(moto, "granted-again");
+    granted(&desk, moto, "s3://granted-again/ir", &["--size", "1GiB"]);
+    desk.write("disk.raw", noise(1 << 20));
+    ok(&host(&desk, &["acquire", "disk", "disk.raw", "--grant", "web01.grant"]));
+    // Taken in, and none of the uploads could be given up.
+    let front = Front::before(&moto.endpoint, |request, pass| match request.method.as_str() {
+        "DELETE" => {
+            let body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>".to_vec();
+            Response { status: 403, headers: Vec::new(), body }
+        }
+        _ => pass(request),
+    });
+    // An earlier run was cut short while it fetched.
+    desk.write("case/exhibits/.E001.coming/half", "x");
+    let close = ["grant", "--case", "case", "--close", "web01.grant", "--json"];
+    let first = ran(issuer_command(&desk, &front, &close).output().unwrap());
+    first.fails(1, &["is left"]);
+    assert!(asked(moto, "GET", "/granted-again?uploads", "").contains("<UploadId>"));
+    let exhibit = desk.path("case/exhibits/E001-web01");
+    let manifest = fs::read(exhibit.join("manifest.json")).unwrap();
+    assert!(!desk.path("case/exhibits/.E001.coming").exists());
+
+    let second = issuer(&desk, moto, &close);
+    ok(&second);
+    assert!(second.stderr.contains("already"), "{}", second.stderr);
+    let shown: serde_json::Value = serde_json::from_str(&second.stdout).unwrap();
+    assert!(shown["uploads_given_up"].as_u64().unwrap() > 0, "{shown}");
+    assert!(!asked(moto, "GET", "/granted-again?uploads", "").contains("<UploadId>"));
+    assert_eq!(fs::read(exhibit.join("manifest.json")).unwrap(), manifest);
+    ok(&issuer(&desk, moto, &["verify", "case", "--remote"]));
+    // Added and sealed are told once.
+    let log = fs::read_to_string(desk.path("case/custody.jsonl")).unwrap();
+    for kind in ["exhibit.added", "bundle.sealed"] {
+        assert_eq!(log.matches(&format!("\"{kind}\"")).count(), 1, "{kind}");
+    }
+    // What is not from the store is neither overwritten nor taken for it.
+    fs::write(exhibit.join("manifest.json"), "{}").unwrap();
+    issuer(&desk, moto, &close).fails(4, &["it is not what the store holds", "--give-up"]);
+    assert_eq!(fs::read(exhibit.join("manifest.json")).unwrap(), b"{}");
 }

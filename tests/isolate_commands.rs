@@ -21,8 +21,8 @@ fn status(desk: &Desk, net: &Net) -> Value {
     serde_json::from_str(&ran.stdout).unwrap()
 }
 
-/// Processes that wait for the end of a lease on this host, found by their network.
-fn waiting(net: &Net) -> Vec<i32> {
+/// Processes on this host whose command line is like this, found by their network.
+fn processes(net: &Net, is_like: impl Fn(&str) -> bool) -> Vec<i32> {
     let ours = net.on_host(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap());
     let mut found = Vec::new();
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -31,11 +31,16 @@ fn waiting(net: &Net) -> Vec<i32> {
         };
         let words = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         let is_there = std::fs::read_link(process.path().join("ns/net")).is_ok_and(|there| there == ours);
-        if is_there && String::from_utf8_lossy(&words).contains("--table-handle") {
+        if is_there && is_like(&String::from_utf8_lossy(&words)) {
             found.push(pid);
         }
     }
     found
+}
+
+/// Those that wait for the end of a lease.
+fn waiting(net: &Net) -> Vec<i32> {
+    processes(net, |words| words.contains("--table-handle"))
 }
 
 fn kill(pid: i32) {
@@ -46,7 +51,7 @@ fn kill(pid: i32) {
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it never came that {what}");
+        assert!(begun.elapsed() < Duration::from_secs(180), "it never came that {what}");
         thread::sleep(Duration::from_millis(100));
     }
 }
@@ -94,8 +99,53 @@ fn the_session_that_it_is_typed_in_is_not_cut_off_by_mistake() {
     };
     typed(&[]).fails(2, &["10.77.1.2", "--allow-from 10.77.1.2:22"]);
     typed(&["--allow-from", "10.77.1.2:2222"]).fails(2, &["cut off"]);
+    let unclear = net.on_host(|| {
+        let mut command = desk.command();
+        command.args(["isolate", "host", "--case", "case", "--lease", "1h"]);
+        ran(command.env("SSH_CONNECTION", "UNKNOWN 65535 UNKNOWN 65535").output().unwrap())
+    });
+    unclear.fails(2, &["not understood", "--even-me"]);
     assert_eq!(net.nft(&["list", "ruleset"]), "");
     assert_eq!(typed(&["--allow-from", "10.77.1.2:22"]).code, 0);
+}
+
+#[test]
+fn a_session_that_sudo_has_left_out_of_the_environment_is_not_cut_off_either() {
+    let Some(net) = Net::make() else { return };
+    let desk = desk();
+    let typed = |more: &str| {
+        let words = desk.command();
+        let program = words.get_program().to_str().unwrap().to_owned();
+        // A shell that has the variable, and what it starts that has it not, as by sudo.
+        let mut shell = std::process::Command::new("/bin/sh");
+        let line = format!(
+            "env -u SSH_CONNECTION '{program}' isolate host --case case --lease 1h {more}; code=$?; exit $code"
+        );
+        shell.args(["-c", &line]).current_dir(desk.path("."));
+        for (name, value) in words.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+            shell.env(name, value);
+        }
+        shell.env("SSH_CONNECTION", "fe80::9%m0 50000 fe80::1%m0 22");
+        net.on_host(|| ran(shell.output().unwrap()))
+    };
+    typed("").fails(2, &["cut off", "--allow-from [fe80::9]:22"]);
+    assert_eq!(net.nft(&["list", "ruleset"]), "");
+    assert_eq!(typed("--allow-from '[fe80::9]:22'").code, 0);
+}
+
+#[test]
+fn a_lease_that_could_not_be_extended_is_not_longer_in_the_log() {
+    let Some(net) = Net::make() else { return };
+    let desk = desk();
+    let made = net.on_host(|| desk.run(&["isolate", "host", "--case", "case", "--lease", "1h"]));
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let id = made.stdout.trim().to_owned();
+    let before = status(&desk, &net)["isolations"][0]["until"].clone();
+    net.nft(&["delete", "table", "inet", "exhibit_quarantine"]);
+    let extended = net.on_host(|| desk.run(&["isolate", "extend", "--case", "case", &id, "--lease", "3h"]));
+    extended.fails(4, &["isolates this host no more"]);
+    assert_eq!(status(&desk, &net)["isolations"][0]["until"], before);
+    assert!(desk.ok(&["custody", "log", "case"]).stdout.matches("decision.made").count() >= 3);
 }
 
 #[test]
@@ -103,7 +153,7 @@ fn a_lease_ends_and_leaves_nothing_with_nobody_there_and_lets_through_with_all_o
     let Some(net) = Net::make() else { return };
     let desk = desk();
     let isolate = || {
-        let made = net.on_host(|| desk.run(&["isolate", "host", "--case", "case", "--lease", "5s"]));
+        let made = net.on_host(|| desk.run(&["isolate", "host", "--case", "case", "--lease", "30s"]));
         assert_eq!(made.code, 0, "{}", made.stderr);
         made.stdout.trim().to_owned()
     };
@@ -140,7 +190,8 @@ fn a_kill_at_any_moment_leaves_the_host_as_it_was_or_a_log_that_puts_it_back() {
         let _ = child.kill();
         child.wait().unwrap();
         // What nft was told it may do a moment after us.
-        thread::sleep(Duration::from_millis(200));
+        let acts = |words: &str| words.contains("/nft\0") || words.contains("\0isolate\0host\0");
+        until("no nft is at work", || processes(&net, acts).is_empty());
         let now = status(&desk, &net);
         for isolation in now["isolations"].as_array().unwrap() {
             if isolation["state"] != "undone" {

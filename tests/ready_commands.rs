@@ -266,24 +266,4 @@ fn a_chain_reaction_passes_only_when_every_link_follows_and_works() {
     );
 }
 
-const CHAIN: &str = r#"
-version = 1
-[protect]
-match.any = [ { field = "asset.criticality", eq = "critical" } ]
-[[rule]]
-id = "hosts"
-mode = "auto"
-match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
-assets = { kinds = ["host"], max = 5 }
-step = [
-  { id = "triage", use = "capture.triage", on_error = "continue" },
-  { id = "isolate", use = "isolate.host", needs = ["triage:finished"], max_wait = "15m", lease = "1h" },
-  { id = "tell", use = "notify.webhook", always = true },
-]
-[[rule]]
-id = "keys"
-mode = "auto"
-match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
-assets = { kinds = ["iam_access_key"], max = 5 }
-step = [ { id = "key", use = "isolate.iam_key", lease = "1h" } ]
-"#;
+const CHAIN: &str = include_str!("support/hosts_and_keys.toml");

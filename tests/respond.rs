@@ -55,6 +55,8 @@ mod netns;
 mod ready;
 #[path = "respond/ready_account.rs"]
 mod ready_account;
+#[path = "respond/ready_clouds.rs"]
+mod ready_clouds;
 #[path = "respond/ready_host.rs"]
 mod ready_host;
 #[path = "respond/ready_rules.rs"]
@@ -69,5 +71,7 @@ mod sns_sender;
 mod ssh;
 #[path = "support/sshd.rs"]
 mod sshd;
+#[path = "respond/storms.rs"]
+mod storms;
 #[path = "support/test_authority.rs"]
 mod test_authority;

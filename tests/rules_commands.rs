@@ -94,6 +94,25 @@ fn the_sample_rules_decide_about_the_sample_alerts_as_a_person_reviewed_it() {
 }
 
 #[test]
+fn an_asset_that_only_an_expired_rule_is_for_has_no_rule() {
+    let desk = Desk::new();
+    let assets = desk.write(
+        "assets.toml",
+        format!("version = 1\n[[asset]]\nkind = \"ec2_instance\"\nid = \"{INSTANCE}\"\n"),
+    );
+    let checked = |name: &str, rules: String| {
+        let rules = desk.write(name, rules);
+        desk.run(&["rules", "check", text(&rules), "--inventory", text(&assets)])
+    };
+    let good = checked("good.toml", RULES.to_owned());
+    assert_eq!(good.code, 0, "{}{}", good.stdout, good.stderr);
+    let expired = RULES.replace("id = \"backdoor\"", "id = \"backdoor\"\nexpires = 2001-01-01");
+    let expired = checked("expired.toml", expired);
+    assert_eq!(expired.code, 1);
+    assert!(expired.stdout.contains("no rule is for ec2_instance"), "{}", expired.stdout);
+}
+
+#[test]
 fn rules_that_cannot_be_meant_are_told_with_file_and_line() {
     let desk = Desk::new();
     let good = desk.write("rules.toml", RULES);

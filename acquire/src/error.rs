@@ -163,6 +163,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A grant could not be made, and what was begun for it could not all be given up again.
+    #[error("the grant could not be made, and what was begun for it is left in the store: {}", left.join("; "))]
+    GrantLeft {
+        /// What is left, each in words.
+        left: Vec<String>,
+        /// Why it could not be made.
+        source: Box<Error>,
+    },
     /// A cloud service did not do what it was asked.
     #[cfg(feature = "cloud")]
     #[error(transparent)]

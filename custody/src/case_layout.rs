@@ -39,6 +39,9 @@ pub const REPORTS: &str = "reports";
 /// What is kept of exhibits that were disposed of: all but their content.
 pub const DISPOSED: &str = "disposed";
 
+/// Where what comes from another machine lies until it is checked. It is empty or not there unless that was interrupted.
+pub const TAKING: &str = "taking";
+
 /// `custody.jsonl` of a case or bundle.
 pub fn log(folder: &Path) -> PathBuf {
     folder.join(LOG)
@@ -87,6 +90,11 @@ pub fn reports(case: &Path) -> PathBuf {
 /// The folder of the records of disposed exhibits.
 pub fn disposed(case: &Path) -> PathBuf {
     case.join(DISPOSED)
+}
+
+/// The folder in which what comes from another machine is checked before it becomes an exhibit.
+pub fn taking(case: &Path) -> PathBuf {
+    case.join(TAKING)
 }
 
 /// An exhibit's id: `E001`, four digits and more when needed.

@@ -55,6 +55,8 @@ pub enum PutOnce {
         /// An earlier attempt of this call got no answer, so it may have been carried out.
         perhaps_ours: bool,
     },
+    /// It was put, and the store says that it holds other bytes, in words.
+    Differs(String),
     /// It could not be put, in words. It may have been put all the same.
     Failed(String),
 }
@@ -74,7 +76,7 @@ struct Mirrored {
     checkpoint: u64,
     /// Entries that are there.
     entries: u64,
-    /// An object that somebody else put.
+    /// An object that somebody else put, or of which the store says that it holds other bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     taken: Option<String>,
     v: u32,
@@ -157,6 +159,8 @@ enum Stop {
     NotYet(String),
     /// Somebody else put this object.
     Taken(String),
+    /// The store says that this object holds other bytes than were sent: nothing is put behind it either.
+    Differs(String, String),
 }
 
 /// Puts what the store lacks of a log whose lock is held. `told` objects stand in an entry now.
@@ -190,6 +194,11 @@ pub(crate) fn put_missing(
             let why = format!(
                 "{path} is there already, and was not put from here: somebody else writes to that place"
             );
+            state.taken = Some(path);
+            why
+        }
+        Err(Stop::Differs(path, why)) => {
+            let why = format!("{path} does not hold what was sent: {why}");
             state.taken = Some(path);
             why
         }
@@ -301,6 +310,7 @@ impl Putting<'_> {
                 Ok(())
             }
             PutOnce::There { .. } => Err(Stop::Taken(path.to_owned())),
+            PutOnce::Differs(why) => Err(Stop::Differs(path.to_owned(), why)),
             PutOnce::Failed(why) => Err(Stop::NotYet(why)),
         }
     }

@@ -43,6 +43,8 @@ struct Made {
     always: BTreeMap<u64, Fault>,
     /// After so many fetches, everything fails so.
     ends: Option<(u64, Fault)>,
+    /// What lists give, the first but for the very first; then they are good.
+    list_faults: Mutex<Vec<Fault>>,
     /// After so many blocks each, all tokens are refused that were listed before.
     refuses_after: Option<u64>,
     fetches: Arc<AtomicU64>,
@@ -105,6 +107,13 @@ impl BlockService for Made {
         let calls = self.lists.fetch_add(1, Ordering::Relaxed);
         assert!(calls < 20_000, "it lists without end");
         if let Some(fault) = self.has_ended() {
+            return fault.happens().await;
+        }
+        let fault = Some(&self.list_faults).filter(|_| calls > 0).and_then(|faults| {
+            let mut faults = faults.lock().unwrap();
+            (!faults.is_empty()).then(|| faults.remove(0))
+        });
+        if let Some(fault) = fault {
             return fault.happens().await;
         }
         let (first, was_empty) = match &from {
@@ -196,20 +205,42 @@ fn limits() -> Limits {
     limits.lists_per_second = 0;
     limits.first_pause = Duration::from_millis(1);
     limits.longest_pause = Duration::from_millis(4);
+    limits.attempt = Duration::from_secs(20);
+    limits.gone_after = Duration::from_millis(50);
+    limits
+}
+
+/// Limits with which what hangs is given up soon. A slow machine may give up more than that.
+fn hasty() -> Limits {
+    let mut limits = limits();
     limits.attempt = Duration::from_millis(500);
     limits
 }
 
 fn plan(made: Made, folder: &Path, options: PipelineOptions) -> Acquisition<'static> {
+    plan_with(limits(), |source| source, made, folder, options)
+}
+
+fn plan_with(
+    limits: Limits,
+    more: impl FnOnce(BlockSource<Made>) -> BlockSource<Made>,
+    made: Made,
+    folder: &Path,
+    options: PipelineOptions,
+) -> Acquisition<'static> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let size = BLOCKS * BLOCK as u64;
-    let source =
-        BlockSource::new(made, runtime.handle().clone(), "made", size, BLOCK as u32).limits(limits());
+    let source = BlockSource::new(made, runtime.handle().clone(), "made", size, BLOCK as u32).limits(limits);
+    let source = more(source);
     Acquisition::new(MadeCapture { _runtime: runtime, source }, destination(folder)).options(options)
 }
 
 fn acquire_made(made: Made, folder: &Path) -> acquire::Result<Report> {
     with_writer(|writer| plan(made, folder, options()).run(writer))
+}
+
+fn acquire_with(limits: Limits, made: Made, folder: &Path) -> acquire::Result<Report> {
+    with_writer(|writer| plan_with(limits, |source| source, made, folder, options()).run(writer))
 }
 
 fn resume_made(made: Made, folder: &Path) -> acquire::Result<Report> {
@@ -264,18 +295,110 @@ fn what_may_pass_is_tried_again_and_each_kind_is_counted() {
     for (index, kind) in [(0, Throttled), (6, Server), (11, Connection), (20, Corrupt), (95, Throttled)] {
         made.faults.get_mut().unwrap().insert(index, vec![Fault::Of(kind); 3]);
     }
-    made.faults.get_mut().unwrap().insert(30, vec![Fault::Hangs]);
     let place = tempfile::tempdir().unwrap();
     let report = acquire_made(made, place.path()).unwrap();
     assert_whole(&report, &Made::new(), place.path());
     assert_eq!((count(&report, "throttles"), count(&report, "corrupt_answers")), (6, 3));
-    assert_eq!(count(&report, "retries"), 16);
+    assert_eq!(count(&report, "retries"), 15);
+}
+
+#[test]
+fn what_hangs_is_given_up_in_time_and_tried_again() {
+    let mut made = Made::new();
+    made.faults.get_mut().unwrap().insert(30, vec![Fault::Hangs]);
+    let mut limits = hasty();
+    limits.tries = 100;
+    let place = tempfile::tempdir().unwrap();
+    let report = acquire_with(limits, made, place.path()).unwrap();
+    assert_whole(&report, &Made::new(), place.path());
+    assert!(count(&report, "retries") >= 1);
+}
+
+#[test]
+fn a_block_that_fails_for_as_long_as_one_round_of_tries_is_read_in_the_second_when_the_source_can_be_listed()
+{
+    use FailureKind::{Conflict, Connection, NotFound, Server};
+    // Four tries are one round; what is not there is asked for once in the first.
+    for (kind, times) in [(Connection, 7), (Server, 5), (Conflict, 7), (NotFound, 3)] {
+        let mut made = Made::new();
+        for index in [6, 20, 95] {
+            made.faults.get_mut().unwrap().insert(index, vec![Fault::Of(kind); times]);
+        }
+        let place = tempfile::tempdir().unwrap();
+        let report = acquire_made(made, place.path()).unwrap();
+        assert_whole(&report, &Made::new(), place.path());
+    }
+}
+
+#[test]
+fn one_server_that_does_not_know_the_source_for_a_moment_does_not_cost_the_rest_of_it() {
+    let place = tempfile::tempdir().unwrap();
+    let list_faults = Mutex::new(vec![Fault::Of(FailureKind::NotFound); 5]);
+    let mut limits = limits();
+    limits.gone_after = Duration::from_secs(600);
+    let report = acquire_with(limits, Made { list_faults, ..Made::new() }, place.path()).unwrap();
+    assert_whole(&report, &Made::new(), place.path());
+    assert_eq!(count(&report, "retries"), 5);
+}
+
+#[test]
+fn a_source_that_the_list_has_lost_and_somebody_else_has_not_stops_the_acquisition_and_nothing_is_written_off()
+ {
+    let place = tempfile::tempdir().unwrap();
+    let ends = Some((50, Fault::Of(FailureKind::NotFound)));
+    let stopped = with_writer(|writer| {
+        let made = Made { ends, ..Made::new() };
+        plan_with(limits(), |source| source.still_there(|| Some(true)), made, place.path(), options())
+            .run(writer)
+    });
+    let said = stopped.unwrap_err().to_string();
+    assert!(said.contains("nothing of it is written off"), "{said}");
+    let report = resume_made(Made::new(), place.path()).unwrap();
+    assert_whole(&report, &Made::new(), place.path());
+    // Where nobody knows better, the list is believed.
+    for answer in [Some(false), None] {
+        let place = tempfile::tempdir().unwrap();
+        let report = with_writer(|writer| {
+            let made = Made { ends, ..Made::new() };
+            plan_with(limits(), |source| source.still_there(move || answer), made, place.path(), options())
+                .run(writer)
+        });
+        assert!(report.unwrap().streams[0].states.of(State::Unreadable) > 0);
+    }
+}
+
+#[test]
+fn many_blocks_in_a_row_that_fail_for_one_cause_stop_the_acquisition_and_none_of_them_is_written_off() {
+    let from = |first: u64| {
+        let bad = Made::new().blocks.into_keys().filter(|index| *index >= first);
+        bad.map(|index| (index, Fault::Of(FailureKind::Invalid))).collect::<BTreeMap<_, _>>()
+    };
+    let mut limits = limits();
+    limits.most_unreadable = 10;
+    let place = tempfile::tempdir().unwrap();
+    // Before and behind the great hole.
+    let made = Made { always: from(35), ..Made::new() };
+    let stopped = acquire_with(limits, made, place.path()).unwrap_err();
+    let Error::Cloud(failure) = &stopped else { panic!("{stopped:?}") };
+    assert_eq!(failure.kind, FailureKind::Invalid);
+    assert!(failure.message.contains("10 blocks in a row"), "{failure}");
+    let report = resume_made(Made::new(), place.path()).unwrap();
+    assert_whole(&report, &Made::new(), place.path());
+    // Fewer than that are what they seem.
+    let mut nine = from(0);
+    nine.retain(|index, _| Made::new().blocks.keys().take(9).any(|first| first == index));
+    assert_eq!(nine.len(), 9);
+    let place = tempfile::tempdir().unwrap();
+    let report = acquire_with(limits, Made { always: nine, ..Made::new() }, place.path()).unwrap();
+    assert_eq!(report.streams[0].states.of(State::Unreadable), 9 * BLOCK as u64);
+    assert_eq!(report.streams[0].states.total(), BLOCKS * BLOCK as u64);
 }
 
 #[test]
 fn a_block_that_stays_bad_is_unreadable_and_an_issue_and_its_neighbours_are_not() {
     use FailureKind::{Connection, Corrupt, Invalid, Server};
-    for (kind, tries) in [(Corrupt, 4), (Invalid, 1), (Connection, 4), (Server, 4)] {
+    // Where it may be the service, in two rounds.
+    for (kind, tries) in [(Corrupt, 4), (Invalid, 1), (Connection, 8), (Server, 8)] {
         let place = tempfile::tempdir().unwrap();
         let made = Made { always: [(20, Fault::Of(kind)), (21, Fault::Of(kind))].into(), ..Made::new() };
         let report = acquire_made(made, place.path()).unwrap();
@@ -361,7 +484,9 @@ fn a_source_that_vanishes_leaves_a_sealed_bundle_whose_rest_is_unreadable() {
 fn a_service_that_goes_away_stops_the_acquisition_and_it_goes_on_where_it_stopped() {
     for fault in [Fault::Of(FailureKind::Server), Fault::Of(FailureKind::Throttled), Fault::Hangs] {
         let place = tempfile::tempdir().unwrap();
-        let failed = acquire_made(Made { ends: Some((50, fault)), ..Made::new() }, place.path()).unwrap_err();
+        let limits = if fault == Fault::Hangs { hasty() } else { limits() };
+        let made = Made { ends: Some((50, fault)), ..Made::new() };
+        let failed = acquire_with(limits, made, place.path()).unwrap_err();
         assert!(matches!(failed, Error::Cloud(_)), "{failed:?}");
         let fetches = Arc::new(AtomicU64::new(0));
         let made = Made { fetches: Arc::clone(&fetches), ..Made::new() };

@@ -137,6 +137,25 @@ fn a_container_of_runc_is_taken_with_memory_sockets_logs_changes_and_deleted_fil
 }
 
 #[test]
+fn one_large_file_hides_no_other_and_is_listed_without_its_content() {
+    let Some(it) = RuncBox::start("exhibit-test-large", true) else { return };
+    // It costs whoever is in the container nothing.
+    fs::File::create(it.path("upper/large")).unwrap().set_len(1 << 40).unwrap();
+    let taken =
+        Taken::of(ContainerCapture::find("exhibit-test-large", options_of(&it)).unwrap(), &NoProgress);
+    let upper = it.path("upper").display().to_string();
+    assert_eq!(taken.content("files", &format!("{upper}/etc/new")), b"new\n");
+    let large = &taken.catalog("files")[&format!("{upper}/large")];
+    assert!(
+        large.sha256.is_none() && large.errors.iter().any(|error| error.contains("beyond the limit")),
+        "{large:?}"
+    );
+    let changes = taken.rows("files", "/V5/changes/exhibit-test-large.jsonl");
+    assert!(changes.iter().any(|row| row["path"] == "/large" && row["size"] == 1u64 << 40));
+    assert!(taken.issues().contains("1 files of 1099511627776 bytes"), "{}", taken.issues());
+}
+
+#[test]
 fn a_paused_container_goes_on_afterwards_and_it_is_told_when_it_stood_still() {
     let Some(it) = RuncBox::start("exhibit-test-pause", true) else { return };
     let mut options = options_of(&it);

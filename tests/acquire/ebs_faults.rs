@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use acquire::aws::{Connection, Credentials, FailureKind};
 use acquire::blocks::Limits;
-use acquire::ebs::EbsSnapshot;
+use acquire::ebs::{EbsSnapshot, Trial};
 use acquire::{Acquisition, Error, Report};
 use custody::Digest;
 use custody::bundle::{Bundle, State, Stream};
@@ -53,6 +53,7 @@ fn limits() -> Limits {
     limits.first_pause = Duration::from_millis(1);
     limits.longest_pause = Duration::from_millis(20);
     limits.attempt = Duration::from_secs(20);
+    limits.gone_after = Duration::from_millis(50);
     limits
 }
 
@@ -251,10 +252,10 @@ fn a_hung_connection_and_a_body_that_trickles_are_given_up_in_time_and_asked_for
         on_lists(Fault::Hang).times(1),
     ];
     let mut limits = limits();
-    limits.attempt = Duration::from_secs(2);
+    limits.attempt = Duration::from_secs(10);
     let ran = run_with(rules, limits);
     let counts = ran.is_whole();
-    assert_eq!((counts.of_blocks[&0], counts.of_blocks[&1]), (2, 2));
+    assert!(counts.of_blocks[&0] >= 2 && counts.of_blocks[&1] >= 2, "{counts:?}");
 }
 
 #[test]
@@ -294,7 +295,12 @@ fn blocks_that_never_come_right_are_unreadable_by_name_and_the_rest_is_there() {
             _ => "GetSnapshotBlock",
         };
         assert!(issue.what.contains(word), "{fault:?}: {issue:?}");
-        let tries = if matches!(fault, Fault::Error(400, ..)) { 1 } else { 3 };
+        let tries = match fault {
+            Fault::Error(400, ..) => 1,
+            // It may be the service: once the snapshot could be listed, it is asked for as often again.
+            Fault::Truncated | Fault::Error(..) | Fault::Reset => 6,
+            _ => 3,
+        };
         assert_eq!(ran.counts.of_blocks[&index], tries, "{fault:?}");
         disk[at..at + BLOCK].fill(0);
     }
@@ -363,6 +369,47 @@ fn a_refusal_of_the_key_names_the_permission_on_the_key() {
 }
 
 #[test]
+fn a_key_that_cannot_be_used_stops_it_at_once_and_no_block_is_called_unreadable() {
+    for (status, code, reason) in [
+        (400, "ValidationException", "INVALID_CUSTOMER_KEY"),
+        (400, "ValidationException", "INVALID_DEPENDENCY_REQUEST"),
+        (400, "ValidationException", "INVALID_GRANT_TOKEN"),
+        (404, "ResourceNotFoundException", "DEPENDENCY_RESOURCE_NOT_FOUND"),
+    ] {
+        let ran = run(vec![on_gets(Fault::Error(status, code, reason)).after(20)]);
+        let counts = ran.fails_as(FailureKind::Denied, &["the key of the encrypted snapshot", ID]);
+        assert!(counts.of_blocks.values().all(|&asked| asked == 1), "{reason}: {counts:?}");
+    }
+}
+
+#[test]
+fn an_estimate_says_whether_a_block_was_read_and_does_not_take_none_for_one() {
+    let tried = |rules: Vec<Rule>, snapshot: Snapshot| {
+        let server = FaultServer::start(vec![snapshot], rules.into());
+        let opened = EbsSnapshot::open(&connect(&server), ID).unwrap();
+        opened.limits(limits()).estimate().unwrap().trial.unwrap()
+    };
+    let denied = || Fault::Error(403, "AccessDeniedException", "DEPENDENCY_ACCESS_DENIED");
+    assert!(matches!(tried(vec![], snapshot()), Trial::Read));
+    // What passes is no answer.
+    let passes = vec![
+        on_gets(Fault::throttled("ACCOUNT_THROTTLED")).times(2),
+        on_lists(Fault::Reset).after(2).times(1),
+    ];
+    assert!(matches!(tried(passes, snapshot()), Trial::Read));
+    let unreadable = tried(vec![on_gets(denied())], snapshot());
+    assert!(
+        matches!(&unreadable, Trial::Unreadable(why) if why.message.contains("kms:Decrypt")),
+        "{unreadable:?}"
+    );
+    // The first look and the count are had, and the list that the block would be tried with is not.
+    let not_tried = tried(vec![on_lists(denied()).after(2)], snapshot());
+    assert!(matches!(&not_tried, Trial::NotTried(why) if why.kind == FailureKind::Denied), "{not_tried:?}");
+    let empty = Snapshot::of_image(ID, vec![0; BLOCK], |_| false);
+    assert!(matches!(tried(vec![], empty), Trial::NoneListed));
+}
+
+#[test]
 fn what_waiting_does_not_lift_is_not_waited_for() {
     let quota = Fault::Error(402, "ServiceQuotaExceededException", "DEPENDENCY_SERVICE_QUOTA_EXCEEDED");
     let ran = run(vec![on_gets(quota)]);
@@ -387,15 +434,16 @@ fn throttling_that_never_ends_ends_the_acquisition_which_can_go_on_later() {
 
 #[test]
 fn a_rate_that_the_server_holds_to_slows_the_acquisition_and_loses_nothing() {
-    let settings = Settings { rate: 120, latency: Duration::from_millis(2), ..Settings::default() };
+    let settings = Settings { rate: 20, latency: Duration::from_millis(2), ..Settings::default() };
     let mut limits = limits();
     limits.longest_pause = Duration::from_millis(200);
+    limits.throttled_tries = 1000;
     let ran = run_with(Plan { settings, rules: vec![] }, limits);
     let counts = ran.is_whole();
     assert!(counts.over_rate > 0, "{counts:?}");
     assert_eq!(counts.blocks, PRESENT);
     // Held to the rate of the account by itself, it is never refused.
-    let settings = Settings { rate: 120, latency: Duration::from_millis(2), ..Settings::default() };
+    let settings = Settings { rate: 2000, latency: Duration::from_millis(2), ..Settings::default() };
     let mut limits = crate::ebs_faults::limits();
     limits.requests_per_second = 60;
     let ran = run_with(Plan { settings, rules: vec![] }, limits);
@@ -467,8 +515,9 @@ fn a_snapshot_that_vanishes_leaves_what_was_read_and_the_rest_unreadable_by_name
     let gone = || Fault::Error(404, "ResourceNotFoundException", "SNAPSHOT_NOT_FOUND");
     let mut limits = limits();
     (limits.tasks, limits.most_tasks) = (1, 1);
-    // The first look and the list are had; whoever asks again learns that it is gone.
-    let ran = run_with(vec![on_gets(gone()).after(20), on_lists(gone()).after(2)], limits);
+    // The first look and the list are had; whoever asks again learns that it is gone, of EC2 too.
+    let of_ec2 = Rule::on(Operation::Other, gone());
+    let ran = run_with(vec![on_gets(gone()).after(20), on_lists(gone()).after(2), of_ec2], limits);
     let report = ran.result.as_ref().unwrap();
     let stream = ran.stream();
     let unreadable = stream.states.of(State::Unreadable);
@@ -483,6 +532,22 @@ fn a_snapshot_that_vanishes_leaves_what_was_read_and_the_rest_unreadable_by_name
     reader.read_exact_at(0, &mut first).unwrap();
     let differs = (0..20).filter(|n| first[n * BLOCK..][..BLOCK] != disk[n * BLOCK..][..BLOCK]);
     assert_eq!(differs.collect::<Vec<_>>(), Vec::<usize>::new(), "{:?}", report.issues);
+}
+
+#[test]
+fn a_snapshot_that_the_list_has_lost_and_ec2_still_has_is_not_written_off() {
+    let gone = || Fault::Error(404, "ResourceNotFoundException", "SNAPSHOT_NOT_FOUND");
+    let mut limits = limits();
+    (limits.tasks, limits.most_tasks) = (1, 1);
+    let rules = vec![on_gets(gone()).after(20), on_lists(gone()).after(2)];
+    let ran = run_with(rules, limits);
+    ran.fails_as(FailureKind::NotFound, &["nothing of it is written off"]);
+    // It goes on where it was.
+    let server = FaultServer::start(vec![snapshot()], Plan::default());
+    let opened = EbsSnapshot::open(&connect(&server), ID).unwrap().limits(limits);
+    let plan = Acquisition::new(opened, destination(ran.folder.path()));
+    let report = with_writer(|writer| plan.resume(writer)).unwrap();
+    assert_eq!((report.issue_count, report.streams[0].sha256), (0, expected()), "{:?}", report.issues);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use acquire::ebs::permissions::{PermissionState, check};
 use acquire::ebs::{Deletion, EbsSnapshot, InstanceFacts, OwnSnapshots, Target};
 use acquire::{Acquisition, NoProgress};
 use custody::bundle::Bundle;
-use custody::{Case, EntryType, NewCase, Writer, sha256};
+use custody::{Case, EntryType, NewCase, NewEntry, Writer, sha256};
 
 use crate::ebs::{connection, image, snapshot, some_blocks};
 use crate::loopback;
@@ -130,6 +130,9 @@ fn what_an_earlier_run_left_is_named_and_can_be_gone_on_with() {
         let found = ec2.describe_volume(&volume).unwrap().value;
         // One run dies after the request, before its answer is logged; one decides to keep its snapshot.
         let died = OwnSnapshots::begin(&connection, &case, writer).unwrap();
+        let begun =
+            NewEntry::new(EntryType::ACQUIRE_START).how("act", "EC2 CreateSnapshot").how("run", died.run());
+        case.append(begun, writer).unwrap();
         let left = ec2.create_snapshot(&volume, "", &died.tags(&target)).unwrap().value;
         let kept = OwnSnapshots::begin(&connection, &case, writer).unwrap();
         let on_purpose = kept.of_volume(&found).unwrap();
@@ -140,11 +143,19 @@ fn what_an_earlier_run_left_is_named_and_can_be_gone_on_with() {
         assert_eq!(orphans.len(), 1, "{orphans:?}");
         assert_eq!((&orphans[0].snapshot.id, &*orphans[0].run), (&left.id, died.run()));
         assert_eq!((&*orphans[0].target, orphans[0].is_logged), (&*volume, false));
+        assert!(orphans[0].is_of_this_log);
+        // A later run, of a copy of this case elsewhere: this log does not tell of it, and it may be at work.
+        let stranger = OwnSnapshots::begin(&connection, &case, writer).unwrap();
+        let foreign = ec2.create_snapshot(&volume, "", &stranger.tags(&target)).unwrap().value;
+        let orphans = next.orphans().unwrap();
+        assert!(orphans.iter().any(|orphan| orphan.snapshot.id == foreign.id && !orphan.is_of_this_log));
         let gone_on = next.go_on_with(&target, None).unwrap();
-        assert_eq!(gone_on.len(), 1);
+        assert_eq!((gone_on.len(), &gone_on[0].snapshot.id), (1, &left.id));
+        assert_eq!(next.made_by(kept.run()).unwrap(), [on_purpose.snapshot.id.clone()].into());
         assert_eq!(gone_on[0].exhibit_name(&target), volume);
         assert_eq!(next.delete(&gone_on[0]).unwrap(), Deletion::Deleted);
-        assert!(next.orphans().unwrap().is_empty());
+        assert!(next.orphans().unwrap().iter().all(|orphan| orphan.snapshot.id == foreign.id));
+        assert!(next.go_on_with(&target, None).unwrap().is_empty());
         assert!(ec2.describe_snapshot(&on_purpose.snapshot.id).is_ok());
     });
 }
@@ -368,6 +379,61 @@ fn a_request_that_makes_something_is_never_sent_twice_when_nobody_knows_what_bec
         );
         assert_eq!(acts(&case), ["EC2 CreateSnapshot", "-> not known"]);
     });
+}
+
+/// A server with one snapshot of ours, made by the run that asks for it, that answers its deletions one after the other.
+fn with_one_snapshot(deletions: Vec<(u16, String)>) -> (Told, Arc<Mutex<String>>) {
+    let tags: Arc<Mutex<String>> = Arc::default();
+    let known = Arc::clone(&tags);
+    let deletions = Mutex::new(deletions);
+    let told = told(move |body| {
+        let fields = format!(
+            "<snapshotId>snap-01234567</snapshotId><volumeId>vol-01234567</volumeId><status>completed</status>\
+             <ownerId>123456789012</ownerId><volumeSize>1</volumeSize><tagSet>{}</tagSet>",
+            known.lock().unwrap()
+        );
+        let answer = match body {
+            body if body.contains("GetCallerIdentity") => WHO.to_owned(),
+            body if body.contains("Action=CreateSnapshot&") => format!("<R>{fields}</R>"),
+            body if body.contains("DescribeLockedSnapshots") => "<R><snapshotSet/></R>".to_owned(),
+            body if body.contains("DescribeSnapshots") => {
+                format!("<R><snapshotSet><item>{fields}</item></snapshotSet></R>")
+            }
+            body if body.contains("DeleteSnapshot") => {
+                let mut deletions = deletions.lock().unwrap();
+                // The last of them for ever.
+                return if deletions.len() > 1 { deletions.remove(0) } else { deletions[0].clone() };
+            }
+            _ => return (400, String::new()),
+        };
+        (200, answer)
+    });
+    (told, tags)
+}
+
+#[test]
+fn a_deletion_whose_answer_was_lost_is_ours_all_the_same_and_one_that_nobody_answers_is_not_known() {
+    let gone = "<Response><Errors><Error><Code>InvalidSnapshot.NotFound</Code></Error></Errors></Response>";
+    let lost = vec![(500, String::new()), (400, gone.to_owned())];
+    let never = vec![(500, String::new())];
+    for (deletions, outcome) in [(lost, "-> deleted"), (never, "-> not known")] {
+        let place = tempfile::tempdir().unwrap();
+        let (told, tags) = with_one_snapshot(deletions);
+        with_writer(|writer| {
+            let case = case(&place.path().join("case"), writer);
+            let own = OwnSnapshots::begin(&told.connection, &case, writer).unwrap();
+            let items = own.tags(&"vol-01234567".parse().unwrap()).into_iter();
+            let items =
+                items.map(|(key, value)| format!("<item><key>{key}</key><value>{value}</value></item>"));
+            *tags.lock().unwrap() = items.collect();
+            let volume = acquire::aws::ec2::Volume { id: "vol-01234567".into(), ..Default::default() };
+            let made = own.of_volume(&volume).unwrap();
+            let ended = own.delete(&made);
+            assert_eq!(ended.is_ok(), outcome == "-> deleted", "{ended:?}");
+            assert!(!matches!(ended, Ok(Deletion::Gone | Deletion::Kept(_))), "{ended:?}");
+            assert_eq!(acts(&case)[2..], ["EC2 DeleteSnapshot", outcome]);
+        });
+    }
 }
 
 #[test]

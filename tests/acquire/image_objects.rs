@@ -5,11 +5,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use acquire::Source;
 use acquire::aws::FailureKind;
 use acquire::remote_images::{Bearer, ImageObject, SecretUrl};
+use acquire::{Issues, Source};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use custody::bundle::Bundle;
 use custody::sha256;
+use md5::{Digest as _, Md5};
 
 use crate::range_server::{Fault, RangeServer, SIGNATURE};
 use crate::support::{CHUNK, acquire_disk, content, has_tool, read_all};
@@ -54,6 +57,37 @@ fn a_raw_object_is_read_by_ranges_with_the_token_in_no_place_but_the_request() {
     let told = fs::read_to_string(folder.path().join("manifest.json")).unwrap()
         + &fs::read_to_string(folder.path().join("custody.jsonl")).unwrap();
     assert!(!told.contains(SIGNATURE) && !told.contains("Bearer"), "{told}");
+}
+
+#[test]
+fn the_md5_that_a_store_tells_of_a_raw_object_is_compared_where_all_of_it_came_in_order() {
+    let disk = content(20 * CHUNK + 512);
+    let right = STANDARD.encode(Md5::digest(&disk));
+    let wrong = STANDARD.encode([7; 16]);
+    for (told, differs) in [(&right, false), (&wrong, true)] {
+        let md5 = told.clone();
+        let server = RangeServer::start(disk.clone(), Vec::new(), move |_| Some(Fault::Told(md5.clone())));
+        let folder = tempfile::tempdir().unwrap();
+        let report = acquire_disk(object(&server).unwrap(), folder.path()).unwrap();
+        assert_eq!(report.streams[0].sha256, sha256(&disk));
+        assert_eq!(report.facts["md5_compared"], true);
+        assert_eq!(report.facts["object_md5"], right.as_str());
+        let issues: Vec<_> = report.issues.iter().map(|issue| issue.what.as_str()).collect();
+        assert_eq!(issues.len(), usize::from(differs), "{issues:?}");
+        assert!(issues.iter().all(|what| what.contains(&right) && what.contains(&wrong)), "{issues:?}");
+    }
+    // Taken up midway, nothing is known of the whole, and that is said.
+    let server = RangeServer::start(disk, Vec::new(), move |_| Some(Fault::Told(wrong.clone())));
+    let mut source = object(&server).unwrap();
+    let (mut at, mut buf, mut issues) = (CHUNK as u64, vec![0; CHUNK], Issues::default());
+    loop {
+        match source.read_at(at, &mut buf).unwrap() {
+            0 => break,
+            read => at += read as u64,
+        }
+    }
+    source.end(&mut issues);
+    assert_eq!((issues.count(), &source.facts_after()["md5_compared"]), (0, &false.into()));
 }
 
 #[test]

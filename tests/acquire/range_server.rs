@@ -63,6 +63,8 @@ pub(crate) enum Fault {
     Changed,
     /// This body for a list.
     List(String),
+    /// Nothing: it tells this MD5 of the whole, base64, as Google's storage does.
+    Told(String),
 }
 
 pub(crate) struct RangeServer {
@@ -157,6 +159,9 @@ fn answer(stream: TcpStream, asked: &Asked, fault: Option<Fault>, bytes: &[u8], 
     if !matches!(asked.header("if-match"), "" | "\"one\"") {
         send(stream, 412, "x-ms-error-code: ConditionNotMet\r\n", b"", 0);
         return;
+    }
+    if let Some(Fault::Told(md5)) = &fault {
+        head += &format!("x-goog-hash: crc32c=AAAAAA==,md5={md5}\r\n");
     }
     let (from, to) = asked.range().unwrap_or((0, size));
     let to = to.min(size);

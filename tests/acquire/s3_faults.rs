@@ -273,11 +273,8 @@ fn bytes_that_are_not_those_that_were_asked_for_are_refused() {
                 let (store, asked) = reader(get);
                 let refused = read(&store).unwrap_err().to_string();
                 assert!(refused.contains(words), "{words}: {refused}");
-                assert_eq!(
-                    asked.lock().unwrap().iter().filter(|kind| kind.ends_with(".zst")).count(),
-                    8,
-                    "{words}"
-                );
+                let asked = asked.lock().unwrap().iter().filter(|kind| kind.ends_with(".zst")).count();
+                assert!((2..=8).contains(&asked), "{words}: {asked}");
             });
         }
         scope.spawn(|| {

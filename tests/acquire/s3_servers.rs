@@ -69,7 +69,12 @@ pub(crate) fn servers() -> impl Iterator<Item = Server> {
 
 impl Server {
     pub(crate) fn connect(&self) -> Connection {
-        connect(&self.endpoint, &self.credentials)
+        self.connect_by(&self.endpoint)
+    }
+
+    /// Connects by what stands before it.
+    pub(crate) fn connect_by(&self, endpoint: &str) -> Connection {
+        connect(endpoint, &self.credentials)
     }
 
     pub(crate) fn bucket(&self, keeps: Keeps) -> Bucket {

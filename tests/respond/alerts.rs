@@ -148,10 +148,62 @@ fn a_body_of_too_many_alerts_is_refused_as_a_whole() {
 }
 
 #[test]
-fn the_hint_is_the_highest_severity_and_nothing_for_what_cannot_be_read() {
-    let group = &samples("alertmanager")[0];
-    assert_eq!(alert::severity_hint("alertmanager", None, &std::fs::read(group).unwrap()), 95);
-    assert_eq!(alert::severity_hint("alertmanager", None, b"{"), 0);
+fn two_ids_that_differ_only_beyond_64_bits_are_refused_and_not_made_one() {
+    for id in ["18446744073709551617", "18446744073709551618"] {
+        let body = format!(r#"{{"detail": {{}}, "id": {id}, "title": "x"}}"#);
+        let why = alert::read("defender", None, body.as_bytes()).unwrap_err();
+        assert!(why.0.contains("`id` is a number of too many digits"), "{why}");
+        let why = alert::read("generic", None, body.as_bytes()).unwrap_err();
+        assert!(why.0.contains("`source_id` is a number of too many digits"), "{why}");
+    }
+    let text = r#"{"id": "18446744073709551617", "title": "x"}"#;
+    let read = alert::read("defender", None, text.as_bytes()).unwrap();
+    assert_eq!(read[0].source_id, "18446744073709551617");
+}
+
+#[test]
+fn the_machine_that_only_saw_it_is_no_asset_of_an_alert() {
+    for (source, name, seen) in [
+        ("falco", "console_login_by_cloudtrail.json", &[][..]),
+        ("falco", "exec_into_pod_by_audit.json", &[(AssetKind::K8sPod, "/shop/web-7d4b9c6f5-x2x9k")]),
+        ("wazuh", "syslog_of_a_firewall.json", &[]),
+    ] {
+        let alert = sample(source, name);
+        let named: Vec<_> = alert.assets.iter().map(|asset| (asset.kind, asset.id.as_str())).collect();
+        assert_eq!(named, seen, "{name}");
+        assert!(alert.notes.iter().any(|note| note.contains("web01") || note.contains("manager")), "{name}");
+    }
+}
+
+#[test]
+fn the_manager_of_wazuh_is_the_host_only_where_it_watches_itself() {
+    let of = |agent: &str, more: Value| {
+        let mut body = json!({"id": "1.1", "rule": {"id": "5710", "level": 5},
+            "agent": {"id": agent, "name": "siem01"}, "manager": {"name": "siem01"}});
+        let more = more.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(more);
+        let alert = alert::read("wazuh", None, body.to_string().as_bytes()).unwrap().remove(0);
+        assert_eq!(alert.assets.is_empty(), alert.notes.iter().any(|note| note.contains("no host is known")));
+        alert.assets.len()
+    };
+    for own in [
+        json!({"location": "/var/log/auth.log"}),
+        json!({"location": "/var/log/auth.log", "predecoder": {"hostname": "SIEM01.corp.example"}}),
+        json!({"location": "journald"}),
+        json!({"location": "syscheck", "syscheck": {"path": "/etc/passwd"}}),
+    ] {
+        assert_eq!(of("000", own.clone()), 1, "{own}");
+    }
+    for others in [
+        json!({"location": "192.0.2.1"}),
+        json!({"location": "Wazuh-AWS"}),
+        json!({"location": "/var/log/remote/all.log", "predecoder": {"hostname": "fw-edge-1"}}),
+        json!({"location": "(ssh_integrity_check_linux) root@db01->syscheck", "syscheck": {"path": "/etc/passwd"}}),
+        json!({}),
+    ] {
+        assert_eq!(of("000", others.clone()), 0, "{others}");
+        assert_eq!(of("001", others.clone()), 1, "an agent is the host whatever it reads: {others}");
+    }
 }
 
 /// What must hold of every alert, whoever sent it.

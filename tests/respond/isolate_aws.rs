@@ -1,6 +1,10 @@
 //! An EC2 instance with two interfaces, an access key and a role's sessions, isolated and let back, on moto.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use acquire::aws::ec2::{Ec2, Peer};
@@ -13,6 +17,7 @@ use respond::isolate::iam_sessions::IamSessions;
 use respond::isolate::{Isolation, isolate, take_back};
 use serde_json::{Value, json};
 
+use crate::fake_service::{Asked, account, serve};
 use crate::moto::{Moto, moto};
 
 const EC2: &str = "Version=2016-11-15";
@@ -100,7 +105,26 @@ impl Machine {
     }
 
     fn isolation(&self, wanted: Wanted) -> Ec2Groups<'static> {
-        Ec2Groups::new(&self.connection, "j7-isolate", &self.instance, wanted, &SystemClock).unwrap()
+        self.isolation_of("j7-isolate", &self.connection, wanted)
+    }
+
+    fn isolation_of(&self, mark: &str, connection: &Connection, wanted: Wanted) -> Ec2Groups<'static> {
+        Ec2Groups::new(connection, mark, &self.instance, wanted, &SystemClock).unwrap()
+    }
+
+    /// A connection on whose way some requests are answered otherwise, by their form.
+    fn between(&self, answers: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static) -> Connection {
+        let endpoint = serve(move |asked| match answers(&asked.body) {
+            Some(answer) => answer,
+            None => pass_on(asked),
+        });
+        account(&endpoint, self.region)
+    }
+
+    /// The interfaces as they are recorded.
+    fn was(&self, recorded: &Value, interface: &str) -> Value {
+        let mut all = recorded["interfaces"].as_array().unwrap().iter();
+        all.find(|was| was["id"] == interface).unwrap()["groups"].clone()
     }
 
     /// All of the network that an isolation touches.
@@ -130,6 +154,27 @@ impl Machine {
     }
 }
 
+/// What moto answers to a request.
+fn pass_on(asked: &Asked) -> (u16, String) {
+    let moto = moto().unwrap();
+    let mut stream = TcpStream::connect(moto.endpoint.trim_start_matches("http://")).unwrap();
+    let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", asked.method, asked.path);
+    for (name, value) in asked.headers.iter().filter(|(name, _)| *name != "connection") {
+        head += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(format!("{head}\r\n{}", asked.body).as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+/// As EC2 refuses.
+fn refusal(code: &str) -> (u16, String) {
+    let error = format!("<Errors><Error><Code>{code}</Code><Message>no</Message></Error></Errors>");
+    (400, format!("<Response>{error}<RequestID>r</RequestID></Response>"))
+}
+
 fn wanted() -> Wanted {
     Wanted {
         allow: vec!["10.3.9.9:443".to_owned(), "[2001:db8::9]:443".to_owned()],
@@ -156,7 +201,11 @@ fn an_instance_loses_every_way_out_on_every_interface_and_gets_back_exactly_what
     .unwrap();
     // What no packet has tried is read back, and not called proved.
     assert!(!isolated.is_proved && isolated.verified.open().is_none(), "{:?}", isolated.verified);
-    assert_eq!(isolated.verified.read_back.len(), 2);
+    assert_eq!(isolated.verified.read_back.len(), 4, "both interfaces, the address, the role");
+    let warnings = isolated.recorded["warnings"].to_string();
+    for said in ["resolver", "169.254.169.254", "NAT gateway"] {
+        assert!(warnings.contains(said), "{said} is not in: {warnings}");
+    }
 
     let ec2 = Ec2::new(&machine.connection).unwrap();
     let deny = isolated.applied["groups"][0]["deny"].as_str().unwrap().to_owned();
@@ -249,6 +298,184 @@ fn what_others_change_on_an_isolated_instance_is_told_and_left() {
     let was = was.find(|was| was["id"] == machine.interfaces[1].as_str()).unwrap();
     assert_eq!(after["interfaces"][&machine.interfaces[1]], was["groups"]);
     assert!(after["profile"].is_string());
+}
+
+#[test]
+fn an_instance_that_one_isolation_holds_is_refused_to_another_and_comes_back_whole() {
+    let Some(machine) = Machine::make("me-south-1") else { return };
+    let before = machine.state();
+    let first = machine.isolation(wanted());
+    let second = machine.isolation_of("j8-isolate", &machine.connection, wanted());
+    // Recorded before the first one held it, and applied after.
+    let late = second.record().unwrap();
+    let isolated = isolate(&first, None, &|_| Ok(())).unwrap();
+    let during = machine.state();
+    for refused in [second.record().unwrap_err(), second.apply(&late).unwrap_err()] {
+        assert!(
+            !refused.may_help_again && refused.what.contains("isolated already, by j7-isolate"),
+            "{refused}"
+        );
+    }
+    // The first one again, which has lost what it recorded, is refused too.
+    assert!(first.record().is_err());
+    assert_eq!(machine.state(), during);
+    assert!(!take_back(&second, &json!({ "recorded": late })).unwrap().is_exact());
+    assert_eq!(machine.state(), during, "the end of the other one let it out");
+    assert!(take_back(&first, &serde_json::to_value(&isolated).unwrap()).unwrap().is_exact());
+    assert_eq!(machine.state(), before);
+}
+
+#[test]
+fn a_terminated_instance_ends_its_isolation_and_leaves_no_group_of_ours() {
+    let Some(machine) = Machine::make("eu-south-1") else { return };
+    let isolation = machine.isolation(wanted());
+    let isolated = isolate(&isolation, None, &|_| Ok(())).unwrap();
+    machine.ask(&format!("Action=TerminateInstances&InstanceId.1={}", machine.instance));
+    // As EC2 does at the end: its interfaces are gone, and nothing can be given to them.
+    let gone = machine.between(|form| {
+        if form.contains("Action=DescribeNetworkInterfaces") {
+            let none = "<networkInterfaceSet/>";
+            return Some((
+                200,
+                format!("<DescribeNetworkInterfacesResponse>{none}</DescribeNetworkInterfacesResponse>"),
+            ));
+        }
+        let gives = form.contains("Action=AssociateAddress") || form.contains("Action=AssociateIam");
+        gives.then(|| refusal("InvalidNetworkInterfaceID.NotFound"))
+    });
+    // moto holds that they still have them.
+    let free = Ec2::new(&machine.connection).unwrap();
+    for interface in &machine.interfaces {
+        let _ = free.set_interface_groups(interface, &[&machine.groups[0]]);
+    }
+    let isolation = machine.isolation_of("j7-isolate", &gone, Wanted::default());
+    let restored = take_back(&isolation, &serde_json::to_value(&isolated).unwrap()).unwrap();
+    let told = restored.differences.join("\n");
+    for said in ["no longer with", "is with nobody", "was terminated"] {
+        assert!(told.contains(said), "{said} is not in: {told}");
+    }
+    assert!(free.security_groups_with(&[("exhibit-isolation", "j7-isolate")]).unwrap().value.is_empty());
+}
+
+#[test]
+fn a_group_that_others_deleted_keeps_no_other_from_being_given_back() {
+    let Some(machine) = Machine::make("eu-south-2") else { return };
+    let isolation = machine.isolation(wanted());
+    let isolated = isolate(&isolation, None, &|_| Ok(())).unwrap();
+    let given = serde_json::to_value(&isolated).unwrap();
+    // The interface with two groups has lost one of them.
+    let gone = machine.groups[0].clone();
+    Ec2::new(&machine.connection).unwrap().delete_security_group(&gone).unwrap();
+    let name = gone.clone();
+    let without = machine.between(move |form| {
+        let gives = form.contains("Action=ModifyNetworkInterfaceAttribute") && form.contains(&name);
+        gives.then(|| refusal("InvalidGroup.NotFound"))
+    });
+    let two = machine
+        .interfaces
+        .iter()
+        .find(|interface| machine.was(&isolated.recorded, interface).as_array().unwrap().len() == 2)
+        .unwrap();
+    let one = machine.interfaces.iter().find(|interface| *interface != two).unwrap();
+    let restored =
+        take_back(&machine.isolation_of("j7-isolate", &without, Wanted::default()), &given).unwrap();
+    let told = restored.differences.join("\n");
+    assert!(
+        restored.differences.len() == 1 && told.contains(&format!("{gone} was deleted by others")),
+        "{told}"
+    );
+    let after = machine.state();
+    assert_eq!(after["interfaces"][two], json!([machine.groups[1]]));
+    assert_eq!(after["interfaces"][one], machine.was(&isolated.recorded, one));
+    assert!(after["profile"].is_string() && after["addresses"].as_array().unwrap().len() == 1, "{after}");
+    let ec2 = Ec2::new(&machine.connection).unwrap();
+    assert!(ec2.security_groups_with(&[("exhibit-isolation", "j7-isolate")]).unwrap().value.is_empty());
+}
+
+#[test]
+fn an_interface_none_of_whose_groups_is_left_stays_cut_off_and_that_is_told() {
+    let Some(machine) = Machine::make("eu-central-2") else { return };
+    let isolation = machine.isolation(wanted());
+    let isolated = isolate(&isolation, None, &|_| Ok(())).unwrap();
+    let given = serde_json::to_value(&isolated).unwrap();
+    let gone = machine.groups[2].clone();
+    Ec2::new(&machine.connection).unwrap().delete_security_group(&gone).unwrap();
+    let deny = isolated.applied["groups"][0]["deny"].as_str().unwrap().to_owned();
+    let in_use = deny.clone();
+    let without = machine.between(move |form| {
+        if form.contains("Action=DeleteSecurityGroup") && form.contains(&in_use) {
+            // moto would let it go though an interface has it.
+            return Some(refusal("DependencyViolation"));
+        }
+        let gives = form.contains("Action=ModifyNetworkInterfaceAttribute") && form.contains(&gone);
+        gives.then(|| refusal("InvalidGroup.NotFound"))
+    });
+    let isolation = machine.isolation_of("j7-isolate", &without, Wanted::default());
+    let restored = take_back(&isolation, &given).unwrap();
+    let told = restored.differences.join("\n");
+    assert!(told.contains("is cut off still") && told.contains("in use still, and was left"), "{told}");
+    let after = machine.state();
+    let held: Vec<&String> = machine
+        .interfaces
+        .iter()
+        .filter(|interface| after["interfaces"][interface.as_str()] == json!([deny]))
+        .collect();
+    assert_eq!(held.len(), 1, "{after}");
+}
+
+#[test]
+fn a_role_that_is_still_being_taken_away_is_waited_for_and_not_taken_for_the_one_of_before() {
+    let Some(machine) = Machine::make("ap-south-2") else { return };
+    let before = machine.state();
+    let isolated = isolate(&machine.isolation(wanted()), None, &|_| Ok(())).unwrap();
+    let given = serde_json::to_value(&isolated).unwrap();
+    let is_going = Arc::new(AtomicBool::new(true));
+    let (going, instance) = (Arc::clone(&is_going), machine.instance.clone());
+    let profile = isolated.recorded["profile"].as_str().unwrap().to_owned();
+    let slow = machine.between(move |form| {
+        let asks = form.contains("Action=DescribeIamInstanceProfileAssociations");
+        (asks && going.load(Ordering::SeqCst)).then(|| {
+            let item = format!(
+                "<item><associationId>iip-assoc-1</associationId><instanceId>{instance}</instanceId>\
+                 <iamInstanceProfile><arn>{profile}</arn></iamInstanceProfile><state>disassociating</state></item>"
+            );
+            let set = format!("<iamInstanceProfileAssociationSet>{item}</iamInstanceProfileAssociationSet>");
+            (200, format!("<DescribeIamInstanceProfileAssociationsResponse>{set}</DescribeIamInstanceProfileAssociationsResponse>"))
+        })
+    });
+    let isolation = machine.isolation_of("j7-isolate", &slow, wanted());
+    let verified = isolation.verify(&isolated.recorded).unwrap();
+    assert!(
+        verified.not_tried.iter().any(|what| what.contains("still taking its role away")),
+        "{verified:?}"
+    );
+    let failed = take_back(&isolation, &given).unwrap_err();
+    assert!(failed.may_help_again && failed.what.contains("being taken away"), "{failed}");
+    // All else was put back by then.
+    assert_eq!(machine.state()["interfaces"], before["interfaces"]);
+    is_going.store(false, Ordering::SeqCst);
+    assert!(take_back(&isolation, &given).unwrap().is_exact());
+    assert_eq!(machine.state(), before);
+}
+
+#[test]
+fn an_address_or_a_role_that_was_not_taken_away_is_a_hole() {
+    let Some(machine) = Machine::make("ap-southeast-3") else { return };
+    // Says that it does what it does not do.
+    let idle = machine.between(|form| {
+        let takes = form.contains("Action=DisassociateAddress") || form.contains("Action=DisassociateIam");
+        takes.then(|| (200, "<Response><return>true</return></Response>".to_owned()))
+    });
+    let isolation = machine.isolation_of("j7-isolate", &idle, wanted());
+    let isolated = isolate(&isolation, None, &|_| Ok(())).unwrap();
+    let open: Vec<&str> = isolated
+        .verified
+        .forbidden
+        .iter()
+        .filter(|probe| probe.got_through)
+        .map(|probe| probe.what.as_str())
+        .collect();
+    assert!(open.len() == 2 && open[0].contains("elastic address") && open[1].contains("role"), "{open:?}");
 }
 
 #[test]

@@ -78,8 +78,46 @@ fn a_container_loses_every_network_and_gets_them_back_with_addresses_and_names()
         );
         assert!(take_back(&isolation, &given).unwrap().is_exact() && state(&docker, &id) == before);
     }
+    what_others_put_it_into_before_a_run_goes_on_is_left(&docker, &id);
+    a_container_that_ended_is_put_back_for_its_next_start(&docker, &id);
     what_has_no_network_of_its_own_is_refused(&docker, &id);
     what_others_do_meanwhile_is_told_and_left(&docker, &id, &back);
+}
+
+fn what_others_put_it_into_before_a_run_goes_on_is_left(docker: &Dockerd, id: &str) {
+    let before = state(docker, id);
+    let isolation = isolation(docker, id, false);
+    let recorded = isolation.record().unwrap();
+    let later = network(docker, "later", None);
+    connect(docker, &later, id, "late");
+    let isolated = isolate(&isolation, Some(&recorded), &|_| panic!("it is recorded already")).unwrap();
+    assert!(isolated.verified.open().is_some(), "the network of others was not told");
+    let during = state(docker, id);
+    let names: Vec<&String> = during["networks"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["later"]);
+    docker.ok("POST", &format!("/networks/{later}/disconnect"), &json!({ "Container": id }));
+    assert!(take_back(&isolation, &serde_json::to_value(&isolated).unwrap()).unwrap().is_exact());
+    assert_eq!(state(docker, id), before);
+}
+
+fn a_container_that_ended_is_put_back_for_its_next_start(docker: &Dockerd, id: &str) {
+    let before = state(docker, id);
+    let isolation = isolation(docker, id, false);
+    let isolated = isolate(&isolation, None, &|_| Ok(())).unwrap();
+    let given = serde_json::to_value(&isolated).unwrap();
+    docker.ok("POST", &format!("/containers/{id}/kill"), &Value::Null);
+    docker.ok("POST", &format!("/containers/{id}/wait?condition=not-running"), &Value::Null);
+    for _ in 0..2 {
+        let restored = take_back(&isolation, &given).unwrap();
+        let (told, noted) = (restored.differences.join("\n"), restored.notes.join("\n"));
+        assert!(restored.differences.len() == 1 && told.contains("does not run any more"), "{told}");
+        assert!(noted.contains("\"front\"") && noted.contains("\"back\""), "{noted}");
+    }
+    docker.ok("POST", &format!("/containers/{id}/start"), &Value::Null);
+    let after = state(docker, id);
+    let networks = |state: &Value| state["networks"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(networks(&after), networks(&before));
+    assert_eq!(after["networks"]["front"], before["networks"]["front"]);
 }
 
 fn what_has_no_network_of_its_own_is_refused(docker: &Dockerd, other: &str) {

@@ -37,6 +37,11 @@ impl Server {
         self.0.borrow_mut().insert(path.to_owned(), value);
     }
 
+    /// Changes the specification of something, as somebody else would.
+    fn patch_spec(&self, path: &str, change: &Value) {
+        merge(&mut self.0.borrow_mut().get_mut(path).unwrap()["spec"], change);
+    }
+
     fn labels(&self) -> Value {
         self.0.borrow()[POD]["metadata"]["labels"].clone()
     }
@@ -205,4 +210,44 @@ fn what_others_change_on_an_isolated_pod_is_told_and_left() {
     server.0.borrow_mut().remove(POD);
     assert!(take_back(&isolation, &given).unwrap().differences[0].contains("gone"));
     assert!(isolation.record().is_err());
+}
+
+#[test]
+fn a_policy_that_is_not_ours_any_more_is_left_and_told() {
+    let server = Server::with_pod("calico-node");
+    let isolation = pod(&server);
+    let isolated = isolate(&isolation, None, &|_| Ok(())).unwrap();
+    let path = format!("{POLICIES}/exhibit-j5-isolate");
+    server.patch_spec(&path, &json!({ "ingress": [{}] }));
+    let theirs = server.all()[&path].clone();
+    let restored = take_back(&isolation, &serde_json::to_value(&isolated).unwrap()).unwrap();
+    assert!(restored.differences.join("\n").contains("policy exhibit-j5-isolate"), "{restored:?}");
+    assert_eq!(server.all()[&path], theirs);
+    assert_eq!(server.labels(), json!({ "app": "web", "tier": "front" }));
+}
+
+#[test]
+fn a_label_that_others_set_before_a_run_goes_on_is_told_and_never_taken() {
+    let server = Server::with_pod("calico-node");
+    let isolation = pod(&server);
+    let recorded = isolation.record().unwrap();
+    // Killed after what was is kept; then somebody sets one label anew, and changes another.
+    let patch = json!({ "metadata": { "uid": "u-1", "labels": { "team": "x", "tier": "back" } } });
+    server.patch(POD, &patch).unwrap();
+    let isolated = isolate(&isolation, Some(&recorded), &|_| panic!("it is recorded already")).unwrap();
+    assert_eq!(server.labels(), json!({ LABEL: "j5-isolate", "team": "x", "tier": "back" }));
+    let told: Vec<&str> = isolated.verified.forbidden.iter().map(|probe| probe.what.as_str()).collect();
+    assert_eq!(told, ["the label team", "the label tier"]);
+    let restored = take_back(&isolation, &serde_json::to_value(&isolated).unwrap()).unwrap();
+    assert_eq!(restored.differences.len(), 2, "{restored:?}");
+    assert_eq!(server.labels(), json!({ "app": "web", "team": "x", "tier": "back" }));
+}
+
+#[test]
+fn what_other_kinds_of_policies_and_open_connections_may_do_is_told_before() {
+    let server = Server::with_pod("cilium");
+    let told = warnings(&pod(&server).record().unwrap());
+    for said in ["open connections", "Cilium", "Calico", "AdminNetworkPolicy"] {
+        assert!(told.contains(said), "{said} is not in: {told}");
+    }
 }

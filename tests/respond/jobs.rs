@@ -108,6 +108,7 @@ pub(crate) fn plan(mode: Mode, repeat: Repeat) -> Plan {
         asset,
         dedup_key: String::new(),
         dedup_window: 3600,
+        truncated: false,
         repeat,
         approval: (mode == Mode::Approve).then_some(approval),
         steps: vec![step("logs")],

@@ -93,6 +93,19 @@ fn what_cannot_be_tested_never_passes() {
         backups = "/nonexistent/backups"
         [ready.canary]
         ebs = "vol-1"
+        [ready.azure]
+        tenant = "t"
+        client_id = "c"
+        client_secret_file = "/nonexistent/secret"
+        subscriptions = ["s"]
+        [ready.gcp]
+        service_account_file = "/nonexistent/account.json"
+        projects = ["p"]
+        [[ready.escrow]]
+        asset = "web01"
+        uuid = "u"
+        header = "/nonexistent/header"
+        key_file = "/nonexistent/key"
         [[ready.role]]
         arn = "arn:aws:iam::123456789012:role/ir"
         [[ready.time_stamp]]
@@ -205,6 +218,9 @@ fn results_are_kept_with_what_they_were_seen_in_and_make_a_trend() {
     let waived = &check_again(&probe, "RD37")[0];
     assert_eq!(waived.status, Status::Fail, "a waiver changes no result");
     assert_eq!(waived.waived.as_ref().unwrap().owner, "jane");
+    let wanted = Wanted { ids: vec!["RD37".to_owned()], drills: Vec::new() };
+    let (_, unkept) = run(&probe, &wanted, None).unwrap();
+    assert_eq!(unkept[0].waived.as_ref().unwrap().owner, "jane", "a run that is not kept tells waivers too");
     let text = metrics::text(&state, now_ns).unwrap();
     let line = "exhibit_ready_check{check=\"RD37\",scope=\"other/x86_64\",severity=\"high\",status=\"fail\",waived=\"true\"} 0";
     assert!(text.contains(line) && text.contains("exhibit_ready_score{scope=\"all\"} 0.00"), "{text}");

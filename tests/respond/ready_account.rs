@@ -110,7 +110,7 @@ fn every_account_must_be_entered_by_some_role() {
 }
 
 #[test]
-fn old_access_keys_and_those_of_the_root_fail_and_roles_pass() {
+fn old_access_keys_those_of_the_root_and_sessions_that_nothing_renews_fail() {
     let folder = tempfile::tempdir().unwrap();
     let of = |arn: &'static str, created: &'static str| {
         let endpoint = fake_account(arn, move |asked| {
@@ -125,7 +125,26 @@ fn old_access_keys_and_those_of_the_root_fail_and_roles_pass() {
         });
         one(in_region(folder.path(), &endpoint, "eu-west-1", ""), "RD06")
     };
-    is(&of(ROLE, ""), Status::Pass, &["by itself"]);
+    // A role without a session, which AWS never has.
+    is(&of(ROLE, ""), Status::Error, &["not known"]);
+    // A session that somebody put into the settings once: of a role, and of a user.
+    for arn in [ROLE, "arn:aws:iam::123456789012:user/ir"] {
+        let endpoint = fake_account(arn, |_| None);
+        let given = acquire::aws::Connection::open(&acquire::aws::Settings {
+            region: Some("eu-west-1".to_owned()),
+            profile: None,
+            credentials: Some(acquire::aws::Credentials {
+                access_key_id: "ASIAEXAMPLE".to_owned(),
+                secret_access_key: "secret".to_owned(),
+                session_token: Some("SESSIONTOKEN".to_owned()),
+            }),
+            endpoint: Some(endpoint.clone()),
+        });
+        let aws = format!("[aws]\nregion = \"eu-west-1\"\nendpoint_url = \"{endpoint}\"\n");
+        let found = one(probe(folder.path(), &aws).in_account(given.unwrap()), "RD06");
+        is(&found, Status::Fail, &["nothing renews it"]);
+        assert!(!found.1.contains("SESSIONTOKEN"), "{}", found.1);
+    }
     is(&of("arn:aws:iam::123456789012:user/ir", "2001-01-01T00:00:00Z"), Status::Fail, &["days old"]);
     let now = custody::Clock::now(&custody::SystemClock).rfc3339();
     let now: &'static str = Box::leak(now.into_boxed_str());
@@ -147,7 +166,9 @@ fn missing_and_excessive_rights_are_named() {
     let none: Denies = |_, _| Some("implicitDeny");
     let but_blocks: Denies = |action, _| (action == "ebs:GetSnapshotBlock").then_some("explicitDeny");
     let but_undoing: Denies = |action, _| (action == "ec2:DeleteSecurityGroup").then_some("implicitDeny");
-    is(&asked(all, "RD02"), Status::Pass, &["all 15 actions"]);
+    let but_roles: Denies = |action, _| action.starts_with("iam:").then_some("implicitDeny");
+    is(&asked(all, "RD02"), Status::Pass, &["all 18 actions"]);
+    is(&asked(but_roles, "RD02"), Status::Warn, &["done without: iam:GetInstanceProfile"]);
     is(&asked(but_blocks, "RD02"), Status::Fail, &["denied by a policy: ebs:GetSnapshotBlock"]);
     is(&asked(all, "RD04"), Status::Pass, &[]);
     is(&asked(but_undoing, "RD04"), Status::Fail, &["allowed by none: ec2:DeleteSecurityGroup"]);
@@ -157,6 +178,48 @@ fn missing_and_excessive_rights_are_named() {
         if is_it { None } else { Some("implicitDeny") }
     };
     is(&asked(to_evidence, "RD05"), Status::Fail, &["allowed: s3:DeleteObjectVersion"]);
+    // A policy that names a kind of thing, and no `*`: enough for a capture, too much for what destroys.
+    let named: Denies = |_, resource| (resource == "*").then_some("implicitDeny");
+    let ends: Denies = |action, resource| {
+        let is_it = action == "ec2:TerminateInstances" && resource.ends_with(":123456789012:instance/*");
+        if is_it { None } else { Some("implicitDeny") }
+    };
+    is(
+        &asked(named, "RD02"),
+        Status::Fail,
+        &["allowed by none: ec2:DescribeInstances, ec2:DescribeVolumes, \
+        ec2:DescribeSnapshots, cloudtrail:LookupEvents, cloudtrail:DescribeTrails"],
+    );
+    let least: Denies = |action, resource| {
+        let of_all = ["Describe", "LookupEvents"].iter().any(|word| action.contains(word));
+        (resource == "*" && !of_all).then_some("implicitDeny")
+    };
+    is(&asked(least, "RD02"), Status::Pass, &[]);
+    is(&asked(least, "RD04"), Status::Pass, &[]);
+    is(&asked(ends, "RD05"), Status::Fail, &["allowed: ec2:TerminateInstances on instance/*"]);
+    let policy: Denies = |action, resource| {
+        let is_it = action == "s3:PutBucketPolicy" && resource == "arn:aws:s3:::evidence";
+        if is_it { None } else { Some("implicitDeny") }
+    };
+    is(&asked(policy, "RD05"), Status::Fail, &["allowed: s3:PutBucketPolicy on evidence"]);
+    let below: Denies = |action, resource| {
+        let is_it = action == "s3:DeleteObject" && resource == "arn:aws:s3:::evidence/ir/*";
+        if is_it { None } else { Some("implicitDeny") }
+    };
+    is(&asked(below, "RD05"), Status::Fail, &["allowed: s3:DeleteObject on evidence/ir/*"]);
+    // What an isolation calls, and would miss only in an incident.
+    for action in
+        ["iam:PassRole", "ec2:DisassociateAddress", "ec2:ModifyInstanceAttribute", "iam:ListAccessKeys"]
+    {
+        let endpoint = fake_account(ROLE, move |asked| {
+            simulation(asked, |asked, _| (asked == action).then_some("implicitDeny"))
+        });
+        is(&one(in_region(folder.path(), &endpoint, "eu-west-1", ""), "RD04"), Status::Fail, &[action]);
+    }
+    // A store that cannot be read from the settings leaves half of the question open.
+    let nowhere = fake_account(ROLE, move |asked| simulation(asked, |_, _| Some("implicitDeny")));
+    let more = "[capture]\nto = \"ftp://evidence\"\n";
+    is(&one(in_region(folder.path(), &nowhere, "eu-west-1", more), "RD05"), Status::Error, &[]);
     // An answer that says nothing of what was asked is no pass.
     let empty = fake_account(ROLE, |asked| {
         asked.body.contains("SimulatePrincipalPolicy").then(|| {
@@ -597,4 +660,38 @@ fn no_secret_that_a_check_has_to_do_with_is_kept_or_told() {
         assert!(!told.contains(secret), "{secret} is told");
         assert!(!kept.windows(secret.len()).any(|bytes| bytes == secret.as_bytes()), "{secret} is kept");
     }
+}
+
+#[test]
+fn the_roles_that_captures_are_made_in_are_asked_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = fake_account(ROLE, |asked| {
+        if asked.body.contains("Action=AssumeRole") {
+            if asked.body.contains("role%2Fclosed") {
+                return Some((403, "<R><Error><Code>AccessDenied</Code></Error></R>".to_owned()));
+            }
+            let answer = "<R><AssumeRoleResult><Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
+                          <SessionToken>t</SessionToken><Expiration>2030-01-01T00:00:00Z</Expiration></Credentials>\
+                          </AssumeRoleResult></R>";
+            return Some((200, answer.to_owned()));
+        }
+        let is_inside = asked.header("authorization").contains("ASIA1");
+        if is_inside && asked.body.contains("Action=GetCallerIdentity") {
+            let answer = "<R><GetCallerIdentityResult><Arn>arn:aws:sts::210987654321:assumed-role/capture/x</Arn><UserId>X</UserId>\
+                          <Account>210987654321</Account></GetCallerIdentityResult></R>";
+            return Some((200, answer.to_owned()));
+        }
+        simulation(asked, |action, _| (is_inside && action == "ec2:CreateSnapshot").then_some("explicitDeny"))
+    });
+    let role = |name: &str| format!("[[ready.role]]\narn = \"arn:aws:iam::210987654321:role/{name}\"\n");
+    let more = role("capture") + &role("closed");
+    let found = check(in_region(folder.path(), &endpoint, "eu-west-1", &more), "RD02");
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(status_of(&found, "123456789012").status, Status::Pass, "{found:?}");
+    let inside = status_of(&found, "210987654321/capture");
+    assert!(
+        inside.status == Status::Fail && inside.observed.contains("ec2:CreateSnapshot on volume/*"),
+        "{found:?}"
+    );
+    assert_eq!(status_of(&found, "210987654321/closed").status, Status::Fail, "{found:?}");
 }

@@ -234,9 +234,17 @@ fn time_server(off: i64, stratum: u8) -> String {
 fn a_clock_that_is_off_fails_and_a_server_that_is_not_synchronised_proves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let asked = |server: &str| one(probe(folder.path(), &format!("[ready]\nntp = [\"{server}\"]\n")), "RD32");
-    is(&asked(&time_server(0, 2)), Status::Pass, &["s, ±"]);
-    is(&asked(&time_server(30, 2)), Status::Fail, &["+30."]);
-    is(&asked(&time_server(-30, 2)), Status::Fail, &["-"]);
+    // On a busy machine an answer may take so long that it says nothing: it is asked again.
+    let told = |off: i64, expected: Status| {
+        let server = time_server(off, 2);
+        let found = (0..50).map(|_| asked(&server)).find(|found| found.0 != Status::Error).unwrap();
+        assert_eq!(found.0, expected, "{}", found.1);
+        let seconds: f64 = found.1.split(' ').next().unwrap().parse().unwrap();
+        assert!((seconds - off as f64).abs() < 5.0, "{}", found.1);
+    };
+    told(0, Status::Pass);
+    told(30, Status::Fail);
+    told(-30, Status::Fail);
     is(&asked(&time_server(0, 16)), Status::Error, &["not synchronised"]);
     is(&asked(&nowhere()), Status::Error, &["no answer"]);
 }
@@ -259,17 +267,30 @@ fn a_runtime_that_does_not_answer_fails() {
     });
     is(&one(probe(folder.path(), &more), "RD38"), Status::Pass, &["200"]);
     is(&one(probe(folder.path(), &more), "RD38"), Status::Fail, &["403"]);
+    // Whoever listens at another socket takes connections, and may be no runtime at all.
+    let other = folder.path().join("containerd.sock");
+    let _listener = UnixListener::bind(&other).unwrap();
+    let more = format!("[ready]\ncontainer_sockets = [{}]\n", quoted(&other));
+    is(&one(probe(folder.path(), &more), "RD38"), Status::Warn, &["was not tested"]);
 }
 
 #[test]
 fn the_door_must_answer_and_its_certificate_must_last() {
     let folder = tempfile::tempdir().unwrap();
-    let url = serve(|asked| if asked.path == "/healthz" { (200, "ok".into()) } else { (404, String::new()) });
+    let well = r#"{"status":"ok","why":[]}"#;
+    let url =
+        serve(move |asked| if asked.path == "/healthz" { (200, well.into()) } else { (404, String::new()) });
     let more = |url: &str| format!("[ready]\npublic_url = \"{url}\"\n");
     let found = check(probe(folder.path(), &more(&url)), "RD30");
-    let of = |end: bool| found.iter().find(|one| one.scope.ends_with("/tls") == end).unwrap();
-    assert_eq!(of(false).status, Status::Pass, "{}", of(false).observed);
-    assert_eq!(of(true).status, Status::Warn, "{}", of(true).observed);
+    let of = |end: &str| found.iter().find(|one| one.scope == format!("{url}{end}")).unwrap();
+    assert_eq!(of("").status, Status::Pass, "{}", of("").observed);
+    assert_eq!(of("/tls").status, Status::Warn, "{}", of("/tls").observed);
+    assert_eq!(of("/alert").status, Status::Warn, "{}", of("/alert").observed);
+    // Another server that answers everything with 200.
+    let other = serve(|_| (200, "ok".into()));
+    let found = check(probe(folder.path(), &more(&other)), "RD30");
+    let found = found.iter().find(|one| one.scope == other).unwrap();
+    assert_eq!(found.status, Status::Fail, "{}", found.observed);
     let broken = serve(|_| (503, String::new()));
     let found = check(probe(folder.path(), &more(&broken)), "RD30");
     assert!(found.iter().any(|one| one.status == Status::Fail && one.observed.contains("503")), "{found:?}");
@@ -306,7 +327,9 @@ fn the_door_must_answer_and_its_certificate_must_last() {
                 let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
                 let mut stream = rustls::StreamOwned::new(connection, stream);
                 let _ = stream.read(&mut [0; 1024]);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                let _ = stream.write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n{\"status\":\"ok\",\"why\":[]}",
+                );
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
             }
@@ -316,7 +339,11 @@ fn the_door_must_answer_and_its_certificate_must_last() {
         check(probe(folder.path(), &more), "RD30")
     };
     let lasting = tls(60);
-    assert!(lasting.iter().all(|one| one.status == Status::Pass), "{lasting:?}");
+    let is_alert = |one: &respond::ready::Outcome| one.scope.ends_with("/alert");
+    assert!(
+        lasting.len() == 3 && lasting.iter().all(|one| one.status == Status::Pass || is_alert(one)),
+        "{lasting:?}"
+    );
     let ending = tls(10);
     let failed: Vec<_> = ending.iter().filter(|one| one.status == Status::Fail).collect();
     assert!(failed.len() == 1 && failed[0].observed.contains("in 21 days"), "{ending:?}");
@@ -371,9 +398,76 @@ fn jobs_that_wait_or_were_given_up_and_old_backups_fail() {
     let found = check(probe(folder.path(), &more), "RD45");
     assert_eq!((of(&found, "jobs"), of(&found, "dead-letters")), (Status::Pass, Status::Pass), "{found:?}");
     assert_eq!((of(&found, "data-base"), of(&found, "backup")), (Status::Pass, Status::Fail));
-    let copy = backups.join("state-1.sqlite");
-    fs::write(&copy, "x").unwrap();
-    assert_eq!(of(&check(probe(folder.path(), &more), "RD45"), "backup"), Status::Pass);
+    let (bare, copy) = (backups.join("state-0.sqlite"), backups.join("state-1.sqlite"));
+    let seen = || {
+        let found = check(probe(folder.path(), &more), "RD45");
+        let found = found.into_iter().find(|one| one.scope == "backup").unwrap();
+        (found.status, found.observed)
+    };
+    // A file is no backup by being there.
+    fs::write(&bare, "x").unwrap();
+    is(&seen(), Status::Fail, &["state-0.sqlite", "cannot be restored from"]);
+    fs::write(&bare, "").unwrap();
+    is(&seen(), Status::Fail, &["no such table"]);
+    fs::File::options().write(true).open(&bare).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    respond::state::backup(&folder.path().join("state"), &copy).unwrap();
+    // What is still being written is none yet.
+    fs::write(backups.join("state-2.sqlite.part"), "x").unwrap();
+    is(&seen(), Status::Pass, &["state-1.sqlite", "whole, with 0 deliveries"]);
+    let unnamed = check(probe(folder.path(), ""), "RD45");
+    assert_eq!(of(&unnamed, "backup"), Status::Warn, "{unnamed:?}");
     fs::File::options().write(true).open(&copy).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
-    assert_eq!(of(&check(probe(folder.path(), &more), "RD45"), "backup"), Status::Fail);
+    fs::remove_file(&bare).unwrap();
+    is(&seen(), Status::Fail, &["h old"]);
+}
+
+#[test]
+fn a_test_alert_must_be_taken_and_lie_in_the_state() {
+    use crate::door_support::TestDoor;
+    use respond::state::State;
+    let schemes = [
+        ("bearer", "scheme = 'bearer'\nsecret_files = ['secret']"),
+        ("header", "scheme = 'header'\nheader = 'X-Secret'\nsecret_files = ['secret']"),
+        ("basic", "scheme = 'basic'\nuser = 'sns'\nsecret_files = ['secret']"),
+        (
+            "hmac",
+            "scheme = 'hmac'\nheader = 'X-Signature'\nprefix = 'sha512='\nalgorithm = 'sha512'\nencoding = 'base64'\n\
+             signed = '{id}.{ts}.{body}'\nts_header = 'X-Time'\nid_header = 'X-Id'\nsecret_files = ['secret']",
+        ),
+    ];
+    let sources: String = schemes
+        .iter()
+        .map(|(name, scheme)| {
+            format!("[[source]]\nname = '{name}'\nkind = 'generic'\n[[source.authenticate]]\n{scheme}\n")
+        })
+        .collect();
+    let door = TestDoor::open(&sources, "");
+    door.clock.set(&custody::Clock::now(&SystemClock).rfc3339());
+    let secret = quoted(&door.folder.path().join("secret"));
+    let asked = |name: &str, secret: &str, state: Arc<State>| {
+        let more = sources.replace("'secret'", secret);
+        let more =
+            format!("{more}[ready]\npublic_url = \"http://{}\"\ntest_source = \"{name}\"\n", door.address());
+        let folder = tempfile::tempdir().unwrap();
+        let base = probe(folder.path(), &more);
+        let made = Probe::new(base.settings, Ok(state), "exhibit".into(), Err("none".into()));
+        let found = check(made, "RD30");
+        let found = found.into_iter().find(|one| one.scope.ends_with("/alert")).unwrap();
+        (found.status, found.observed)
+    };
+    for (name, _) in schemes {
+        is(&asked(name, &secret, Arc::clone(&door.state)), Status::Pass, &["202", "lies in the state"]);
+    }
+    let kept = door.state.count_deliveries().unwrap().by_status;
+    assert_eq!(kept, [(respond::state::DeliveryStatus::New, 4)], "each is an alert that can be read");
+    // The service behind the address is another one than ours, or our secret is not its own.
+    let other = tempfile::tempdir().unwrap();
+    let other_state = Arc::new(State::open(other.path()).unwrap());
+    is(&asked("bearer", &secret, other_state), Status::Fail, &["is not in the state"]);
+    let wrong = other.path().join("secret");
+    fs::write(&wrong, "not the secret of that service").unwrap();
+    let found = asked("bearer", &quoted(&wrong), Arc::clone(&door.state));
+    is(&found, Status::Fail, &["was not taken", "401"]);
+    assert!(!found.1.contains("not the secret"), "{}", found.1);
+    is(&asked("nobody", &secret, Arc::clone(&door.state)), Status::Error, &["no [[source]]"]);
 }

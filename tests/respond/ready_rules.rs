@@ -13,30 +13,16 @@ use crate::fake_service::serve;
 use crate::ready::{check, check_again, is, nowhere, one, probe};
 
 /// Rules that capture and isolate hosts by themselves, and spare what is critical.
-pub(crate) const RULES: &str = r#"
-version = 1
-[limits]
-isolations = { per_hour = 3, concurrent = 2, max_share_of_group = 0.5 }
-captures = { per_hour = 10, concurrent = 4 }
-[protect]
-match.any = [ { field = "asset.criticality", eq = "critical" } ]
-[[rule]]
-id = "hosts"
+pub(crate) const RULES: &str = include_str!("../support/hosts_and_keys.toml");
+
+/// A rule that captures by itself and isolates nothing, before the next.
+const CAPTURING: &str = r#"[[rule]]
+id = "look"
 mode = "auto"
 match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
 assets = { kinds = ["host"], max = 5 }
-step = [
-  { id = "triage", use = "capture.triage", on_error = "continue" },
-  { id = "isolate", use = "isolate.host", needs = ["triage:finished"], max_wait = "15m", lease = "1h" },
-  { id = "tell", use = "notify.webhook", always = true },
-]
-[[rule]]
-id = "keys"
-mode = "auto"
-match.all = [ { field = "severity", gte = 70 }, { field = "is_sample", eq = false }, { field = "status", eq = "firing" } ]
-assets = { kinds = ["iam_access_key"], max = 5 }
-step = [ { id = "key", use = "isolate.iam_key", lease = "1h" } ]
-"#;
+step = [ { id = "triage", use = "capture.triage" } ]
+[[rule]]"#;
 
 pub(crate) fn inventory_of(hosts: usize) -> String {
     let mut text = "version = 1\n".to_owned();
@@ -65,13 +51,45 @@ fn ruled(folder: &Path, rules: &str, inventory: &str, more: &str) -> Probe {
 fn an_asset_that_no_rule_is_for_is_named_and_new_ones_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let seen = |inventory: &str, more: &str| one(ruled(folder.path(), RULES, inventory, more), "RD42");
-    is(&seen(&inventory_of(2), ""), Status::Pass, &["3 assets"]);
+    is(&seen(&inventory_of(2), ""), Status::Pass, &["3 assets, and a rule for each"]);
     is(&seen(&inventory_of(3), ""), Status::Pass, &["1 new: host:host-2"]);
     let bucket = inventory_of(3) + "[[asset]]\nkind = \"s3_bucket\"\nid = \"crown\"\n";
     is(&seen(&bucket, ""), Status::Fail, &["no rule is for 1 of 5: s3_bucket:crown"]);
     is(&seen(&bucket, "[ready]\nexempt = [\"s3_bucket:crown\"]\n"), Status::Pass, &[]);
     is(&seen("version = 1\n", ""), Status::Fail, &["empty"]);
     is(&seen("version = 9\n", ""), Status::Error, &[]);
+}
+
+#[test]
+fn a_rule_of_the_right_kind_that_can_never_hold_of_an_asset_does_not_cover_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = |rules: &str| one(ruled(folder.path(), rules, &inventory_of(2), ""), "RD42");
+    let of_hosts = |matcher: &str| RULES.replacen("match.all = [ ", &format!("match.all = [ {matcher}, "), 1);
+    let only_prod = of_hosts("{ field = \"asset.tags.env\", eq = \"prod\" }");
+    is(&seen(&only_prod), Status::Fail, &["no rule is for 2 of 3: host:host-0, host:host-1"]);
+    let only_critical = of_hosts("{ field = \"asset.criticality\", eq = \"critical\" }");
+    is(&seen(&only_critical), Status::Fail, &["no rule is for 1 of 3: host:host-1"]);
+    // What only an alert can say may hold.
+    let of_some_alert =
+        of_hosts("{ field = \"asset.role\", eq = \"primary\" }, { field = \"account\", eq = \"1\" }");
+    is(&seen(&of_some_alert), Status::Pass, &["3 assets"]);
+    let observing = RULES.replacen("mode = \"auto\"", "mode = \"observe\"", 1);
+    is(&seen(&observing), Status::Warn, &["2 are only observed: host:host-0, host:host-1"]);
+}
+
+#[test]
+fn what_is_new_is_said_not_to_be_known_when_the_last_list_was_kept_in_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let many: String = (0..14_000)
+        .map(|number| {
+            format!("[[asset]]\nkind = \"host\"\nid = \"h{number}.{}.{}\"\n", "a".repeat(40), "b".repeat(40))
+        })
+        .collect();
+    let many = format!("version = 1\n{many}");
+    let seen = |inventory: &str| one(ruled(folder.path(), RULES, inventory, ""), "RD42");
+    is(&seen(&many), Status::Pass, &["14000 assets"]);
+    is(&seen(&inventory_of(1)), Status::Pass, &["what is new cannot be told"]);
+    is(&seen(&inventory_of(2)), Status::Pass, &["1 new: host:host-1"]);
 }
 
 #[test]
@@ -100,6 +118,15 @@ fn rules_that_are_wrong_expired_or_protect_nobody_fail() {
         naked.iter().any(|one| one.status == Status::Fail && one.observed.contains("[protect]")),
         "{naked:?}"
     );
+    // A rule that captures by itself makes nobody safe from the one beside it that isolates once a person says yes.
+    let capturing = seen(
+        &RULES
+            .replace("[protect]\nmatch.any = [ { field = \"asset.criticality\", eq = \"critical\" } ]\n", "")
+            .replace("mode = \"auto\"", "mode = \"approve\"")
+            .replacen("[[rule]]", CAPTURING, 1),
+    );
+    let protect: Vec<_> = capturing.iter().filter(|one| one.observed.contains("[protect]")).collect();
+    assert!(protect.len() == 1 && protect[0].status == Status::Warn, "{capturing:?}");
 }
 
 #[test]
@@ -156,8 +183,12 @@ fn a_cluster_that_denies_a_right_fails() {
             (201, format!(r#"{{"kind": "SelfSubjectAccessReview", "status": {{"allowed": {allowed}}}}}"#))
         })
     };
-    is(&asked(&answer("")), Status::Pass, &["all 6 rights"]);
-    is(&asked(&answer("networkpolicies")), Status::Fail, &["create networkpolicies, delete networkpolicies"]);
+    is(&asked(&answer("")), Status::Pass, &["all 14 rights"]);
+    let policies =
+        "get networkpolicies, list networkpolicies, create networkpolicies, delete networkpolicies";
+    is(&asked(&answer("networkpolicies")), Status::Fail, &[policies]);
+    is(&asked(&answer("daemonsets")), Status::Warn, &["it is poorer without: list daemonsets"]);
+    is(&asked(&answer("\"nodes\"")), Status::Warn, &["list nodes, get nodes, patch nodes"]);
     is(&asked(&serve(|_| (403, "{}".to_owned()))), Status::Fail, &["403"]);
     is(&asked(&format!("http://{}", nowhere())), Status::Error, &[]);
 }
@@ -285,7 +316,69 @@ fn a_chain_with_a_link_that_needs_a_person_or_does_not_work_fails() {
         assert!(!line(link).holds, "{report:#?}");
     }
     assert!(!report.passed);
+    // The alert names a host and the key: a job of each rule, and none twice.
+    let made = line("it is stored, decided and becomes jobs");
+    assert!(made.holds && made.seen.contains("rule hosts, host:host-1"), "{report:#?}");
+    assert!(made.seen.contains("rule keys, iam_access_key:AKIAIOSFODNN7EXAMPLE"), "{report:#?}");
+    assert!(line("the same again makes no further job").holds, "{report:#?}");
+    assert!(left_by_exercises(folder.path()).is_empty());
     let asked = ran(&RULES.replacen("mode = \"auto\"", "mode = \"approve\"", 1));
     let isolation = asked.lines.iter().find(|line| line.what == "isolation follows by itself").unwrap();
     assert!(!isolation.holds && isolation.seen.contains("Approve"), "{asked:#?}");
+}
+
+/// Folders that an exercise should have taken with it.
+fn left_by_exercises(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder.join("state")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("exercise-")).collect()
+}
+
+#[test]
+fn a_chain_that_the_rules_decide_and_their_limits_do_not_let_happen_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    // The alert names two keys: for this rule that is a storm already, and nothing is done but the record of it.
+    let stormy = RULES.replace(
+        "assets = { kinds = [\"iam_access_key\"], max = 5 }",
+        "assets = { kinds = [\"iam_access_key\"], max = 5 }\nstorm = { over = \"1/5m\", then = \"observe\" }",
+    );
+    let ran = |keys: &str| {
+        let mut made = ruled(folder.path(), &stormy, &(inventory_of(2) + keys), "");
+        made.program = "/nonexistent/exhibit".into();
+        let report = exercise::named("T3").unwrap().run(&Arc::new(made));
+        let what = "taking credentials away follows by itself";
+        report.lines.into_iter().find(|line| line.what == what).unwrap()
+    };
+    let one = ran("");
+    assert!(one.holds, "{one:?}");
+    let two = ran("[[asset]]\nkind = \"iam_access_key\"\nid = \"AKIAIOSFODNN7EXAMPL2\"\n");
+    assert!(!two.holds && two.seen.contains("rule keys (Observe, observed)"), "{two:?}");
+    assert!(left_by_exercises(folder.path()).is_empty());
+}
+
+#[test]
+fn a_spray_counts_what_is_run_because_nobody_answers_and_knows_what_a_scope_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = |rules: &str, inventory: &str| {
+        let report =
+            exercise::named("T4").unwrap().run(&Arc::new(ruled(folder.path(), rules, inventory, "")));
+        assert!(report.lines.len() > 5, "{report:#?}");
+        report
+    };
+    let asking = RULES.replace(
+        "lease = \"1h\" },\n  { id = \"tell\"",
+        "lease = \"1h\", approval = { timeout = \"10m\", on_timeout = \"ANSWER\" } },\n  { id = \"tell\"",
+    );
+    assert_ne!(asking, RULES);
+    let isolations = |answer: &str| {
+        let report = ran(&asking.replace("ANSWER", answer), &inventory_of(40));
+        report.lines.into_iter().find(|line| line.what == "automation acts").unwrap().seen
+    };
+    assert!(isolations("run").contains(" 2 isolations"), "{}", isolations("run"));
+    // The key's own rule asks nobody.
+    assert!(isolations("skip").contains(" 1 isolations"), "{}", isolations("skip"));
+    let scope = "[[scope]]\nkind = \"host\"\nid = \"forged-*\"\ntarget = \"local\"\n";
+    let report = ran(RULES, &(inventory_of(40) + scope));
+    let unknown = report.lines.iter().find(|line| line.what == "nothing unknown is touched").unwrap();
+    assert!(unknown.holds, "a scope says that they are ours: {unknown:?}");
 }

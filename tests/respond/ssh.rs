@@ -100,10 +100,11 @@ fn what_a_hostile_host_sends_back_stays_out_of_the_case_and_of_this_host() {
     let mut header = tar::Header::new_gnu();
     let path = b"E001-logs/../../../escaped";
     header.as_old_mut().name[..path.len()].copy_from_slice(path);
-    header.set_size(4);
+    // More than all pipes on the way hold: whoever sends it must not wait for us, who read no further.
+    header.set_size(10_000_000);
     header.set_mode(0o644);
     header.set_cksum();
-    tar.append(&header, &b"evil"[..]).unwrap();
+    tar.append(&header, &*vec![b'x'; 10_000_000]).unwrap();
     tar.into_inner().unwrap().flush().unwrap();
     let script =
         format!("case \"$*\" in *--give*) cat {};; *) echo '{{}}';; esac\n", sshd.path("evil.tar").display());
@@ -137,6 +138,140 @@ fn a_stop_in_the_middle_ends_the_collector_there_and_removes_it() {
         assert!(failed.what.contains("stopping") && failed.may_help_again, "{failed}");
     });
     assert!(sshd.left().is_empty());
+}
+
+/// Whether no such process runs any more. One that nobody waits for may stay a zombie.
+fn is_gone(id: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}
+
+#[test]
+fn a_stop_ends_the_collector_there_also_where_its_folder_is_reached_by_a_link() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(program) = program() else { return };
+    std::os::unix::fs::symlink(sshd.path("remote"), sshd.path("link")).unwrap();
+    let mut target = sshd.target(&program);
+    target["folder"] = json!(sshd.path("link"));
+    let bench = Bench::new(program, |_| json!({"ssh": {"web01": target}}));
+    let disk = sshd.path("disk");
+    fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
+    let running = |sshd: &Sshd| {
+        let folder = sshd.left().pop()?;
+        let id = fs::read_to_string(folder.join("pid")).ok()?.trim().to_owned();
+        let is_it = fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe.ends_with("exhibit"));
+        is_it.then_some(id)
+    };
+    let id = thread::scope(|scope| {
+        let seen = scope.spawn(|| {
+            let begun = Instant::now();
+            let id = loop {
+                if let Some(id) = running(&sshd) {
+                    break Some(id);
+                }
+                if begun.elapsed() > Duration::from_secs(300) {
+                    break None;
+                }
+                thread::sleep(Duration::from_millis(20));
+            };
+            bench.stop.store(true, Ordering::Relaxed);
+            id
+        });
+        // The real collector, which reads for hours.
+        let failed = bench
+            .run("capture.disk", "disk", HOST, json!({"source": disk, "max_read": "1KB/s"}))
+            .unwrap_err();
+        assert!(failed.what.contains("stopping"), "{failed}");
+        seen.join().unwrap()
+    });
+    assert!(sshd.left().is_empty(), "{:?}", sshd.left());
+    let id = id.expect("the collector was begun");
+    assert!(is_gone(&id), "the collector {id} goes on");
+}
+
+#[test]
+fn what_was_killed_while_it_took_in_is_taken_in_by_the_next_run_and_is_whole() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(mut bench) = bench(&sshd, None) else { return };
+    let logs = sshd.path("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("auth.log"), "hello\n").unwrap();
+    // Once, what comes stops when the exhibit's log and its seal have come and nothing of its data, and whoever takes it in is
+    // killed.
+    let script = format!(
+        "case \"$*\" in *--take*) if [ ! -e {mark} ]; then touch {mark}; mkfifo {mark}.pipe; exec 9<&0\n\
+         ( head -c 18000 <&9; n=0; until [ $n -gt 1000 ] || [ -n \"$(find {case} -path '*/E001-logs/data' 2>/dev/null)\" ]; do \
+         sleep 0.1; n=$((n+1)); done; kill -9 $$ ) > {mark}.pipe &\n\
+         exec 9<&-; exec {program} \"$@\" < {mark}.pipe; fi;; esac\nexec {program} \"$@\"\n",
+        mark = sshd.path("mark").display(),
+        case = bench.path("case").display(),
+        program = bench.program.display(),
+    );
+    bench.program = sshd.script("killed-once", &script);
+    let failed = bench.run("capture.logs", "logs", HOST, json!({"paths": [logs]})).unwrap_err();
+    assert!(failed.what.contains("not taken in") && failed.may_help_again, "{failed}");
+    assert!(sshd.path("mark").exists());
+    let (_, folder) = bench.exhibits().remove(0);
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "nothing unchecked lies among the exhibits");
+    bench.assert_verifies();
+    let told = bench.run("capture.logs", "logs", HOST, json!({"paths": [logs]})).unwrap();
+    assert_eq!((&told["sealed"], &told["exhibit"]), (&json!(true), &json!("E001")), "{told}");
+    assert_eq!(bench.exhibits().len(), 1);
+    let files = bench.files("E001-logs", "files");
+    assert_eq!(files.get(&logs.join("auth.log").display().to_string()).unwrap(), b"hello\n");
+    assert!(!bench.path("case/taking").exists() && sshd.left().is_empty());
+    bench.assert_verifies();
+}
+
+#[test]
+fn what_came_without_a_seal_is_kept_and_is_no_success() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(program) = program() else { return };
+    // A collector that is killed in the middle, and says that all is well.
+    let disk = sshd.path("disk");
+    fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
+    let script = format!(
+        "case \"$*\" in *--give*) exec {program} \"$@\";; esac\n\
+         {program} \"$@\" & id=$!\n\
+         until [ \"$(sed -n 2p E*/checkpoint 2>/dev/null)0\" -ge 20 ]; do sleep 0.05; done\n\
+         kill -9 $id; wait; echo '{{\"issue_count\":18446744073709551615}}'; echo '{{\"issue_count\":1}}'\n",
+        program = program.display()
+    );
+    let collector = sshd.script("collector", &script);
+    let Some(bench) = bench(&sshd, Some(&collector)) else { return };
+    let parameters = json!({"source": disk, "max_read": "1KB/s"});
+    let failed = bench.run("capture.disk", "disk", HOST, parameters.clone()).unwrap_err();
+    assert!(failed.what.contains("E001 was not sealed") && failed.may_help_again, "{failed}");
+    assert!(sshd.left().is_empty());
+    // The next try makes another, and the first one stays as it came.
+    let failed = bench.run("capture.disk", "disk", HOST, parameters).unwrap_err();
+    assert!(failed.what.contains("E002 was not sealed"), "{failed}");
+    assert_eq!(bench.exhibits().len(), 2);
+    bench.assert_verifies();
+}
+
+#[test]
+fn what_cannot_be_removed_there_is_told_and_holds_no_capture_up() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(bench) = bench(&sshd, None) else { return };
+    let logs = sshd.path("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("auth.log"), "hello\n").unwrap();
+    let tag = custody::sha256(b"J000017\nlogs").to_string();
+    let left = sshd.path(&format!("remote/exhibit-J000017-logs-{}.aB3dE6gH9j", &tag[..8]));
+    fs::create_dir(&left).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&left).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    }
+    let told = bench.run("capture.logs", "logs", HOST, json!({"paths": [logs]}));
+    let unmounted = Command::new("umount").arg(&left).status().unwrap();
+    assert!(unmounted.success());
+    let told = told.unwrap();
+    assert_eq!((&told["sealed"], &told["removed"]), (&json!(true), &json!(false)), "{told}");
+    assert!(told["left"].as_str().unwrap().contains("is of an earlier run and was not removed"), "{told}");
+    bench.assert_verifies();
 }
 
 #[test]

@@ -55,8 +55,8 @@ pub(crate) enum Fate {
     Cut,
     /// It is carried out, and the connection is cut before the answer.
     CarriedOutThenCut,
-    /// It is carried out, and nothing is answered for so long.
-    CarriedOutThenSilent(Duration),
+    /// It is carried out, then this is done, and the connection is cut.
+    CarriedOutThen(Box<dyn FnOnce() + Send>),
     /// It is carried out, and its answer is changed.
     Edited(fn(String) -> String),
     /// It is not passed on, and nothing is answered for so long.
@@ -133,9 +133,9 @@ fn serve(mut client: TcpStream, server: &str, log: &Mutex<Vec<Asked>>, decide: &
             None
         }
         Fate::Cut => None,
-        Fate::CarriedOutThenSilent(time) => {
+        Fate::CarriedOutThen(act) => {
             pass(server, &head, &body);
-            std::thread::sleep(time);
+            act();
             None
         }
         Fate::Silent(time) => {

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "one of several test binaries uses each part")]
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+const DAEMON: &str = "/usr/sbin/sshd";
 
 /// An sshd that listens until this is dropped.
 pub(crate) struct Sshd {
@@ -21,8 +23,7 @@ pub(crate) struct Sshd {
 
 impl Sshd {
     pub(crate) fn start() -> Option<Self> {
-        let daemon = "/usr/sbin/sshd";
-        if !rustix::process::geteuid().is_root() || !Path::new(daemon).exists() {
+        if !rustix::process::geteuid().is_root() || !Path::new(DAEMON).exists() {
             eprintln!("skipped: an sshd of our own needs root and openssh-server");
             return None;
         }
@@ -36,33 +37,10 @@ impl Sshd {
                 .status();
             assert!(made.unwrap().success());
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {host}\nAuthorizedKeysFile {user}\nPidFile none\nStrictModes no\n\
-             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
-             PermitUserEnvironment no\nPrintMotd no\n",
-            host = path("host").display(),
-            user = path("user.pub").display(),
-        );
-        fs::write(path("config"), config).unwrap();
-        let log = fs::File::create(path("log")).unwrap();
-        let child = Command::new(daemon)
-            .args(["-D", "-e", "-f"])
-            .arg(path("config"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let (child, port) = (0..20)
+            .find_map(|_| listening(folder.path()))
+            .unwrap_or_else(|| panic!("sshd listens at no port: {}", said(folder.path())));
         let this = Self { folder, child, port };
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if begun.elapsed() > Duration::from_secs(20) {
-                eprintln!("skipped: sshd does not listen: {}", fs::read_to_string(this.path("log")).unwrap());
-                return None;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
         this.know("host");
         fs::create_dir(this.path("remote")).unwrap();
         Some(this)
@@ -107,4 +85,45 @@ impl Drop for Sshd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn said(folder: &Path) -> String {
+    fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
+
+/// An sshd at a port that was free just now; `None` if somebody else has taken that since.
+fn listening(folder: &Path) -> Option<(Child, u16)> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let path = |name: &str| folder.join(name);
+    let config = format!(
+        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {host}\nAuthorizedKeysFile {user}\nPidFile none\nStrictModes no\n\
+         UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
+         PermitUserEnvironment no\nPrintMotd no\n",
+        host = path("host").display(),
+        user = path("user.pub").display(),
+    );
+    fs::write(path("config"), config).unwrap();
+    let log = fs::File::create(path("log")).unwrap();
+    let mut child = Command::new(DAEMON)
+        .args(["-D", "-e", "-f"])
+        .arg(path("config"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    // Its own word, as whoever answers at the port may be another.
+    while !said(folder).contains(&format!("Server listening on 127.0.0.1 port {port}")) {
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
+        if begun.elapsed() > Duration::from_secs(60) {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("sshd does not listen within a minute: {}", said(folder));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Some((child, port))
 }

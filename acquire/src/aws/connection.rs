@@ -53,6 +53,15 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// How long credentials are good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CredentialsLife {
+    /// Whether they are those of a session, which ends.
+    pub is_session: bool,
+    /// When they end, in seconds since 1970, where their provider says it: one that does gives new ones then.
+    pub ends: Option<i64>,
+}
+
 /// A connection to one account in one region.
 ///
 /// Credentials are found where every AWS tool finds them (environment, profile, SSO, web identity, container, instance) and are kept
@@ -169,6 +178,20 @@ impl Connection {
         let (scheme, rest) = self.config.endpoint_url()?.split_once("://")?;
         let host = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
         Some(format!("{scheme}://{host}"))
+    }
+
+    /// Whether the credentials of this connection end, and when: nothing of them is told.
+    ///
+    /// # Errors
+    ///
+    /// [`super::FailureKind::Credentials`] where there are none.
+    pub fn credentials_life(&self) -> std::result::Result<CredentialsLife, super::Failure> {
+        let found = self.wait(self.wire.credentials(&self.config, "credentials"))?;
+        let ends = found.expiry().and_then(|end| end.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(CredentialsLife {
+            is_session: found.session_token().is_some(),
+            ends: ends.and_then(|ends| i64::try_from(ends.as_secs()).ok()),
+        })
     }
 
     /// The same account in another region.

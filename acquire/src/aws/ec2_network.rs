@@ -97,8 +97,16 @@ pub struct ProfileAssociation {
     pub id: String,
     /// ARN of the instance profile.
     pub profile: String,
-    /// `associating`, `associated`, …
+    /// `associating`, `associated`, `disassociating`
     pub state: String,
+}
+
+impl ProfileAssociation {
+    /// Whether it is being taken away at this moment: the instance has no role soon, and takes none until then.
+    #[must_use]
+    pub fn is_going(&self) -> bool {
+        self.state == "disassociating"
+    }
 }
 
 impl Ec2 {
@@ -199,9 +207,41 @@ impl Ec2 {
             form.with(format!("Filter.{number}.Name"), format!("tag:{key}"))
                 .with(format!("Filter.{number}.Value.1"), *value)
         });
+        self.groups_where(form, |found| tags.iter().all(|(key, value)| found.tag(key) == Some(*value)))
+    }
+
+    /// Security groups that have a tag of this key, with whatever value.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `ec2:DescribeSecurityGroups`.
+    pub fn security_groups_tagged(&self, key: &str) -> Result<Answered<Vec<SecurityGroup>>, Failure> {
+        let form = Form::default().with("Filter.1.Name", "tag-key").with("Filter.1.Value.1", key);
+        self.groups_where(form, |found| found.tag(key).is_some())
+    }
+
+    /// Those of these security groups that there are.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Denied`] without `ec2:DescribeSecurityGroups`.
+    pub fn security_groups_of(&self, ids: &[&str]) -> Result<Answered<Vec<SecurityGroup>>, Failure> {
+        if ids.is_empty() {
+            return Ok(Answered { value: Vec::new(), raw: Vec::new() });
+        }
+        // Not as `GroupId`: that fails for all of them if one is gone.
+        let form =
+            Form::default().with("Filter.1.Name", "group-id").list("Filter.1.Value", ids.iter().copied());
+        self.groups_where(form, |found| ids.contains(&found.id.as_str()))
+    }
+
+    fn groups_where(
+        &self,
+        form: Form,
+        is_wanted: impl Fn(&SecurityGroup) -> bool,
+    ) -> Result<Answered<Vec<SecurityGroup>>, Failure> {
         let found = self.list("DescribeSecurityGroups", "", "securityGroupInfo", form)?;
-        let has_all = |found: &SecurityGroup| tags.iter().all(|(key, value)| found.tag(key) == Some(*value));
-        Ok(found.map(|all| all.iter().map(group).filter(has_all).collect()))
+        Ok(found.map(|all| all.iter().map(group).filter(|group| is_wanted(group)).collect()))
     }
 
     /// Makes a security group, with its tags on it from the start. EC2 gives it rules that let everything out.
@@ -289,7 +329,7 @@ impl Ec2 {
         self.change("DeleteSecurityGroup", id, Form::default().with("GroupId", id))
     }
 
-    /// The role of an instance; `None` if it has none.
+    /// The role of an instance, also one that is being taken away; `None` if it has none.
     ///
     /// # Errors
     ///
@@ -302,16 +342,7 @@ impl Ec2 {
             "iamInstanceProfileAssociationSet",
             form,
         )?;
-        Ok(found.map(|all| {
-            let of = |found: &&Element| {
-                found.at(&["instanceId"]) == instance && found.at(&["state"]) != "disassociated"
-            };
-            all.iter().find(of).map(|found| ProfileAssociation {
-                id: found.string(&["associationId"]),
-                profile: found.string(&["iamInstanceProfile", "arn"]),
-                state: found.string(&["state"]),
-            })
-        }))
+        Ok(found.map(|all| association(&all, instance)))
     }
 
     /// Takes the role from an instance. Credentials that it had fetched hold on until they end.
@@ -339,6 +370,17 @@ impl Ec2 {
         self.0.form(&Call::reads(operation, on), form)?;
         Ok(())
     }
+}
+
+/// The association that counts: one that stands before one that goes.
+fn association(all: &[Element], instance: &str) -> Option<ProfileAssociation> {
+    let its =
+        all.iter().filter(|found| found.at(&["instanceId"]) == instance).map(|found| ProfileAssociation {
+            id: found.string(&["associationId"]),
+            profile: found.string(&["iamInstanceProfile", "arn"]),
+            state: found.string(&["state"]),
+        });
+    its.filter(|its| its.state != "disassociated").min_by_key(ProfileAssociation::is_going)
 }
 
 fn interface(found: &Element) -> Interface {
@@ -419,5 +461,25 @@ mod tests {
         ] {
             assert_eq!(rule(other).permission, None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_role_that_stands_is_told_before_one_that_goes_and_one_that_went_is_none() {
+        let of = |states: &[&str]| {
+            let all: Vec<Element> = states
+                .iter()
+                .map(|state| {
+                    let xml = format!(
+                        "<item><associationId>iip-assoc-1</associationId><instanceId>i-1</instanceId><state>{state}</state></item>"
+                    );
+                    Element::parse(xml.as_bytes()).unwrap()
+                })
+                .collect();
+            association(&all, "i-1").map(|found| (found.state.clone(), found.is_going()))
+        };
+        assert_eq!(of(&["disassociating", "associating"]), Some(("associating".to_owned(), false)));
+        assert_eq!(of(&["disassociated", "disassociating"]), Some(("disassociating".to_owned(), true)));
+        assert_eq!(of(&["disassociated"]), None);
+        assert_eq!(of(&[]), None);
     }
 }

@@ -7,6 +7,16 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+/// Reasons of the EBS direct APIs that are of the key of a snapshot: what is refused for one block is refused for all.
+const KEY_REASONS: [&str; 6] = [
+    "DEPENDENCY_ACCESS_DENIED",
+    "DEPENDENCY_RESOURCE_NOT_FOUND",
+    "GRANT_NOT_FOUND",
+    "INVALID_CUSTOMER_KEY",
+    "INVALID_DEPENDENCY_REQUEST",
+    "INVALID_GRANT_TOKEN",
+];
+
 /// Letters of a service's message that are kept.
 const LONGEST_MESSAGE: usize = 500;
 
@@ -52,6 +62,8 @@ impl FailureKind {
     pub fn of(code: &str, reason: &str, status: u16) -> Self {
         match (code, reason) {
             (_, "INVALID_BLOCK_TOKEN" | "INVALID_PAGE_TOKEN") => Self::Token,
+            (_, reason) if KEY_REASONS.contains(&reason) => Self::Denied,
+            (_, "INVALID_SNAPSHOT_ID") => Self::NotFound,
             (
                 "ExpiredToken"
                 | "ExpiredTokenException"
@@ -133,6 +145,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Whether it is the key of an encrypted snapshot that cannot be used.
+    pub(crate) fn is_of_key(&self) -> bool {
+        KEY_REASONS.contains(&self.reason.as_str())
+    }
+
     /// What a client of the SDK says.
     pub(crate) fn of<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> Self
     where
@@ -298,6 +315,23 @@ mod tests {
             FailureKind::of("ResourceNotFoundException", "SNAPSHOT_NOT_FOUND", 404),
             FailureKind::NotFound
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_key_or_the_whole_request_is_no_fault_of_one_block() {
+        for (code, reason, status) in [
+            ("ValidationException", "INVALID_CUSTOMER_KEY", 400),
+            ("ValidationException", "INVALID_DEPENDENCY_REQUEST", 400),
+            ("ValidationException", "INVALID_GRANT_TOKEN", 400),
+            ("ResourceNotFoundException", "DEPENDENCY_RESOURCE_NOT_FOUND", 404),
+            ("ResourceNotFoundException", "GRANT_NOT_FOUND", 404),
+        ] {
+            let failure = Failure::answered("EBS GetSnapshotBlock", code, reason, "", status, None);
+            assert_eq!((failure.kind, failure.is_of_key()), (FailureKind::Denied, true), "{reason}");
+        }
+        let kind = FailureKind::of("ValidationException", "INVALID_SNAPSHOT_ID", 400);
+        assert_eq!(kind, FailureKind::NotFound);
+        assert_eq!(FailureKind::of("ValidationException", "INVALID_BLOCK", 400), FailureKind::Invalid);
     }
 
     #[test]

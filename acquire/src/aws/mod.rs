@@ -31,6 +31,6 @@ mod wire;
 mod xml;
 
 pub use answer::{Answered, Raw};
-pub use connection::{Connection, Credentials, Settings};
+pub use connection::{Connection, Credentials, CredentialsLife, Settings};
 pub use failure::{Failure, FailureKind};
 pub(crate) use xml::Element;

@@ -1,7 +1,5 @@
 //! Requests to one service: put together, tried again where that helps, and answered in words.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +10,7 @@ use super::endpoint::{Endpoint, Protocol, Service};
 use super::failure::{Failure, FailureKind};
 use super::wire::{Parcel, Reply};
 use super::xml::Element;
+use crate::blocks::pause;
 
 /// Tries of one request, at most, with waits between them that double up to [`LONGEST_WAIT`].
 const MOST_TRIES: u32 = 6;
@@ -217,7 +216,7 @@ impl Caller {
                 if has_ended {
                     wire.forget_credentials().await;
                 }
-                tokio::time::sleep(wait(tries)).await;
+                tokio::time::sleep(pause(FIRST_WAIT, LONGEST_WAIT, tries)).await;
             }
         })
     }
@@ -283,14 +282,6 @@ fn denied(prefix: &str, call: &Call<'_>, code: &str, message: &str) -> String {
     if message.is_empty() { missing } else { format!("{missing}; AWS says: {message}") }
 }
 
-/// How long to wait after so many tries: any time between half of the doubled wait and all of it, so that many who were
-/// refused together do not come back together.
-fn wait(tries: u32) -> Duration {
-    let whole = FIRST_WAIT.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_WAIT);
-    let random = RandomState::new().hash_one(tries) % 1024;
-    whole.mul_f64(0.5 + random as f64 / 2048.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,15 +291,6 @@ mod tests {
         let form =
             Form::default().with("Action", "X").list("Id", ["a&Action=Delete", "ü ~*"]).maybe("Y", None);
         assert_eq!(form.encoded(), b"Action=X&Id.1=a%26Action%3DDelete&Id.2=%C3%BC%20~%2A");
-    }
-
-    #[test]
-    fn waits_grow_to_a_bound_and_differ() {
-        for tries in [1, 2, 3, 10, 100, u32::MAX] {
-            assert!(wait(tries) <= LONGEST_WAIT && wait(tries) >= FIRST_WAIT / 2);
-        }
-        assert!(wait(100) >= LONGEST_WAIT / 2);
-        assert!((0..50).map(|_| wait(5)).collect::<std::collections::HashSet<_>>().len() > 1);
     }
 
     #[test]

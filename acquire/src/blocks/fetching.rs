@@ -57,11 +57,21 @@ pub(super) struct Reader<S: BlockService> {
 pub(super) struct Tries {
     failed: u32,
     throttled: u32,
+    /// Those of the first round, once the source was seen to be there and a second one began.
+    of_first_round: Option<u32>,
 }
 
 impl Tries {
     pub(super) fn made(&self) -> u32 {
-        self.failed.saturating_add(self.throttled)
+        self.failed.saturating_add(self.throttled).saturating_add(self.of_first_round.unwrap_or(0))
+    }
+
+    /// The same number again, once.
+    fn second_round(&self) -> Option<Self> {
+        match self.of_first_round {
+            None => Some(Self { of_first_round: Some(self.made()), ..Self::default() }),
+            Some(_) => None,
+        }
     }
 }
 
@@ -154,6 +164,9 @@ impl<S: BlockService> Reader<S> {
         tries: &mut Tries,
     ) -> Result<(), Failure> {
         let is_throttled = failure.kind == FailureKind::Throttled;
+        // A block that the list has, and that one server does not know, may be known to another.
+        let is_listed = tries.of_first_round.is_some() && failure.kind == FailureKind::NotFound;
+        let may_help = failure.kind.is_worth_another_try() || is_listed;
         let (count, most) = if is_throttled {
             self.counters.throttles.add(1);
             (&mut tries.throttled, self.limits.throttled_tries)
@@ -161,7 +174,7 @@ impl<S: BlockService> Reader<S> {
             (&mut tries.failed, self.limits.tries)
         };
         *count = count.saturating_add(1);
-        if !failure.kind.is_worth_another_try() || *count >= most || self.stopped().is_some() {
+        if !may_help || *count >= most || self.stopped().is_some() {
             return Err(failure);
         }
         sleep(pause(self.limits.first_pause, self.limits.longest_pause, *count)).await;
@@ -298,7 +311,17 @@ impl<S: BlockService> Reader<S> {
             if failure.kind != FailureKind::Token
                 && let Err(failure) = self.before_another_try(failure, &mut tries).await
             {
-                break failure;
+                let Some(second) = tries.second_round().filter(|_| may_be_the_service(failure.kind)) else {
+                    break failure;
+                };
+                // Where the service was away, every block on its way has failed: only one that fails again, now that the
+                // source can be listed, is at fault itself.
+                match self.is_there(index).await {
+                    Ok(()) => tries = second,
+                    Err(of_list) => return self.because_of_list(failure, of_list, &tries),
+                }
+                sleep(pause(self.limits.first_pause, self.limits.longest_pause, 1)).await;
+                self.counters.retries.add(1);
             }
             self.requests.take(1).await;
         };
@@ -317,17 +340,11 @@ impl<S: BlockService> Reader<S> {
                 None
             }
             // Is it the block, the whole source, or the service? Who lists it learns that.
-            FailureKind::NotFound
-            | FailureKind::Connection
-            | FailureKind::Server
-            | FailureKind::Conflict
-            | FailureKind::Exists => match self.is_there(index).await {
+            kind if may_be_the_service(kind) => match self.is_there(index).await {
                 Ok(()) => Some(Outcome::unreadable(failure, tries)),
                 Err(of_list) => self.because_of_list(failure, of_list, tries),
             },
-            FailureKind::Token | FailureKind::Invalid | FailureKind::Corrupt => {
-                Some(Outcome::unreadable(failure, tries))
-            }
+            _ => Some(Outcome::unreadable(failure, tries)),
         }
     }
 
@@ -354,6 +371,18 @@ impl<S: BlockService> Reader<S> {
         self.stop(if of_list.kind == FailureKind::Connection { failure } else { of_list });
         None
     }
+}
+
+/// Whether a block that fails so may be as good as any, and the service or the whole source away.
+fn may_be_the_service(kind: FailureKind) -> bool {
+    matches!(
+        kind,
+        FailureKind::NotFound
+            | FailureKind::Connection
+            | FailureKind::Server
+            | FailureKind::Conflict
+            | FailureKind::Exists
+    )
 }
 
 impl Outcome {

@@ -28,6 +28,10 @@ pub struct Limits {
     pub longest_pause: Duration,
     /// Time that one try may take.
     pub attempt: Duration,
+    /// For so long a source that could be listed is asked for again when it is said not to be there; then that is believed.
+    pub gone_after: Duration,
+    /// So many blocks in a row, unreadable for one cause, are no longer taken for faults of blocks: the acquisition stops.
+    pub most_unreadable: usize,
 }
 
 impl Default for Limits {
@@ -44,6 +48,8 @@ impl Default for Limits {
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(10),
             attempt: Duration::from_secs(30),
+            gone_after: Duration::from_secs(60),
+            most_unreadable: 1000,
         }
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::fetching::{Reader, Tries};
+use super::pacing::pause;
 use super::service::{BlockService, ListFrom, Listed, Page};
 use crate::aws::{Failure, FailureKind};
 
@@ -64,8 +65,11 @@ impl Walk {
 
 impl<S: BlockService> Reader<S> {
     /// One page, tried again where that can help, whose blocks are in order, behind `last`, and within the source.
+    ///
+    /// The source was there when it was opened. One server of many that does not know it, for a moment, must not cost all
+    /// of it that was not read yet, so that it is gone is believed only when it is said for a while.
     pub(super) async fn page(&self, from: &ListFrom, last: Option<u64>) -> Result<Page<S::Token>, Failure> {
-        let mut tries = Tries::default();
+        let (mut tries, begun, mut gone) = (Tries::default(), Instant::now(), 0u32);
         loop {
             self.lists.take(1).await;
             self.counters.list_calls.add(1);
@@ -73,6 +77,15 @@ impl<S: BlockService> Reader<S> {
             let answer = answer.unwrap_or_else(|_| Err(self.took_too_long(S::LIST)));
             match answer.and_then(|page| self.in_order(page, from, last)) {
                 Ok(page) => return Ok(page),
+                Err(failure)
+                    if failure.kind == FailureKind::NotFound
+                        && begun.elapsed() < self.limits.gone_after
+                        && self.stopped().is_none() =>
+                {
+                    gone = gone.saturating_add(1);
+                    sleep(pause(self.limits.first_pause, self.limits.longest_pause, gone)).await;
+                    self.counters.retries.add(1);
+                }
                 Err(failure) => self.before_another_try(failure, &mut tries).await?,
             }
         }

@@ -10,7 +10,8 @@
 //!
 //! Every block of the source ends in one state: `data`, `zero`, `absent` (not listed), `base` (not listed as changed), or
 //! `unreadable`, which is always an issue too. Where it is not the block that fails but the service or the permission,
-//! the acquisition stops and can be taken up again.
+//! the acquisition stops and can be taken up again: a block is unreadable only once it has failed twice over with the source
+//! listed between, and many in a row, for one cause, are none of them.
 
 #[cfg(test)]
 mod at_scale;
@@ -32,4 +33,5 @@ pub use limits::Limits;
 pub use service::{BlockService, Fetched, ListFrom, Listed, Page};
 pub use storing::BlockSource;
 
+pub(crate) use pacing::pause;
 pub(crate) use storing::store_blocks;

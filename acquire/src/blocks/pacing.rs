@@ -108,7 +108,10 @@ impl Tasks {
 
     /// The service asked for less.
     pub(super) fn throttled(&self) {
-        let now = Instant::now();
+        self.throttled_at(Instant::now());
+    }
+
+    fn throttled_at(&self, now: Instant) {
         let mut state = lock(&self.state);
         if state.settled.is_none_or(|settled| now >= settled) {
             state.limit = (state.limit * 2.0 / 3.0).max(1.0);
@@ -130,7 +133,7 @@ pub(super) fn chance() -> f64 {
 }
 
 /// The pause before the next try: twice as long each time, between half of it and the whole by chance.
-pub(super) fn pause(first: Duration, longest: Duration, tries: u32) -> Duration {
+pub(crate) fn pause(first: Duration, longest: Duration, tries: u32) -> Duration {
     let factor = 2u32.saturating_pow(tries.saturating_sub(1).min(20));
     first.saturating_mul(factor).min(longest).mul_f64(0.5 + chance() / 2.0)
 }
@@ -155,9 +158,9 @@ mod tests {
 
     #[tokio::test]
     async fn fewer_tasks_run_once_for_each_burst_of_throttling_and_more_when_all_goes_well() {
-        let tasks = Tasks::new(64, 100);
+        let (tasks, now) = (Tasks::new(64, 100), Instant::now());
         for _ in 0..50 {
-            tasks.throttled();
+            tasks.throttled_at(now);
         }
         assert!((tasks.limit() - 128.0 / 3.0).abs() < 0.01, "{}", tasks.limit());
         for _ in 0..42 {

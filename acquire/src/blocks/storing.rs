@@ -42,7 +42,11 @@ pub struct BlockSource<S> {
     base: Option<OnBase>,
     limits: Limits,
     counts: BlockCounts,
+    still_there: Option<Box<AskIfThere>>,
 }
+
+/// Asks somebody else than the list whether the source is still there; `None` where that cannot be learnt.
+type AskIfThere = dyn Fn() -> Option<bool> + Send + Sync;
 
 /// What a source builds on of which only the changes are listed.
 struct OnBase {
@@ -75,7 +79,16 @@ impl<S: BlockService> BlockSource<S> {
             base: None,
             limits: Limits::default(),
             counts: BlockCounts::default(),
+            still_there: None,
         }
+    }
+
+    /// Who else knows whether the source is still there, and is asked before one that the list has lost counts as gone.
+    /// Where it says yes, the acquisition stops and can go on later; what was not read is not written off.
+    #[must_use]
+    pub fn still_there(mut self, ask: impl Fn() -> Option<bool> + Send + Sync + 'static) -> Self {
+        self.still_there = Some(Box::new(ask));
+        self
     }
 
     /// The service lists what differs from a base of `size` bytes; what it does not list is as in there. Where the stored
@@ -157,8 +170,19 @@ pub(crate) fn store_blocks<S: BlockService>(
     let lister = source.runtime.spawn(Arc::clone(&reader).list_all(0, give_pages));
     let fetcher = source.runtime.spawn(Arc::clone(&reader).dispatch(pages, give_order, start, samples));
     let _running = Running(vec![lister.abort_handle(), fetcher.abort_handle()]);
-    let mut storing =
-        Storing { source, reader: &reader, start, checking, feed, issues, stop, next: 0, run: None };
+    let mut storing = Storing {
+        source,
+        reader: &reader,
+        start,
+        checking,
+        feed,
+        issues,
+        stop,
+        next: 0,
+        run: None,
+        held: Vec::new(),
+        is_gone: false,
+    };
     let done = storing.all(&mut order);
     storing.list_run();
     if let Some(checking) = storing.checking.as_mut() {
@@ -181,6 +205,24 @@ struct Storing<'a, S: BlockService> {
     next: u64,
     /// Neighbours with the same trouble, which are one issue.
     run: Option<Run>,
+    /// Unreadable blocks in a row, for one cause, that are not stored yet: should there be too many of them, it is not the
+    /// blocks that fail, and all are to be fetched when the acquisition goes on.
+    held: Vec<Held>,
+    /// Whether it is known by now that the source is there no more.
+    is_gone: bool,
+}
+
+struct Held {
+    index: u64,
+    failure: Box<Failure>,
+    tries: u32,
+}
+
+impl Held {
+    fn has_the_cause_of(&self, other: &Self) -> bool {
+        let cause = |held: &Self| (held.failure.kind, held.failure.code.clone(), held.failure.reason.clone());
+        cause(self) == cause(other)
+    }
 }
 
 struct Run {
@@ -194,24 +236,39 @@ impl<S: BlockService> Storing<'_, S> {
             // Without a last word, the list is not known to its end.
             match self.wait(order.recv())?.ok_or(Error::Stopped) {
                 Ok(Ordered::Fetching(index, outcome)) => {
-                    self.unlisted_up_to(index)?;
+                    if self.held.is_empty() {
+                        self.unlisted_up_to(index)?;
+                    }
                     let Ok(outcome) = self.wait(outcome)? else { return Err(self.cause()) };
+                    if let Outcome::Unreadable { failure, tries } = outcome {
+                        self.hold(Held { index, failure, tries })?;
+                        continue;
+                    }
+                    self.let_go()?;
+                    self.unlisted_up_to(index)?;
                     self.block(index, outcome)?;
                 }
                 Ok(Ordered::Listed(index)) => {
+                    self.let_go()?;
                     self.unlisted_up_to(index)?;
                     self.check_listed(self.reader.place(index), true);
                 }
                 Ok(Ordered::Gone(index)) => {
+                    self.let_go()?;
                     self.unlisted_up_to(index)?;
                     let place = self.reader.place(index);
                     self.zeros(place, Some((State::Absent, "")))?;
                 }
                 Ok(Ordered::Lost(index)) => {
+                    self.believe_loss()?;
+                    self.let_go()?;
                     self.unlisted_up_to(index)?;
                     return self.lost(index);
                 }
-                Ok(Ordered::End) => return self.unlisted_up_to(self.reader.blocks),
+                Ok(Ordered::End) => {
+                    self.let_go()?;
+                    return self.unlisted_up_to(self.reader.blocks);
+                }
                 Err(_) => return Err(self.cause()),
             }
             self.next = self.next.saturating_add(1);
@@ -237,6 +294,52 @@ impl<S: BlockService> Storing<'_, S> {
 
     fn cause(&self) -> Error {
         self.reader.stopped().map_or(Error::Stopped, |failure| Error::Cloud(failure.clone()))
+    }
+
+    /// Keeps an unreadable block until it is known that not all that follow are so too.
+    fn hold(&mut self, held: Held) -> Result<()> {
+        self.believe_loss()?;
+        if self.held.last().is_some_and(|before| !before.has_the_cause_of(&held)) {
+            self.let_go()?;
+        }
+        self.held.push(held);
+        let count = self.held.len();
+        match self.held.last() {
+            Some(last) if count >= self.reader.limits.most_unreadable.max(1) && !self.is_gone => {
+                let message = format!(
+                    "{count} blocks in a row could not be read for this cause, so it is not a fault of blocks; none of them is \
+                     written off: {}",
+                    last.failure.message
+                );
+                Err(Error::Cloud(Failure { message, ..(*last.failure).clone() }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores the unreadable blocks that were held.
+    fn let_go(&mut self) -> Result<()> {
+        for Held { index, failure, tries } in std::mem::take(&mut self.held) {
+            self.unlisted_up_to(index)?;
+            self.block(index, Outcome::Unreadable { failure, tries })?;
+            self.next = index.saturating_add(1);
+            self.reader.is_stored_up_to(self.next);
+        }
+        Ok(())
+    }
+
+    /// Where the list has lost the source, asks who else may know of it.
+    fn believe_loss(&mut self) -> Result<()> {
+        let Some(failure) = self.reader.lost().filter(|_| !self.is_gone) else { return Ok(()) };
+        if self.source.still_there.as_ref().and_then(|ask| ask()) == Some(true) {
+            let message = format!(
+                "the list says that it is not there, though it is: nothing of it is written off; go on later ({})",
+                failure.message
+            );
+            return Err(Error::Cloud(Failure { message, ..failure.clone() }));
+        }
+        self.is_gone = true;
+        Ok(())
     }
 
     /// Stores what the list skips.

@@ -1,11 +1,10 @@
 //! Requests to S3 that are tried again where that helps, and what their failures mean to who reads logs.
 
-use std::collections::hash_map::RandomState;
 use std::future::Future;
-use std::hash::BuildHasher;
 use std::time::Duration;
 
 use crate::aws::{Failure, FailureKind};
+use crate::blocks::pause;
 
 /// Tries of one request, at most, with waits between them that double.
 const MOST_TRIES: u32 = 6;
@@ -25,16 +24,9 @@ where
             Err(failure) if !failure.kind.is_worth_another_try() || tries >= MOST_TRIES => {
                 return Err(failure);
             }
-            Err(_) => tokio::time::sleep(wait(tries)).await,
+            Err(_) => tokio::time::sleep(pause(FIRST_WAIT, LONGEST_WAIT, tries)).await,
         }
     }
-}
-
-/// Half of the wait is fixed and half is left to chance, so that many requests do not come back together.
-fn wait(tries: u32) -> Duration {
-    let longest = FIRST_WAIT.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(LONGEST_WAIT);
-    let chance = RandomState::new().hash_one(tries) % 1000;
-    longest / 2 + longest.mul_f64(chance as f64 / 2000.0)
 }
 
 /// What an object's failure means, and what to do.
@@ -100,11 +92,5 @@ mod tests {
         assert!(words(&failed("InvalidObjectState", ""), "b", "k").contains("restore-object --bucket b"));
         let listed = of_list(failed("AccessDenied", "Access Denied"), "b", "p/");
         assert!(listed.to_string().contains("s3:ListBucket on arn:aws:s3:::b"), "{listed}");
-    }
-
-    #[test]
-    fn waits_grow_and_end() {
-        assert!(wait(1) >= FIRST_WAIT / 2 && wait(1) <= FIRST_WAIT);
-        assert!(wait(40) <= LONGEST_WAIT && wait(40) >= LONGEST_WAIT / 2);
     }
 }

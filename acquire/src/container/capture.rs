@@ -1,6 +1,6 @@
 //! `acquire container`: finds the container, then reads it in the order in which it would go away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use custody::bundle::Source as SourceFacts;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::docker;
 use super::find::{Found, View, find};
 use super::freezer::Frozen;
-use super::members::{members, start_of};
+use super::members::{members, start_below, start_of};
 use super::memory_ranges::Tally;
 use super::process_memory::process_memory;
 use super::root_files::root_files;
@@ -19,7 +19,7 @@ use crate::capture::{Capture, Streams};
 use crate::error::Result;
 use crate::source::Issue;
 use crate::tar_packer::TarPacker;
-use crate::triage::bounded_reads::{link_below, open_folder};
+use crate::triage::bounded_reads::{link_below, open_folder, read_below};
 use crate::triage::containers::FORMAT as CONTAINERS_FORMAT;
 use crate::triage::live_table::{LiveTable, Row};
 use crate::triage::processes::{namespace_inode, processes_of};
@@ -69,7 +69,7 @@ pub struct ContainerOptions {
     pub pause: bool,
     /// Bytes of memory that are read, at most; 0 for none.
     pub memory: u64,
-    /// A root, an upper folder or a file system in memory with more bytes is not packed.
+    /// Of the files of a root, an upper folder or a file system in memory, bytes that are packed; the others are listed.
     pub files: u64,
 }
 
@@ -190,14 +190,15 @@ struct Run<'a> {
     options: &'a ContainerOptions,
     /// Its first process while that is the one that its runtime means, and when that began.
     first: Option<(u32, u64)>,
-    members: BTreeSet<u32>,
+    /// Its processes, and when each began.
+    members: BTreeMap<u32, u64>,
     after: Map<String, Value>,
 }
 
 impl<'a> Run<'a> {
     fn begin(found: &'a Found, options: &'a ContainerOptions, streams: &mut Streams<'_>) -> Self {
         let root = Path::new("/");
-        let mut run = Self { root, found, options, first: None, members: BTreeSet::new(), after: Map::new() };
+        let mut run = Self { root, found, options, first: None, members: BTreeMap::new(), after: Map::new() };
         for (path, what) in &found.notes {
             issue(streams, &path.to_string_lossy(), what);
         }
@@ -226,11 +227,11 @@ impl<'a> Run<'a> {
 
     /// Looks which processes it has now; those that were seen before stay.
     fn look(&mut self, streams: &mut Streams<'_>) {
-        let Some((pid, _)) = self.first else { return };
+        let Some((pid, start)) = self.first else { return };
         match members(self.root, pid) {
             Ok(found) => self.members.extend(found),
             Err(error) => {
-                self.members.insert(pid);
+                self.members.insert(pid, start);
                 issue(streams, &self.found.id, &format!("its other processes were not found: {error}"));
             }
         }
@@ -238,7 +239,7 @@ impl<'a> Run<'a> {
 
     fn freeze(&mut self, streams: &mut Streams<'_>) -> Option<Frozen> {
         let (pid, _) = self.first.filter(|_| self.options.pause)?;
-        match Frozen::freeze(pid) {
+        match Frozen::freeze(pid, &self.members.keys().copied().collect()) {
             Ok(frozen) => {
                 let now = streams.clock().now().rfc3339();
                 self.after.insert("frozen_from".to_owned(), now.into());
@@ -297,9 +298,11 @@ impl<'a> Run<'a> {
         let mut left = self.options.memory;
         let (mut sum, mut read) = (Tally::default(), 0u64);
         streams.tar("processes", "files", |out| {
-            for &pid in members {
+            // The smallest first, and none more than its share of what is left: one large process hides no other.
+            for (at, (pid, start)) in smallest_first(&proc, members).into_iter().enumerate() {
                 progress.part(&format!("memory of process {pid}"));
-                if let Some(tally) = process_memory(&proc, pid, left, out)? {
+                let share = left / (members.len().saturating_sub(at).max(1) as u64);
+                if let Some(tally) = process_memory(&proc, pid, start, share, out)? {
                     left = left.saturating_sub(tally.data);
                     sum.append(tally);
                     read += 1;
@@ -336,7 +339,7 @@ impl<'a> Run<'a> {
             let answers =
                 |view: &&View| view.runtime.starts_with("docker") || view.runtime.starts_with("podman");
             for view in found.views.iter().filter(answers) {
-                for (name, answer) in docker::later(root, view, &options.sockets) {
+                for (name, answer) in docker::later(view) {
                     match answer {
                         Ok(bytes) => out.made(&format!("V5/{name}"), &bytes)?,
                         Err(why) => out.note(Path::new(&name), &format!("not answered: {why}")),
@@ -363,10 +366,26 @@ fn issue(streams: &mut Streams<'_>, path: &str, what: &str) {
     streams.issues().add(Issue { path, offset: None, length: None, what: what.to_owned() });
 }
 
+/// Processes by the memory that they hold.
+fn smallest_first(proc: &Path, members: &BTreeMap<u32, u64>) -> Vec<(u32, u64)> {
+    let pages = |pid: u32| {
+        let folder = open_folder(&proc.join(pid.to_string())).ok()?;
+        let taken = read_below(&folder, "statm", 4 << 10).ok()?;
+        std::str::from_utf8(&taken.bytes).ok()?.split(' ').nth(1)?.parse::<u64>().ok()
+    };
+    let mut all: Vec<(u64, u32, u64)> =
+        members.iter().map(|(&pid, &start)| (pages(pid).unwrap_or(0), pid, start)).collect();
+    all.sort_unstable();
+    all.into_iter().map(|(_, pid, start)| (pid, start)).collect()
+}
+
 /// The network namespaces of processes, by inode.
-fn network_namespaces(root: &Path, members: &BTreeSet<u32>) -> BTreeSet<String> {
-    let of = |pid: &u32| {
+fn network_namespaces(root: &Path, members: &BTreeMap<u32, u64>) -> BTreeSet<String> {
+    let of = |(pid, start): (&u32, &u64)| {
         let folder = open_folder(&root.join(format!("proc/{pid}"))).ok()?;
+        if start_below(&folder) != Some(*start) {
+            return None;
+        }
         namespace_inode(&link_below(&folder, "ns/net").ok()?)
     };
     members.iter().filter_map(of).collect()

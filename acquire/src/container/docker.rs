@@ -104,6 +104,7 @@ fn listed(socket: &Path, wanted: &Wanted) -> Result<Vec<Listed>, String> {
 fn view(engine: &str, socket: &Path, listed: Listed, notes: &mut Vec<(PathBuf, String)>) -> View {
     let Listed { id, name, image, state } = listed;
     let mut view = View { runtime: engine.to_owned(), id: id.clone(), name, image, state, ..View::default() };
+    view.socket = Some(socket.to_owned());
     let inspected = ask(socket, format!("/containers/{id}/json"));
     let inspected = match inspected {
         Ok(bytes) => {
@@ -136,11 +137,8 @@ fn view(engine: &str, socket: &Path, listed: Listed, notes: &mut Vec<(PathBuf, S
 }
 
 /// Answers that take the engine a while: asked once what goes first is taken.
-pub(super) fn later(root: &Path, view: &View, more: &[PathBuf]) -> Vec<(String, Result<Vec<u8>, String>)> {
-    let known =
-        engines(root).into_iter().find(|engine| engine.name == view.runtime).map(|engine| engine.socket);
-    let given = more.iter().find(|socket| is_socket(socket));
-    let Some(socket) = given.or(known.as_ref()) else { return Vec::new() };
+pub(super) fn later(view: &View) -> Vec<(String, Result<Vec<u8>, String>)> {
+    let Some(socket) = &view.socket else { return Vec::new() };
     let runs = view.pid.is_some();
     let asked = MORE.iter().filter(|(_, _, only_running)| runs || !only_running);
     asked

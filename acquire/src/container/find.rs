@@ -33,6 +33,8 @@ pub(super) struct View {
     pub(super) logs: Vec<PathBuf>,
     /// Answers and files as they came: name below `V5/`, bytes.
     pub(super) documents: Vec<(String, Vec<u8>)>,
+    /// Where its runtime was asked.
+    pub(super) socket: Option<PathBuf>,
 }
 
 impl View {
@@ -102,8 +104,17 @@ impl Wanted {
             return 0;
         }
         let hex = self.id.len() >= 4 && self.id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // What an alert gives is the beginning of an id: a container that has this for its name is not the better one.
+        let short = hex && (12..64).contains(&self.id.len());
         match () {
-            () if id == self.id || name == self.id => 2,
+            () if id == self.id => 2,
+            () if name == self.id => {
+                if short {
+                    1
+                } else {
+                    2
+                }
+            }
             () if hex && id.len() == 64 && id.starts_with(&self.id) => 1,
             () => 0,
         }
@@ -235,6 +246,10 @@ mod tests {
         assert!(find("abcd").unwrap_err().contains("several"));
         assert_eq!(find("abcd1").unwrap().id, one);
         assert_eq!(find("db").unwrap().id, two);
+        let short: String = one.chars().take(12).collect();
+        let named = vec![view("docker", "", &one, "web", Some(4)), view("docker", "", &two, &short, Some(5))];
+        assert!(chosen(&Wanted::read(&short).unwrap(), named.clone()).unwrap_err().contains("several"));
+        assert_eq!(chosen(&Wanted::read(&one).unwrap(), named).unwrap().id, one);
         assert!(find("abc").unwrap().views.is_empty());
         assert!(find("nothing").unwrap().views.is_empty());
     }

@@ -1,5 +1,6 @@
 //! Holds the processes of a container still by their control group, and lets them go on in any case.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,9 @@ use std::time::{Duration, Instant};
 
 /// Within this time all of them stand still, or they are let go.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Groups below groups that are looked into.
+const DEEPEST: u32 = 16;
 
 /// A control group that stands still until this is dropped.
 #[derive(Debug)]
@@ -26,6 +30,12 @@ enum Switch {
 }
 
 impl Switch {
+    fn group(&self) -> &Path {
+        match self {
+            Self::One(group) | Self::Two(group) => group,
+        }
+    }
+
     fn set(&self, frozen: bool) -> io::Result<()> {
         match self {
             Self::One(group) => {
@@ -46,16 +56,19 @@ impl Switch {
 }
 
 impl Frozen {
-    /// Freezes the control group of a process.
+    /// Freezes the control group of a process, if none but `members` is in it or below it.
     ///
     /// # Errors
     ///
     /// Why it cannot be done; then nothing stands still.
-    pub(super) fn freeze(pid: u32) -> Result<Self, String> {
+    pub(super) fn freeze(pid: u32, members: &BTreeSet<u32>) -> Result<Self, String> {
         let read = |name: &str| fs::read_to_string(name).map_err(|error| format!("{name}: {error}"));
         let groups = read(&format!("/proc/{pid}/cgroup"))?;
         let ours = read("/proc/self/cgroup")?;
         let switch = switch(&groups, &ours, &read("/proc/self/mountinfo")?)?;
+        if let Some(other) = others(switch.group(), members, 0)? {
+            return Err(format!("process {other} is in its control group, and not of the container"));
+        }
         let was = switch.is_frozen().map_err(|error| format!("{switch:?}: {error}"))?;
         let frozen = Self { switch, was, is_thawed: false };
         if was {
@@ -105,6 +118,32 @@ impl Drop for Frozen {
     }
 }
 
+/// A process in a group or below it that is none of the members.
+fn others(group: &Path, members: &BTreeSet<u32>, depth: u32) -> Result<Option<u32>, String> {
+    let fault = |error: io::Error| format!("{}: {error}", group.display());
+    let listed = fs::read_to_string(group.join("cgroup.procs")).map_err(fault)?;
+    let started_since = |pid: u32| {
+        // A child of a member that began after they were listed.
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        let parent = parent.and_then(|text| text.trim().parse::<u32>().ok());
+        status.is_empty() || parent.is_some_and(|parent| members.contains(&parent))
+    };
+    let found = listed.lines().filter_map(|line| line.trim().parse().ok());
+    if let Some(other) = found.filter(|pid| !members.contains(pid)).find(|&pid| !started_since(pid)) {
+        return Ok(Some(other));
+    }
+    for entry in fs::read_dir(group).map_err(fault)?.flatten() {
+        if depth < DEEPEST && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            // One that has gone meanwhile holds nobody.
+            if let Ok(Some(other)) = others(&entry.path(), members, depth + 1) {
+                return Ok(Some(other));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// The group of a process, on the hierarchy that can freeze it.
 fn switch(groups: &str, ours: &str, mounts: &str) -> Result<Switch, String> {
     let line = |text: &str, wanted: fn(&str, &str) -> bool| {
@@ -152,7 +191,10 @@ fn mounted(mounts: &str, is_two: bool, path: &str) -> Option<PathBuf> {
             true => kind == "cgroup2",
             false => kind == "cgroup" && options.split(',').any(|option| option == "freezer"),
         };
-        let below = if root == "/" { path } else { path.strip_prefix(root)? };
+        let below = match root {
+            "/" => path,
+            root => path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with('/'))?,
+        };
         fits.then(|| Path::new(point).join(below.trim_start_matches('/')))
     })
 }
@@ -174,6 +216,22 @@ mod tests {
             switch(group, "0::/user.slice\n", two),
             Ok(Switch::Two("/sys/fs/cgroup/system.slice/docker-1.scope".into()))
         );
+    }
+
+    #[test]
+    fn a_group_that_others_are_in_is_not_the_containers_to_freeze() {
+        let group = tempfile::tempdir().unwrap();
+        let below = group.path().join("below");
+        fs::create_dir(&below).unwrap();
+        let us = std::process::id();
+        fs::write(group.path().join("cgroup.procs"), "").unwrap();
+        fs::write(below.join("cgroup.procs"), format!("{us}\n")).unwrap();
+        assert_eq!(others(group.path(), &BTreeSet::from([us]), 0), Ok(None));
+        assert_eq!(others(group.path(), &BTreeSet::new(), 0), Ok(Some(us)));
+        // A child of a member, begun since.
+        let parent = std::os::unix::process::parent_id();
+        assert_eq!(others(group.path(), &BTreeSet::from([parent]), 0), Ok(None));
+        assert!(others(&group.path().join("none"), &BTreeSet::new(), 0).is_err());
     }
 
     #[test]

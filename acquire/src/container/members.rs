@@ -1,11 +1,13 @@
 //! Which processes are those of a container.
 //!
 //! - Those in a control group of the first process that neither its parent, nor `init`, nor we ourselves are in, and in
-//!   groups below it. So processes that were brought in later (`exec`) are members too.
+//!   groups below it, as far as they share a pid or mount namespace with it that is not `init`'s: a group may be that of a
+//!   whole session. So processes that were brought in later (`exec`) are members too.
 //! - Without such a group, those of its pid namespace, unless that is the host's.
 //! - In any case the children of the first process, and theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ struct Seen {
     /// Hierarchy, path.
     groups: BTreeSet<(String, String)>,
     pid_namespace: Vec<u8>,
+    mount_namespace: Vec<u8>,
 }
 
 /// All processes, or why they cannot be listed.
@@ -53,6 +56,7 @@ fn seen(proc: &Path, pid: u32) -> Option<Seen> {
         is_over: matches!(stat.state, 'Z' | 'X'),
         groups: pairs.collect(),
         pid_namespace: link_below(&folder, "ns/pid").unwrap_or_default(),
+        mount_namespace: link_below(&folder, "ns/mnt").unwrap_or_default(),
     })
 }
 
@@ -65,14 +69,21 @@ pub(super) fn start_of(root: &Path, pid: u32) -> Option<u64> {
         .flatten()
 }
 
-/// The processes of the container whose first one is `first`; that is always among them if it is there.
+/// The processes of the container whose first one is `first`, each with its start in clock ticks since boot; the first is always
+/// among them if it is there.
 ///
 /// # Errors
 ///
 /// Why processes cannot be listed.
-pub(super) fn members(root: &Path, first: u32) -> std::io::Result<BTreeSet<u32>> {
+pub(super) fn members(root: &Path, first: u32) -> std::io::Result<BTreeMap<u32, u64>> {
     let all = all(&root.join("proc"))?;
-    Ok(members_of(&all, first, std::process::id()))
+    let found = members_of(&all, first, std::process::id());
+    Ok(found.into_iter().filter_map(|pid| Some((pid, all.get(&pid)?.start))).collect())
+}
+
+/// When the process began whose folder in `/proc` this is, in clock ticks since boot.
+pub(super) fn start_below(folder: &OwnedFd) -> Option<u64> {
+    Some(Stat::read(&read_below(folder, "stat", 8 << 10).ok()?.bytes)?.start)
 }
 
 fn members_of(all: &BTreeMap<u32, Seen>, first: u32, us: u32) -> BTreeSet<u32> {
@@ -89,10 +100,22 @@ fn members_of(all: &BTreeMap<u32, Seen>, first: u32, us: u32) -> BTreeSet<u32> {
     let below = |path: &str, top: &str| {
         path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
+    // Where it has no namespace of its own, there is nothing but the group to go by.
+    let init = all.get(&1);
+    let is_own = |of: fn(&Seen) -> &[u8], seen: &Seen| {
+        !of(seen).is_empty() && init.is_none_or(|init| of(init) != of(seen))
+    };
+    let (pids, mounts) = (is_own(|seen| &seen.pid_namespace, of), is_own(|seen| &seen.mount_namespace, of));
+    let shares_with = |of: &Seen, seen: &Seen| {
+        (pids && seen.pid_namespace == of.pid_namespace)
+            || (mounts && seen.mount_namespace == of.mount_namespace)
+            || (!pids && !mounts)
+    };
     for (&pid, seen) in all {
         let in_group = own
             .iter()
             .any(|(hierarchy, top)| seen.groups.iter().any(|(h, path)| h == hierarchy && below(path, top)));
+        let in_group = in_group && shares_with(of, seen);
         let in_namespace = own.is_empty()
             && !of.pid_namespace.is_empty()
             && seen.pid_namespace == of.pid_namespace
@@ -135,7 +158,8 @@ mod tests {
 
     fn process(parent: u64, group: &str, namespace: &str) -> Seen {
         let groups = BTreeSet::from([("0".to_owned(), group.to_owned()), ("9".to_owned(), "/".to_owned())]);
-        Seen { parent, start: 1, is_over: false, groups, pid_namespace: namespace.into() }
+        let (pid_namespace, mount_namespace) = (namespace.into(), namespace.into());
+        Seen { parent, start: 1, is_over: false, groups, pid_namespace, mount_namespace }
     }
 
     #[test]
@@ -147,6 +171,8 @@ mod tests {
             (8, process(5, "/c/box/sub", "own")),
             (6, process(7, "/elsewhere", "host")),
             (9, process(1, "/c/boxer", "host")),
+            // Brought into the group, and into nothing else.
+            (10, process(1, "/c/box", "host")),
             (99, process(1, "/user", "host")),
         ]);
         assert_eq!(members_of(&all, 7, 99), BTreeSet::from([6, 7, 8]));

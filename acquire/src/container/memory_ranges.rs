@@ -79,6 +79,13 @@ impl Range {
         }
     }
 
+    /// Whether it may be memory of a device, as far as its path tells.
+    pub(super) fn may_be_a_device(&self) -> bool {
+        let plain = ["/dev/zero", "/dev/shm/"];
+        [&b"/dev/"[..], b"/sys/", b"/proc/"].iter().any(|start| self.path.starts_with(start))
+            && !plain.iter().any(|start| self.path.starts_with(start.as_bytes()))
+    }
+
     pub(super) fn row(&self, tally: &Tally, why: &str) -> Row {
         let mut row = Row::default();
         row.put("start", format!("{:#x}", self.start));

@@ -6,7 +6,8 @@
 //!   `absent` (in no page of memory: never touched, or as in its file), `unreadable`, or `skipped` with the reason. Their
 //!   sum is the range.
 //! - Read are the pages that `/proc/PID/pagemap` says are in memory or swapped out, and of mappings that have no file (any
-//!   more) and are shared, all pages. So nothing is paged in but what was swapped out.
+//!   more) and are shared, those that hold data, whoever wrote them (`SEEK_DATA` on `/proc/PID/map_files`). So nothing is
+//!   paged in but what was swapped out, and no page comes to be that was not there.
 //! - Skipped are the kernel's own pages (`[vvar]`, `[vsyscall]`), memory of devices (`VmFlags` `io`, `pf`), and what goes
 //!   beyond the limit: anonymous memory comes first, mapped files last.
 //! - Reference: proc_pid_smaps(5), `Documentation/admin-guide/mm/pagemap.rst`, elf(5), core(5).
@@ -21,8 +22,10 @@ use std::time::Duration;
 
 use custody::bundle::State;
 use custody::{Digest, Hasher};
+use rustix::fs::{SeekFrom, seek};
 
 use super::elf_core::{MOST_SEGMENTS, Piece, head, pieces};
+use super::members::start_below;
 use super::memory_ranges::{Range, Tally, page, ranges};
 use crate::error::Result;
 use crate::file_content::{Content, Problem, Problems};
@@ -32,6 +35,8 @@ use crate::triage::bounded_reads::{Patience, open_below, open_folder, read_below
 use crate::triage::live_table::{Lines, Row};
 use crate::triage::processes::has_gone;
 
+/// The file system that shared memory lies in, by statfs(2).
+const TMPFS: u64 = 0x0102_1994;
 const FORMAT: &str = "exhibit-process-memory/1";
 /// One read; a page that another program must bring may never come.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -49,7 +54,7 @@ const MOST_FAILURES: u32 = 64;
 /// Bytes of one read.
 const READ: u64 = 512 << 10;
 
-/// Takes the memory of a process, at most `most` bytes of it. Gives what became of all of it; `None` if it has gone.
+/// Takes the memory of the process that began at `start`, at most `most` bytes of it. Gives what became of all of it; `None` if it has gone.
 ///
 /// # Errors
 ///
@@ -57,12 +62,13 @@ const READ: u64 = 512 << 10;
 pub(super) fn process_memory(
     proc: &Path,
     pid: u32,
+    start: u64,
     most: u64,
     out: &mut TarPacker<'_>,
 ) -> Result<Option<Tally>> {
     let place = format!("V1/memory/{pid}.core");
     let mut patience = Patience::of(LIMIT);
-    let opened = Opened::open(proc, pid, &mut patience);
+    let opened = Opened::open(proc, pid, start, &mut patience);
     let opened = match opened {
         Ok(opened) => opened,
         Err(error) => {
@@ -104,28 +110,38 @@ pub(super) fn process_memory(
 
 /// A process whose files in `/proc` are open, so that its number cannot pass to another one.
 struct Opened {
+    folder: Arc<OwnedFd>,
     memory: Arc<File>,
     pagemap: Option<Arc<File>>,
     ranges: Vec<Range>,
     auxv: Vec<u8>,
+    /// Whether the flags of its ranges are known.
+    has_flags: bool,
 }
 
 impl Opened {
-    fn open(proc: &Path, pid: u32, patience: &mut Patience) -> io::Result<Self> {
+    fn open(proc: &Path, pid: u32, start: u64, patience: &mut Patience) -> io::Result<Self> {
         let folder = Arc::new(open_folder(&proc.join(pid.to_string()))?);
+        let to_look = Arc::clone(&folder);
+        if patience.wait(move || Ok(start_below(&to_look)))? != Some(start) {
+            return Err(io::Error::other("the process had ended, and another one has its number"));
+        }
         let read = |patience: &mut Patience, name: &'static str, most: usize| {
             let folder: Arc<OwnedFd> = Arc::clone(&folder);
             patience.wait(move || read_below(&folder, name, most))
         };
-        let text = match read(patience, "smaps", SMAPS) {
-            Ok(taken) if !taken.bytes.is_empty() && !taken.cut => taken.bytes,
-            _ => read(patience, "maps", SMAPS)?.bytes,
+        let (text, has_flags) = match read(patience, "smaps", SMAPS) {
+            Ok(taken) if !taken.bytes.is_empty() && !taken.cut => (taken.bytes, true),
+            _ => (read(patience, "maps", SMAPS)?.bytes, false),
         };
         let auxv = read(patience, "auxv", 64 << 10).map(|taken| taken.bytes).unwrap_or_default();
         let to_open = Arc::clone(&folder);
         let memory = patience.wait(move || open_below(&to_open, "mem"))?;
-        let pagemap = patience.wait(move || open_below(&folder, "pagemap"));
+        let to_open = Arc::clone(&folder);
+        let pagemap = patience.wait(move || open_below(&to_open, "pagemap"));
         Ok(Self {
+            folder,
+            has_flags,
             memory: Arc::new(memory),
             pagemap: pagemap.ok().map(Arc::new),
             ranges: ranges(&text),
@@ -158,7 +174,12 @@ impl Plan {
         let mut pages_left = MOST_OF_PROCESS;
         for (at, range) in opened.ranges.iter().enumerate() {
             match plan.look(opened, range, &mut pages_left, patience) {
-                Ok(runs) => plan.keep(at, range, runs),
+                Ok((runs, why)) => {
+                    plan.keep(at, range, runs);
+                    if let Some(place) = plan.why.get_mut(at) {
+                        *place = why;
+                    }
+                }
                 Err(why) => plan.skip(at, range, &why),
             }
         }
@@ -166,25 +187,39 @@ impl Plan {
         plan
     }
 
-    /// The runs of pages of a range that are worth reading, or why none is.
+    /// The runs of pages of a range that are worth reading and what is missed by them, or why none is.
     fn look(
         &self,
         opened: &Opened,
         range: &Range,
         pages_left: &mut u64,
         patience: &mut Patience,
-    ) -> std::result::Result<Vec<(u64, u64)>, String> {
+    ) -> std::result::Result<(Vec<(u64, u64)>, String), String> {
         if let Some(why) = range.refusal() {
             return Err(why.to_owned());
         }
+        if !opened.has_flags && range.may_be_a_device() {
+            return Err("it may be memory of a device: its flags could not be read".to_owned());
+        }
+        let mut why = String::new();
         let pages = range.length() / page();
-        if range.is_shared() && !range.has_file() && pages <= MOST_OF_RANGE {
-            return Ok(vec![(range.start, range.length())]);
+        if range.is_shared() && !range.has_file() {
+            let (folder, of) = (Arc::clone(&opened.folder), range.clone());
+            match patience.wait(move || shared_runs(&folder, &of)) {
+                Ok(runs) => return Ok((runs, why)),
+                Err(error) => {
+                    why = format!("of what is shared, only what this process has in memory: {error}");
+                }
+            }
         }
         let Some(pagemap) = &opened.pagemap else {
             let small = pages <= (1 << 18) && range.permissions.starts_with('r');
             let why = "which of its pages are in memory could not be seen";
-            return if small { Ok(vec![(range.start, range.length())]) } else { Err(why.to_owned()) };
+            return if small && !range.is_shared() {
+                Ok((vec![(range.start, range.length())], String::new()))
+            } else {
+                Err(why.to_owned())
+            };
         };
         if pages > MOST_OF_RANGE || pages > *pages_left || self.pieces >= MOST_PIECES {
             return Err("too large to be looked through".to_owned());
@@ -211,7 +246,7 @@ impl Plan {
             }
             done = done.saturating_add(count);
         }
-        Ok(runs)
+        Ok((runs, why))
     }
 
     fn keep(&mut self, at: usize, range: &Range, runs: Vec<(u64, u64)>) {
@@ -259,6 +294,31 @@ impl Plan {
         }
         self.pieces = self.runs.iter().map(Vec::len).sum();
     }
+}
+
+/// The runs of a shared range that hold data in what it is a mapping of, by whomever that was written.
+fn shared_runs(folder: &OwnedFd, range: &Range) -> io::Result<Vec<(u64, u64)>> {
+    let file = open_below(folder, &format!("map_files/{:x}-{:x}", range.start, range.end))?;
+    if u64::try_from(rustix::fs::fstatfs(&file)?.f_type).unwrap_or(0) != TMPFS {
+        return Err(io::Error::other("it lies in no file system that tells its holes"));
+    }
+    let end = range.offset.saturating_add(range.length());
+    let (mut runs, mut at) = (Vec::new(), range.offset);
+    while at < end && runs.len() < MOST_PIECES {
+        let from = match seek(&file, SeekFrom::Data(at)) {
+            Ok(from) => from / page() * page(),
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let to = seek(&file, SeekFrom::Hole(from.max(at)))?.next_multiple_of(page()).min(end);
+        if from >= end || to <= from {
+            break;
+        }
+        let address = range.start.saturating_add(from.saturating_sub(range.offset));
+        runs.push((address, to.saturating_sub(from)));
+        at = to;
+    }
+    Ok(runs)
 }
 
 fn read_entries(pagemap: &File, from: u64, count: u64) -> io::Result<Vec<u64>> {
@@ -444,6 +504,56 @@ mod tests {
         assert_eq!((plan.tallies[0].skipped, plan.tallies[1].absent, plan.beyond), (0x3000, 0x1000, 0x3000));
     }
 
+    #[test]
+    #[allow(clippy::print_stderr, reason = "a test that is skipped must say so")]
+    fn what_is_shared_is_read_where_it_holds_data_and_no_page_comes_to_be() {
+        use crate::triage::packed::packed;
+        use std::os::unix::fs::MetadataExt;
+        let memory = rustix::fs::memfd_create("sparse", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let memory = File::from(memory);
+        memory.set_len(64 << 20).unwrap();
+        memory.write_at(b"planted-in-shared-memory", 32 << 20).unwrap();
+        // Mapped by a child, which never touches it.
+        let script = "import mmap,time\nm=mmap.mmap(0,64<<20)\nprint(flush=True)\ntime.sleep(600)";
+        let child = std::process::Command::new("python3")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::from(memory.try_clone().unwrap()))
+            .stdout(std::process::Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else {
+            eprintln!("skipped: python3 is not installed");
+            return;
+        };
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let start = super::super::members::start_of(Path::new("/"), child.id()).unwrap();
+        let before = memory.metadata().unwrap().blocks();
+        let out = packed(|out, _| {
+            process_memory(Path::new("/proc"), child.id(), start, 1 << 30, out)?.unwrap();
+            // Another process of that number is none of ours.
+            let other = process_memory(Path::new("/proc"), child.id(), start + 1, 1 << 30, out)?;
+            assert_eq!(other, None);
+            Ok(())
+        });
+        let after = memory.metadata().unwrap().blocks();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(before, after, "pages came to be because they were read");
+        let rows = out.rows(&format!("V1/memory/{}.ranges.jsonl", child.id()));
+        let shared = rows
+            .iter()
+            .find(|row| {
+                row.get("path").is_some_and(|path| path.as_str().unwrap().starts_with("/memfd:sparse"))
+            })
+            .expect("the mapping is listed");
+        if shared.get("why").is_some() {
+            eprintln!("skipped in part: {}", shared["why"]);
+            return;
+        }
+        assert_eq!(shared["data"], 4096);
+        let core = &out.files[&format!("V1/memory/{}.core", child.id())];
+        assert!(core.windows(24).any(|bytes| bytes == b"planted-in-shared-memory"));
+    }
+
     /// The memory of this very test is read through the same files as that of any process.
     #[test]
     fn a_secret_in_memory_is_found_in_the_core_at_its_address() {
@@ -451,8 +561,9 @@ mod tests {
         let kept = format!("planted-{}-secret", "x".repeat(3)).into_bytes();
         let address = kept.as_ptr() as u64;
         let pid = std::process::id();
+        let start = super::super::members::start_of(Path::new("/"), pid).unwrap();
         let out = packed(|out, _| {
-            let tally = process_memory(Path::new("/proc"), pid, 1 << 30, out)?.unwrap();
+            let tally = process_memory(Path::new("/proc"), pid, start, 1 << 30, out)?.unwrap();
             assert!(tally.data > 1 << 16, "{tally:?}");
             Ok(())
         });

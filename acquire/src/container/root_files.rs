@@ -1,7 +1,6 @@
 //! Files of a container: what it wrote to its logs, what it changed in its root, and what of it lies in memory.
 
 use std::fs;
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -23,8 +22,9 @@ use crate::triage::process_facts::Stat;
 use custody::clock::Clock;
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Names that are counted to see how large a root is.
-const MOST_NAMES: u64 = 5_000_000;
+/// File systems in memory, by statfs(2).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+const RAMFS_MAGIC: u64 = 0x8584_58f6;
 /// Files of one log with the older ones beside it.
 const MOST_LOGS: usize = 200;
 /// Descriptors of a shim that are looked at.
@@ -74,12 +74,20 @@ pub(super) fn root_files(
     }
     logs(root, found, pid, &mut patience, out)?;
     let known = found.views.iter().find_map(|view| view.upper.clone());
-    match upper_folder(&mounts).or(known) {
+    let seen = upper_folder(&mounts);
+    if let (Some(known), Some(seen)) = (&known, &seen)
+        && known != seen
+    {
+        let what =
+            format!("its runtime says that its changes lie here; its own mounts say {}", seen.display());
+        out.note(known, &what);
+    }
+    match known.or(seen) {
         Some(upper) => {
             let layer = Layer { root, upper: &upper, name: &found.id, pid, largest };
             layer.take(&mut patience, out, None, clock)?;
         }
-        None => whole(root, found, pid, largest, &mut patience, out)?,
+        None => whole(root, found, pid, largest, out)?,
     }
     Ok(mounted)
 }
@@ -126,24 +134,16 @@ fn in_memory(
             return Ok(format!("no: {error}"));
         }
     };
-    let real = PathBuf::from(format!("/proc/self/fd/{}/.", folder.as_raw_fd()));
-    let to_measure = real.clone();
-    match patience.wait(move || measure(&to_measure)) {
-        Ok(Size { bytes, .. }) if bytes > largest => {
-            out.note(
-                point,
-                &format!("in memory, and not taken: it holds {bytes} bytes, which is beyond the limit"),
-            );
-            return Ok(format!("no: {bytes} bytes"));
-        }
-        Ok(_) => {}
-        Err(error) => {
-            out.note(point, &format!("in memory, and not taken: {error}"));
-            return Ok(format!("no: {error}"));
-        }
+    // Something may have been mounted over it since; that is not in memory, and maybe not the container's.
+    let lies_in_memory = rustix::fs::fstatfs(&folder)
+        .is_ok_and(|found| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&u64::try_from(found.f_type).unwrap_or(0)));
+    if !lies_in_memory {
+        out.note(point, "in memory, and not taken: something else is mounted over it");
+        return Ok("no: something is mounted over it".to_owned());
     }
+    let real = PathBuf::from(format!("/proc/self/fd/{}/.", folder.as_raw_fd()));
     let shown = root.join(format!("proc/{pid}/root")).join(point.strip_prefix("/").unwrap_or(point));
-    out.tree_as(&real, &shown)?;
+    out.within(largest, point, |out| out.tree_as(&real, &shown))?;
     Ok("yes".to_owned())
 }
 
@@ -240,14 +240,7 @@ fn file_of_host(folder: &OwnedFd, fd: &str) -> Option<PathBuf> {
 }
 
 /// Takes a root that is no overlay as a whole, without what is mounted in it.
-fn whole(
-    root: &Path,
-    found: &Found,
-    pid: Option<u32>,
-    largest: u64,
-    patience: &mut Patience,
-    out: &mut TarPacker<'_>,
-) -> Result<()> {
+fn whole(root: &Path, found: &Found, pid: Option<u32>, largest: u64, out: &mut TarPacker<'_>) -> Result<()> {
     let known = found.views.iter().find_map(|view| view.root.clone());
     let known = known.map(|known| root.join(known.strip_prefix("/").unwrap_or(&known)));
     let through = pid.map(|pid| root.join(format!("proc/{pid}/root")));
@@ -260,57 +253,12 @@ fn whole(
         out.note(&shown, "not taken: its root is that of the host");
         return Ok(());
     }
-    let to_measure = real.clone();
-    match patience.wait(move || measure(&to_measure)) {
-        Ok(Size { bytes, is_cut }) if bytes > largest || is_cut => {
-            let more = if is_cut { " or more" } else { "" };
-            out.note(
-                &shown,
-                &format!("not taken: its root holds {bytes} bytes{more}, which is beyond the limit"),
-            );
-            Ok(())
-        }
-        Ok(_) => out.tree_as(&real, &shown),
-        Err(error) => {
-            out.note(&shown, &format!("its root was not taken: {error}"));
-            Ok(())
-        }
-    }
+    out.within(largest, &shown, |out| out.tree_as(&real, &shown))
 }
 
 fn is_of_host(root: &Path, real: &Path) -> bool {
     let id = |path: &Path| fs::metadata(path).map(|facts| (facts.dev(), facts.ino())).ok();
     id(root).is_some() && id(root) == id(real)
-}
-
-/// How much lies below a folder.
-struct Size {
-    bytes: u64,
-    is_cut: bool,
-}
-
-/// Counts the bytes below a folder, without what is mounted in it.
-fn measure(top: &Path) -> io::Result<Size> {
-    let device = fs::metadata(top)?.dev();
-    let mut size = Size { bytes: 0, is_cut: false };
-    let mut folders = vec![top.to_owned()];
-    let mut names = 0u64;
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten() {
-            names += 1;
-            if names > MOST_NAMES {
-                return Ok(Size { is_cut: true, ..size });
-            }
-            let Ok(facts) = entry.metadata() else { continue };
-            if facts.is_dir() && facts.dev() == device {
-                folders.push(entry.path());
-            } else if facts.is_file() {
-                size.bytes = size.bytes.saturating_add(facts.len());
-            }
-        }
-    }
-    Ok(size)
 }
 
 #[cfg(test)]
@@ -344,14 +292,5 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, [log]);
-    }
-
-    #[test]
-    fn sizes_are_counted_without_following_links() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("a")).unwrap();
-        fs::write(folder.path().join("a/b"), "12345").unwrap();
-        std::os::unix::fs::symlink("/usr", folder.path().join("a/c")).unwrap();
-        assert_eq!(measure(folder.path()).unwrap().bytes, 5);
     }
 }

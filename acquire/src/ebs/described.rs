@@ -8,9 +8,10 @@ use crate::aws::ec2::Ec2;
 use crate::aws::quotas::{EbsQuota, Quotas};
 use crate::aws::{Connection, Failure};
 
-/// The quota of GetSnapshotBlock, in requests a second.
-struct Quota {
-    per_second: u32,
+/// What the account may ask of the direct APIs, in requests a second.
+struct Allowed {
+    blocks: u32,
+    lists: u32,
     /// Why it is only a guess, if it is.
     guessed: Option<Failure>,
 }
@@ -41,12 +42,13 @@ impl EbsSnapshot {
                 facts.insert("not_described".to_owned(), text(&failure.to_string()));
             }
         }
-        let quota = quota(self.connection());
-        facts.insert("quota_requests_per_second".to_owned(), quota.per_second.into());
-        if let Some(failure) = quota.guessed {
+        let allowed = allowed(self.connection(), self.has_base());
+        facts.insert("quota_requests_per_second".to_owned(), allowed.blocks.into());
+        facts.insert("quota_lists_per_second".to_owned(), allowed.lists.into());
+        if let Some(failure) = allowed.guessed {
             facts.insert("quota_assumed_because".to_owned(), text(&failure.to_string()));
         }
-        self.told(facts).encrypted(encrypted).no_faster_than(quota.per_second)
+        self.told(facts).encrypted(encrypted).no_faster_than(allowed.blocks, allowed.lists)
     }
 }
 
@@ -57,21 +59,22 @@ fn describe(
     Ok(Ec2::new(connection)?.describe_snapshot(snapshot)?.value)
 }
 
-/// The lesser of the account's quota and the snapshot's.
-fn quota(connection: &Connection) -> Quota {
-    let mut least = Quota { per_second: u32::MAX, guessed: None };
-    let quotas = Quotas::new(connection);
-    for quota in [EbsQuota::GetPerAccount, EbsQuota::GetPerSnapshot] {
+/// The account's quotas: of blocks the lesser of its own and the snapshot's, of pages that of the list that is read.
+fn allowed(connection: &Connection, changes_only: bool) -> Allowed {
+    let (quotas, mut guessed) = (Quotas::new(connection), None);
+    let mut ask = |quota: EbsQuota| {
         let answer = match &quotas {
-            Ok(quotas) if least.guessed.is_none() => quotas.ebs(quota).map(|answer| answer.value),
+            Ok(quotas) if guessed.is_none() => quotas.ebs(quota).map(|answer| answer.value),
             Ok(_) => Ok(quota.default_value()),
             Err(failure) => Err(failure.clone()),
         };
         let value = answer.unwrap_or_else(|failure| {
-            least.guessed = Some(failure);
+            guessed = Some(failure);
             quota.default_value()
         });
-        least.per_second = least.per_second.min(value.max(1));
-    }
-    least
+        value.max(1)
+    };
+    let blocks = ask(EbsQuota::GetPerAccount).min(ask(EbsQuota::GetPerSnapshot));
+    let lists = ask(if changes_only { EbsQuota::ListChangedPerAccount } else { EbsQuota::ListPerAccount });
+    Allowed { blocks, lists, guessed }
 }

@@ -1,7 +1,9 @@
 //! What reading a snapshot will take, before it is read.
 
+use std::time::Duration;
+
 use super::service::{BLOCK, SnapshotBlocks};
-use crate::aws::{Connection, Failure};
+use crate::aws::{Connection, Failure, FailureKind};
 use crate::blocks::{BlockService, BlockSource, ListFrom, Listed};
 use crate::error::Result;
 
@@ -27,9 +29,29 @@ pub struct Estimate {
     pub seconds: u64,
     /// What the requests cost, in billionths of a dollar, at the prices of [`PRICE_REGION`]. Traffic is not in it.
     pub nano_dollars: u64,
-    /// Why no block can be read, if so: one was tried.
-    pub unreadable: Option<Failure>,
+    /// What came of reading one block; `None` while there is no snapshot to read from.
+    pub trial: Option<Trial>,
 }
+
+/// What came of reading one block.
+#[derive(Debug, Clone)]
+pub enum Trial {
+    /// It could be read.
+    Read,
+    /// The list has no block, so none was tried.
+    NoneListed,
+    /// None was tried, for the list could not be had a second time.
+    NotTried(Failure),
+    /// It could not be read.
+    Unreadable(Failure),
+}
+
+/// Times that a block is tried to be read, and the pause between.
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Pages without a block that are followed to find the one to try.
+const MOST_PAGES: u32 = 100;
 
 /// Blocks that a page of a list may hold.
 const PAGE: u64 = 10_000;
@@ -52,7 +74,7 @@ impl Estimate {
             nano_dollars: blocks
                 .saturating_mul(BLOCK_PRICE)
                 .saturating_add(list_calls.saturating_mul(LIST_PRICE)),
-            unreadable: None,
+            trial: None,
         }
     }
 }
@@ -64,16 +86,54 @@ pub(super) fn estimate(
     source: &BlockSource<SnapshotBlocks>,
 ) -> Result<Estimate> {
     let counted = source.count()?;
-    let first = connection.wait(async {
-        let page = blocks.list(ListFrom::Block(counted.first_present.unwrap_or(0))).await.ok()?;
-        let (index, listed) = page.blocks.into_iter().next()?;
-        let Listed::Present(token) = listed else { return None };
-        let mut room = vec![0; BLOCK as usize];
-        blocks.fetch(index, &token, &mut room).await.err()
-    });
+    let trial = connection.wait(tried(blocks, counted.first_present));
     let estimate =
         Estimate::of(source.size(), counted.present, counted.list_calls, source.requests_per_second());
-    Ok(Estimate { unreadable: first, ..estimate })
+    Ok(Estimate { trial: Some(trial), ..estimate })
+}
+
+/// Tries to read the first block, again where that may help.
+async fn tried(blocks: &SnapshotBlocks, first: Option<u64>) -> Trial {
+    let Some(first) = first else { return Trial::NoneListed };
+    let mut room = vec![0; BLOCK as usize];
+    let mut tries = 1;
+    loop {
+        let trial = tried_once(blocks, first, &mut room).await;
+        let (Trial::NotTried(failure) | Trial::Unreadable(failure)) = &trial else { return trial };
+        // A token that is refused is another one in the next list.
+        let may_pass = failure.kind.is_worth_another_try() || failure.kind == FailureKind::Token;
+        if !may_pass || tries >= TRIES {
+            return trial;
+        }
+        tokio::time::sleep(PAUSE.saturating_mul(tries)).await;
+        tries += 1;
+    }
+}
+
+async fn tried_once(blocks: &SnapshotBlocks, first: u64, room: &mut [u8]) -> Trial {
+    let mut next = Some(ListFrom::Block(first));
+    let mut pages = 0;
+    while let Some(from) = next.take().filter(|_| pages < MOST_PAGES) {
+        pages += 1;
+        let page = match blocks.list(from).await {
+            Ok(page) => page,
+            Err(failure) => return Trial::NotTried(failure),
+        };
+        let present = page.blocks.into_iter().find_map(|(index, listed)| match listed {
+            Listed::Present(token) => Some((index, token)),
+            Listed::Gone => None,
+        });
+        if let Some((index, token)) = present {
+            return match blocks.fetch(index, &token, room).await {
+                Ok(_) => Trial::Read,
+                Err(failure) => Trial::Unreadable(failure),
+            };
+        }
+        // Empty, or of blocks that the base alone has.
+        next = page.next.map(ListFrom::Page);
+    }
+    let what = "the list has a block no more that it had a moment before";
+    Trial::NotTried(Failure::found(SnapshotBlocks::LIST, FailureKind::Corrupt, what))
 }
 
 #[cfg(test)]

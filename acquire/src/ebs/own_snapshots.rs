@@ -1,6 +1,6 @@
 //! Snapshots that we made ourselves: each act is in the case's log before and after it, and only they are ever deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -86,6 +86,8 @@ pub struct Orphan {
     pub target: String,
     /// Whether the case's log names it; if not, that run died between the request and its answer.
     pub is_logged: bool,
+    /// Whether the case's log tells of that run at all; if not, another copy of the case made it, and may be at work on it.
+    pub is_of_this_log: bool,
 }
 
 /// Makes snapshots for a case, and deletes none but its own.
@@ -368,9 +370,22 @@ impl<'a> OwnSnapshots<'a> {
                 self.log_end(begun, |entry| entry.result("deleted", id))?;
                 Ok(Deletion::Deleted)
             }
+            // An answer was lost, and the request was sent again.
             Err(failure) if failure.kind == FailureKind::NotFound => {
-                self.log_end(begun, |entry| entry.result("deleted", id))?;
-                Ok(Deletion::Gone)
+                self.log_end(begun, |entry| {
+                    entry
+                        .result("deleted", id)
+                        .result("how_known", "it was there a moment before, and is not now")
+                })?;
+                Ok(Deletion::Deleted)
+            }
+            Err(failure) if is_unknown(failure.kind) => {
+                self.append(
+                    NewEntry::new(EntryType::ACQUIRE_ERROR)
+                        .error("not known", failure.to_string())
+                        .refers_to(begun),
+                )?;
+                Err(failure.into())
             }
             Err(failure) => {
                 self.log_end(begun, |entry| entry.error("refused", failure.to_string()))?;
@@ -409,25 +424,27 @@ impl<'a> OwnSnapshots<'a> {
     pub fn orphans(&self) -> Result<Vec<Orphan>> {
         let tags = [(TAG_CASE, self.case.file().id.as_str()), (TAG_MADE_BY, MADE_BY)];
         let there = self.ec2.snapshots_with(&tags)?.value;
-        let (made, kept) = self.logged()?;
+        let Logged { made, kept, runs } = self.logged()?;
         let others = there.into_iter().filter(|snapshot| snapshot.tag(TAG_RUN) != Some(self.run.as_str()));
         let orphan = |snapshot: Snapshot| Orphan {
             run: snapshot.tag(TAG_RUN).unwrap_or_default().to_owned(),
             target: snapshot.tag(TAG_TARGET).unwrap_or_default().to_owned(),
             is_logged: made.contains_key(&snapshot.id),
+            is_of_this_log: snapshot.tag(TAG_RUN).is_some_and(|run| runs.contains(run)),
             snapshot,
         };
-        Ok(others.filter(|snapshot| !kept.contains_key(&snapshot.id)).map(orphan).collect())
+        Ok(others.filter(|snapshot| !kept.contains(&snapshot.id)).map(orphan).collect())
     }
 
-    /// The newest earlier run's snapshots of this target, to go on with instead of making new ones.
+    /// The newest earlier run's snapshots of this target, to go on with instead of making new ones. It must be a run that the
+    /// case's log tells of: what others made may be in use by them, whatever its tags say.
     ///
     /// # Errors
     ///
     /// [`Error::Cloud`], [`Error::Custody`].
     pub fn go_on_with(&self, target: &Target, instance: Option<&Instance>) -> Result<Vec<OwnSnapshot>> {
         let mut found = self.orphans()?;
-        found.retain(|orphan| orphan.target == target.id());
+        found.retain(|orphan| orphan.target == target.id() && orphan.is_of_this_log);
         let newest = found.iter().map(|orphan| orphan.run.clone()).max();
         found.retain(|orphan| Some(&orphan.run) == newest.as_ref());
         let snapshots = found.into_iter().map(|orphan| orphan.snapshot).collect();
@@ -435,21 +452,39 @@ impl<'a> OwnSnapshots<'a> {
         Ok(self.with_devices(snapshots, instance.unwrap_or(&nothing)))
     }
 
-    /// Ids of snapshots that the log says were made, and those that were kept on purpose.
-    fn logged(&self) -> Result<(BTreeMap<String, u64>, BTreeMap<String, u64>)> {
-        let (mut made, mut kept) = (BTreeMap::new(), BTreeMap::new());
+    /// Ids of the snapshots that a run has made, as the case's log has them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Custody`].
+    pub fn made_by(&self, run: &str) -> Result<BTreeSet<String>> {
+        let made = self.logged()?.made;
+        Ok(made.into_iter().filter(|(_, by)| by == run).map(|(id, _)| id).collect())
+    }
+
+    fn logged(&self) -> Result<Logged> {
+        let Logged { mut made, mut kept, mut runs } = Logged::default();
+        // By the number of its entry: the run that began each act.
+        let mut begun: BTreeMap<u64, String> = BTreeMap::new();
         for entry in self.case.log().read()?.entries {
+            if entry.kind == EntryType::ACQUIRE_START
+                && let (Some(_), Some(run)) = (entry.how_text(ACT), entry.how_text("run"))
+            {
+                runs.insert(run.to_owned());
+                begun.insert(entry.seq, run.to_owned());
+            }
             if entry.kind != EntryType::ACQUIRE_END {
                 continue;
             }
             let ids = entry.about.result.get(SNAPSHOTS).and_then(Value::as_array);
             let ids = ids.into_iter().flatten().filter_map(Value::as_str);
-            made.extend(ids.map(|id| (id.to_owned(), entry.seq)));
+            let run = entry.about.refs.iter().find_map(|seq| begun.get(seq)).cloned().unwrap_or_default();
+            made.extend(ids.map(|id| (id.to_owned(), run.clone())));
             if let Some(id) = entry.about.result.get("kept").and_then(Value::as_str) {
-                kept.insert(id.to_owned(), entry.seq);
+                kept.insert(id.to_owned());
             }
         }
-        Ok((made, kept))
+        Ok(Logged { made, kept, runs })
     }
 
     fn log_begin(&self, act: &str, about: impl FnOnce(NewEntry) -> NewEntry) -> Result<u64> {
@@ -469,6 +504,17 @@ impl<'a> OwnSnapshots<'a> {
     fn append(&self, entry: NewEntry) -> Result<u64> {
         Ok(self.case.append(entry, self.writer)?.seq)
     }
+}
+
+/// What the case's log says of snapshots.
+#[derive(Debug, Default)]
+struct Logged {
+    /// Those that were made, with their run.
+    made: BTreeMap<String, String>,
+    /// Those that were kept on purpose.
+    kept: BTreeSet<String>,
+    /// Runs that began an act.
+    runs: BTreeSet<String>,
 }
 
 /// The tags of what a run makes of a target.

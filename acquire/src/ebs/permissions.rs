@@ -171,9 +171,7 @@ impl Found<'_> {
         let block = ask_for_block(self.connection, id, (index, &token));
         let of_key = key.as_deref().unwrap_or("the snapshot's key");
         match &block {
-            Err(failure)
-                if failure.kind == FailureKind::Denied && failure.reason == "DEPENDENCY_ACCESS_DENIED" =>
-            {
+            Err(failure) if failure.is_of_key() => {
                 let words = format!("the key refuses, not the snapshot: {failure}");
                 self.add("kms:Decrypt", of_key, PermissionState::Denied, words);
             }

@@ -173,6 +173,12 @@ impl SnapshotBlocks {
                  key of {}, in the key's policy or in that of the caller; for a key of another account, in both",
                 self.snapshot
             )
+        } else if failure.is_of_key() {
+            format!(
+                "the key of the encrypted snapshot {} cannot be used: it is disabled, waits for its deletion, or is gone, or \
+                 its grant is; once it can be used, go on",
+                self.snapshot
+            )
         } else {
             format!(
                 "{permission} is missing on arn:aws:ec2:{}::snapshot/{}, or the snapshot is not shared with this account",
@@ -300,7 +306,7 @@ fn volume_size(size: Option<i64>, block_size: Option<i32>) -> std::result::Resul
 }
 
 /// The reason that the service gives in a field of its own.
-fn reason_of_get(error: &SdkError<GetError, HttpResponse>) -> &str {
+pub(super) fn reason_of_get(error: &SdkError<GetError, HttpResponse>) -> &str {
     match error.as_service_error() {
         Some(GetError::AccessDeniedException(error)) => error.reason.as_str(),
         Some(GetError::RequestThrottledException(error)) => {
@@ -319,7 +325,7 @@ fn reason_of_get(error: &SdkError<GetError, HttpResponse>) -> &str {
     }
 }
 
-fn reason_of_list(error: &SdkError<ListError, HttpResponse>) -> &str {
+pub(super) fn reason_of_list(error: &SdkError<ListError, HttpResponse>) -> &str {
     match error.as_service_error() {
         Some(ListError::AccessDeniedException(error)) => error.reason.as_str(),
         Some(ListError::RequestThrottledException(error)) => {

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::estimate::{Estimate, estimate};
 use super::note::hash_note;
 use super::service::{BLOCK, SnapshotBlocks};
-use crate::aws::Connection;
+use crate::aws::ec2::Ec2;
+use crate::aws::{Connection, FailureKind};
 use crate::blocks::{BlockSource, Limits};
 use crate::capture::{Capture, Streams};
 use crate::error::Result;
@@ -80,6 +81,8 @@ impl EbsSnapshot {
     fn new(connection: &Connection, snapshot: &str, blocks: SnapshotBlocks) -> Self {
         let runtime = connection.runtime().handle().clone();
         let source = BlockSource::new(blocks.clone(), runtime, snapshot, blocks.size(), BLOCK);
+        let (of_ec2, id) = (connection.clone(), snapshot.to_owned());
+        let source = source.still_there(move || is_described(&of_ec2, &id));
         let limits = Limits::default();
         let (connection, snapshot) = (connection.clone(), snapshot.to_owned());
         let (told, base, encrypted) = (Map::new(), None, None);
@@ -112,10 +115,16 @@ impl EbsSnapshot {
         &self.connection
     }
 
-    /// Asks for no more blocks a second than this.
-    pub(super) fn no_faster_than(self, requests_per_second: u32) -> Self {
+    /// Whether only what changed since another is read.
+    pub(super) fn has_base(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// Asks for no more blocks and no more pages of the list a second than this.
+    pub(super) fn no_faster_than(self, requests_per_second: u32, lists_per_second: u32) -> Self {
         let mut limits = self.limits;
-        limits.requests_per_second = limits.requests_per_second.min(requests_per_second);
+        limits.requests_per_second = no_more(limits.requests_per_second, requests_per_second);
+        limits.lists_per_second = no_more(limits.lists_per_second, lists_per_second);
         self.limits(limits)
     }
 
@@ -138,6 +147,20 @@ impl EbsSnapshot {
     /// [`crate::Error::Cloud`] where the list cannot be had; that a block cannot is part of the estimate.
     pub fn estimate(&self) -> Result<Estimate> {
         estimate(&self.connection, &self.blocks, &self.source)
+    }
+}
+
+/// What is allowed already, where 0 is no bound, and no more than this.
+fn no_more(allowed: u32, most: u32) -> u32 {
+    if allowed == 0 { most } else { allowed.min(most) }
+}
+
+/// Whether EC2 knows a snapshot; `None` where it cannot be asked.
+fn is_described(connection: &Connection, snapshot: &str) -> Option<bool> {
+    match Ec2::new(connection).and_then(|ec2| ec2.describe_snapshot(snapshot)) {
+        Ok(_) => Some(true),
+        Err(failure) if failure.kind == FailureKind::NotFound => Some(false),
+        Err(_) => None,
     }
 }
 

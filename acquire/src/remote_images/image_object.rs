@@ -4,8 +4,9 @@
 //! - `disk.raw` in a gzip-compressed tar is unpacked while it comes; what the tar leaves out as holes is `absent`.
 //! - Anything else is taken as the raw image that it is, and read by ranges; it can be taken up again after an interruption.
 //! - The object is pinned by its ETag and, in Google's storage, its generation: one that changes stops the acquisition.
-//! - The MD5 that Google's storage tells is compared for a tar, which is read from its first byte to its last. Ranges of a raw
-//!   image have no checksum of their own over this interface: TLS alone guards them on the way.
+//! - The MD5 that Google's storage tells is compared where all bytes came in order: of a tar always, of a raw image unless its
+//!   acquisition was taken up midway or a part could not be read (`md5_compared` in its facts says which). A single range has
+//!   no checksum of its own over this interface: TLS alone guards it on the way.
 //!
 //! Reference: Cloud Storage XML API, Get Object. Tested only against moto and a small server of our own.
 
@@ -20,6 +21,7 @@ use ureq::Body;
 use ureq::http::{Method, Response};
 
 use super::address::SecretUrl;
+use super::compared_object::ComparedObject;
 use super::disk_in_tar::DiskInTar;
 use super::exchange::{Exchange, body_of, header, patiently};
 use super::read_ahead::{RangeService, RemoteDisk, Run};
@@ -109,7 +111,11 @@ impl ImageObject {
         let md5 = told.get("md5").and_then(Value::as_str).map(str::to_owned);
         let facts = object.facts(told);
         let disk = RemoteDisk::new(Arc::new(object), facts)?;
-        if first == GZIP { Ok(Box::new(DiskInTar::open(disk, md5)?)) } else { Ok(Box::new(disk)) }
+        match md5 {
+            md5 if first == GZIP => Ok(Box::new(DiskInTar::open(disk, md5)?)),
+            Some(md5) => Ok(Box::new(ComparedObject::new(disk, md5))),
+            None => Ok(Box::new(disk)),
+        }
     }
 
     fn facts(&self, mut more: Map<String, Value>) -> SourceFacts {

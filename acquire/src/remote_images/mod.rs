@@ -9,6 +9,7 @@
 //!   is gone, overloaded or refuses stops the acquisition, which can be taken up again.
 
 mod address;
+mod compared_object;
 mod disk_in_tar;
 mod exchange;
 mod image_object;

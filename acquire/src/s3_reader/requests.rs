@@ -1,7 +1,6 @@
 //! Single requests of the reader: what comes back is checked against what was asked for, and tried again where that helps.
 
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use aws_smithy_types::date_time::Format;
 use tokio::time::{sleep, timeout};
 
 use crate::aws::{Failure, FailureKind};
+use crate::blocks::pause;
 
 /// A request is tried so often, with longer and longer pauses, before its failure is told.
 const MOST_TRIES: u32 = 8;
@@ -133,24 +133,16 @@ pub(super) async fn tried<T, F>(mut act: impl FnMut() -> F) -> Result<T, Failure
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let mut pause = FIRST_PAUSE;
     let mut tries = 1;
     loop {
         match act().await {
             Err(failure) if failure.kind.is_worth_another_try() && tries < MOST_TRIES => {
-                sleep(pause.mul_f64(0.5 + chance() / 2.0)).await;
-                pause = LONGEST_PAUSE.min(pause.saturating_mul(2));
+                sleep(pause(FIRST_PAUSE, LONGEST_PAUSE, tries)).await;
                 tries += 1;
             }
             done => return done,
         }
     }
-}
-
-/// A number from 0 to 1.
-fn chance() -> f64 {
-    let random = RandomState::new().build_hasher().finish();
-    f64::from(u32::try_from(random & 0xffff).unwrap_or(0)) / f64::from(0xffffu32)
 }
 
 /// The failure as the error of a store.

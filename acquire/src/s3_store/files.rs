@@ -6,7 +6,7 @@ use std::sync::Arc;
 use custody::Digest;
 use custody::bundle::{BundleStore, LocalFolder};
 
-use super::multipart::{Dispatch, Sending, complete, settle_put};
+use super::multipart::{Dispatch, Sending, became, complete};
 use super::uploads::Line;
 use crate::progress::Progress;
 
@@ -20,7 +20,7 @@ const LONGEST_SUMS: u64 = 256 << 20;
 pub(super) const OF_THE_LOG: &str = "keys/log.vkey";
 
 /// Words about uploads name so many; more only count.
-const MOST_NAMED: usize = 20;
+pub(super) const MOST_NAMED: usize = 20;
 
 /// The folder of a bundle, and the way to the store.
 pub(super) struct Files<'a> {
@@ -65,7 +65,8 @@ impl Files<'_> {
         uploads.note(&[Line::Putting { path: path.to_owned() }])?;
         let made = (bytes.len() as u64, custody::sha256(&bytes));
         let sent = requests.wait(requests.put(&key, bytes));
-        settle_put(self.line, path, &key, made, announced_before, sent)
+        let lines = became(self.line, path, &key, made, announced_before, sent)?;
+        uploads.note(&lines)
     }
 
     pub(super) fn each_block(

@@ -1,12 +1,13 @@
 //! Making and closing grants, by who has the right to write to the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use custody::bundle::{RemotePlace, RetentionMode};
 use custody::{Clock, Moment, SystemClock};
 use tokio::task::JoinSet;
 
+use super::files::MOST_NAMED;
 use super::grant::{
     Grant, GrantFile, Granted, GrantedUpload, LARGEST_GRANT, PARTS, address, once_of, uploads_of, warning,
 };
@@ -30,7 +31,8 @@ type Headers = Vec<(String, String)>;
 ///
 /// # Errors
 ///
-/// [`Error::Grant`] for limits that cannot be, [`Error::Cloud`].
+/// [`Error::Grant`] for limits that cannot be, [`Error::Cloud`]; [`Error::GrantLeft`] if what was begun could not all be
+/// given up again.
 pub fn issue(
     connection: &Connection,
     place: &RemotePlace,
@@ -40,13 +42,13 @@ pub fn issue(
     check(granted, lasts)?;
     let wanted = uploads_of(granted);
     let requests = Requests::new(connection, place.clone(), Pace::default());
-    let begun = requests.wait(begin_all(&requests, wanted))?;
-    let result = sign_all(connection, place, granted, lasts, &begun);
-    if result.is_err() {
-        // Nobody else will know of them.
-        requests.wait(abort_all(&requests, &begun));
-    }
-    result
+    let (begun, failed) = requests.wait(begin_all(&requests, wanted));
+    let made = failed.map_or_else(|| sign_all(connection, place, granted, lasts, &begun), Err);
+    made.map_err(|error| {
+        // Nobody else will know of them, nor of those whose answer never came.
+        let Closed { left, .. } = requests.wait(abort_every(&requests, &begun));
+        if left.is_empty() { error } else { Error::GrantLeft { left, source: Box::new(error) } }
+    })
 }
 
 /// Signs a grant anew, for the same exhibit and with the uploads that were begun for it: a host that was cut short goes on.
@@ -73,7 +75,8 @@ fn check(granted: &Granted, lasts: Duration) -> Result<()> {
     Ok(())
 }
 
-async fn begin_all(requests: &Requests, wanted: Vec<String>) -> Result<BTreeMap<String, String>> {
+/// Begins the uploads: gives those that were begun, and why not all of them were.
+async fn begin_all(requests: &Requests, wanted: Vec<String>) -> (BTreeMap<String, String>, Option<Error>) {
     let mut begun = BTreeMap::new();
     let mut failed = None;
     let mut left = wanted.into_iter();
@@ -89,7 +92,7 @@ async fn begin_all(requests: &Requests, wanted: Vec<String>) -> Result<BTreeMap<
             });
         }
         match tasks.join_next().await {
-            None => break,
+            None => return (begun, failed),
             Some(Ok(Ok((path, id)))) => {
                 begun.insert(path, id);
             }
@@ -97,26 +100,52 @@ async fn begin_all(requests: &Requests, wanted: Vec<String>) -> Result<BTreeMap<
             Some(Err(_)) => failed = Some(Error::Stopped),
         }
     }
-    match failed {
-        None => Ok(begun),
-        Some(error) => {
-            abort_all(requests, &begun).await;
-            Err(error)
-        }
-    }
 }
 
-async fn abort_all(requests: &Requests, begun: &BTreeMap<String, String>) -> Closed {
+/// Gives up the uploads that are known, and then whatever else is listed as begun at that place.
+async fn abort_every(requests: &Requests, begun: &BTreeMap<String, String>) -> Closed {
     let mut closed = Closed::default();
+    let (bucket, prefix) = (&requests.place.bucket, format!("{}/", requests.place.prefix));
+    let left = |key: &str, id: &str, failure: &Failure| {
+        format!("the upload {id} to s3://{bucket}/{key} is left: {failure}")
+    };
     for (path, id) in begun {
         let Ok(key) = requests.place.key(path) else { continue };
-        match requests.abort_known(&key, id).await {
+        match requests.abort(&key, id).await {
             Ok(true) => closed.aborted += 1,
-            Ok(false) => closed.used += 1,
-            Err(failure) => closed
-                .left
-                .push(format!("the upload {id} to s3://{}/{key} is left: {failure}", requests.place.bucket)),
+            Ok(false) => {
+                closed.used += 1;
+                // Some servers leave out what the upload was begun with, and who had the grant could not retain anything.
+                match requests.retain(&key).await {
+                    Err(failure) if failure.kind != FailureKind::NotFound => {
+                        closed.left.push(format!("s3://{bucket}/{key} is not retained: {failure}"));
+                    }
+                    _ => {}
+                }
+            }
+            Err(failure) => closed.left.push(left(&key, id, &failure)),
         }
+    }
+    let tried: BTreeSet<&String> = begun.values().collect();
+    match requests.uploads_below(&prefix).await {
+        Ok(found) => {
+            for (key, id) in found.iter().filter(|(_, id)| !tried.contains(id)) {
+                match requests.abort(key, id).await {
+                    Ok(there) => closed.aborted += u64::from(there),
+                    Err(failure) => closed.left.push(left(key, id, &failure)),
+                }
+            }
+        }
+        Err(failure) => closed.left.push(format!(
+            "whether other uploads below s3://{bucket}/{prefix} were begun and not ended is not known: {failure}"
+        )),
+    }
+    if closed.left.len() > MOST_NAMED {
+        let more = closed.left.len() - MOST_NAMED;
+        closed.left.truncate(MOST_NAMED);
+        closed.left.push(format!(
+            "and {more} more: `aws s3api list-multipart-uploads --bucket {bucket} --prefix {prefix}` tells"
+        ));
     }
     closed
 }
@@ -225,14 +254,22 @@ pub struct Closed {
     pub aborted: u64,
     /// Uploads that had become objects, or were gone.
     pub used: u64,
-    /// Uploads that could not be given up, in words.
+    /// Uploads that could not be given up, or not be looked for, and objects that could not be retained, in words.
     pub left: Vec<String>,
 }
 
-/// Gives up every upload of a grant that has not become an object. What was sent of it is gone then.
+/// Gives up every upload of a grant that has not become an object, and any other at its place. What was sent of it is gone
+/// then. What has become an object is retained, where the place says so and the server is not AWS's own.
 #[must_use]
 pub fn close(connection: &Connection, grant: &Grant) -> Closed {
     let requests = Requests::new(connection, grant.place().clone(), Pace::default());
     let begun = grant.file.uploads.iter().map(|(path, upload)| (path.clone(), upload.id.clone())).collect();
-    requests.wait(abort_all(&requests, &begun))
+    requests.wait(abort_every(&requests, &begun))
+}
+
+/// Gives up every upload at the place of one exhibit, whose grant was never written or is lost.
+#[must_use]
+pub fn give_up(connection: &Connection, place: &RemotePlace) -> Closed {
+    let requests = Requests::new(connection, place.clone(), Pace::default());
+    requests.wait(abort_every(&requests, &BTreeMap::new()))
 }

@@ -112,7 +112,8 @@ impl LogMirror for S3LogMirror {
         };
         match requests.wait(requests.put(&key, bytes.to_vec())) {
             Ok(()) => PutOnce::Done,
-            Err(Failed { failure, unsure }) if failure.kind == FailureKind::Exists => {
+            Err(Failed { failure, differs: true, .. }) => PutOnce::Differs(failure.to_string()),
+            Err(Failed { failure, unsure, .. }) if failure.kind == FailureKind::Exists => {
                 PutOnce::There { perhaps_ours: unsure }
             }
             Err(Failed { failure, .. }) => PutOnce::Failed(failure.to_string()),

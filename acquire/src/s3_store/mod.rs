@@ -46,7 +46,7 @@ use requests::Requests;
 use uploads::{Line, Uploads};
 
 pub use grant::{Grant, Granted, GrantedKind, LARGEST_GRANT};
-pub use issuing::{Closed, LONGEST_GRANT, close, issue, renew};
+pub use issuing::{Closed, LONGEST_GRANT, close, give_up, issue, renew};
 pub use log_objects::S3LogMirror;
 pub use push::{Push, Pushed};
 pub use requests::Pace;

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::checksums::PartSums;
-use super::requests::{Begun, Failed, Requests};
+use super::requests::{Begun, Failed, Requests, may_be_done};
 use super::uploads::{Line, Object, Part, Upload, Uploads};
 use crate::aws::FailureKind;
 
@@ -289,9 +289,7 @@ fn begin_upload(line: &Dispatch, path: &str, key: &str) -> io::Result<Begun> {
             Err(failure) => failure,
         };
         // An answer that says no is one; after no answer, and after a 5xx, there may be an upload that nobody knows.
-        let unknown =
-            matches!(failure.kind, FailureKind::Connection | FailureKind::Server | FailureKind::Corrupt);
-        if !unknown {
+        if !may_be_done(&failure) {
             uploads.note(&[Line::Refused { path: path.to_owned() }])?;
         }
         if !failure.kind.is_worth_another_try() || tries >= requests.pace.tries {
@@ -323,47 +321,50 @@ pub(super) fn complete(line: &Dispatch, path: &str) -> io::Result<()> {
     uploads.note(&[Line::Putting { path: path.to_owned() }])?;
     let begun = Begun { id: upload.id, checksummed: upload.checksummed };
     let sent = requests.wait(requests.complete(&key, &begun, &parts));
-    let is_ours = match &sent {
-        Ok(()) => true,
-        Err(Failed { failure, unsure }) => failure.kind == FailureKind::Exists && (*unsure || object.putting),
-    };
-    if is_ours {
-        requests.wait(requests.retain(&key)).map_err(io::Error::other)?;
-    }
-    settle_put(line, path, &key, (size, sha256), object.putting, sent)
+    let lines = became(line, path, &key, (size, sha256), object.putting, sent)?;
+    // Before it is noted as done: who goes on after an interruption must do this too.
+    requests.wait(requests.retain(&key)).map_err(io::Error::other)?;
+    uploads.note(&lines)
 }
 
-/// Takes note of what became of an attempt to give an object its name.
-pub(super) fn settle_put(
+/// What became of an attempt to give an object its name: what is to be noted, if the object is there and ours.
+pub(super) fn became(
     line: &Dispatch,
     path: &str,
     key: &str,
     (size, sha256): (u64, Digest),
     announced_before: bool,
     sent: Result<(), Failed>,
-) -> io::Result<()> {
+) -> io::Result<Vec<Line>> {
     let (requests, uploads) = (&line.requests, &line.uploads);
+    let other = |why: &str| {
+        let words = format!("s3://{}/{key} is there already, {why}", requests.place.bucket);
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, words))
+    };
     let path = path.to_owned();
     let done = Line::Done { path: path.clone(), sha256, size };
-    let Err(Failed { failure, unsure }) = sent else { return uploads.note(&[done]) };
+    let Err(Failed { failure, unsure, differs }) = sent else { return Ok(vec![done]) };
+    if differs {
+        // Whoever tries again finds the name taken, and must not believe that it is by our own bytes.
+        uploads.note(&[Line::Differs { path }])?;
+        return Err(io::Error::other(failure));
+    }
     let may_be_ours = unsure || announced_before;
+    let held_other_bytes = uploads.of(&path).differs;
     match failure.kind {
+        FailureKind::Exists if held_other_bytes => {
+            other("and the store said of it that it holds other bytes than were sent")
+        }
         // Ours, if an attempt was carried out whose answer never came. Nothing is read back: a writer may not.
-        FailureKind::Exists if may_be_ours => uploads.note(&[Line::Assumed { path }, done]),
-        FailureKind::Exists => Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            format!(
-                "s3://{}/{key} is there already, and was not put from here: somebody else writes to that place",
-                requests.place.bucket
-            ),
-        )),
+        FailureKind::Exists if may_be_ours => Ok(vec![Line::Assumed { path }, done]),
+        FailureKind::Exists => other("and was not put from here: somebody else writes to that place"),
         // An upload that was completed is no more there either.
-        FailureKind::NotFound if may_be_ours && failure.code == "NoSuchUpload" => {
+        FailureKind::NotFound if may_be_ours && !held_other_bytes && failure.code == "NoSuchUpload" => {
             match requests.wait(requests.head(key)) {
-                Ok(known) if known.size == size => uploads.note(&[done]),
+                Ok(known) if known.size == size => Ok(vec![done]),
                 Ok(_) => Err(io::Error::other(failure)),
                 Err(asked) if asked.kind == FailureKind::NotFound => Err(io::Error::other(failure)),
-                Err(_) => uploads.note(&[Line::Assumed { path }, done]),
+                Err(_) => Ok(vec![Line::Assumed { path }, done]),
             }
         }
         _ => Err(io::Error::other(failure)),

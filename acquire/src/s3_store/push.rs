@@ -312,7 +312,7 @@ fn give_up(line: &Dispatch, path: &str) -> io::Result<()> {
     let Some(upload) = line.uploads.of(path).upload else { return Ok(()) };
     let key = line.requests.place.key(path).map_err(io::Error::other)?;
     match line.requests.wait(line.requests.abort(&key, &upload.id)) {
-        Ok(()) => line.uploads.note(&[Line::Aborted { id: upload.id, path: path.to_owned() }]),
+        Ok(_) => line.uploads.note(&[Line::Aborted { id: upload.id, path: path.to_owned() }]),
         // It stays in the journal, and is told of at the end.
         Err(_) => Ok(()),
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use super::grant::{Grant, PART};
 use super::granted::GrantedWay;
 use super::uploads::Part;
 use crate::aws::{Connection, Failure, FailureKind};
+use crate::blocks::pause;
 
 /// No upload id or ETag that is longer is believed.
 const LONGEST_TEXT: usize = 1024;
@@ -81,6 +81,16 @@ pub(super) struct Failed {
     pub(super) failure: Failure,
     /// Some attempt may have been carried out though its answer never came.
     pub(super) unsure: bool,
+    /// The object has its name, and the store says that it holds other bytes than were sent.
+    pub(super) differs: bool,
+}
+
+impl Failed {
+    /// The store took what was sent, and says that it holds something else: another try would only find the name taken.
+    fn differing(operation: &str, words: String) -> Self {
+        let failure = Failure::found(operation, FailureKind::Invalid, words);
+        Self { failure, unsure: false, differs: true }
+    }
 }
 
 /// A multipart upload that the store has begun.
@@ -159,7 +169,8 @@ impl Requests {
         if let Some(granted) = &self.granted {
             return self.tried(|| granted.put(key, &body, &md5)).await;
         }
-        self.tried(|| async {
+        let operation = "S3 PutObject";
+        let put = self.tried(|| async {
             let (mode, until) = retained(self.place.retention);
             let request = self
                 .client
@@ -178,10 +189,14 @@ impl Requests {
             } else {
                 request.customize().disable_payload_signing().send().await
             };
-            let answer = sent.map_err(|error| self.failure("S3 PutObject", key, &error))?;
-            same_checksum("S3 PutObject", answer.checksum_sha256(), &sha256)
-        })
-        .await
+            let answer = sent.map_err(|error| self.failure(operation, key, &error))?;
+            Ok(answer.checksum_sha256)
+        });
+        let found = put.await?;
+        match other_checksum(found.as_deref(), &sha256) {
+            Some(words) => Err(Failed::differing(operation, words)),
+            None => Ok(()),
+        }
     }
 
     /// One attempt to begin an upload in parts. The caller notes each, since any may leave an upload behind.
@@ -228,22 +243,6 @@ impl Requests {
             id.ok_or_else(|| Failure::found(operation, FailureKind::Corrupt, "the answer names no upload"))
         })
         .await
-    }
-
-    /// Gives an upload up, and says whether there was one.
-    pub(super) async fn abort_known(&self, key: &str, id: &str) -> Result<bool, Failure> {
-        let sent = self
-            .tried(|| async {
-                let request = self.client.abort_multipart_upload().bucket(&self.place.bucket).key(key);
-                let sent = request.upload_id(id).send().await;
-                sent.map_err(|error| self.failure("S3 AbortMultipartUpload", key, &error)).map(|_| ())
-            })
-            .await;
-        match sent {
-            Ok(()) => Ok(true),
-            Err(Failed { failure, .. }) if failure.kind == FailureKind::NotFound => Ok(false),
-            Err(failed) => Err(failed.failure),
-        }
     }
 
     /// What a host with a grant may not do at all.
@@ -293,8 +292,11 @@ impl Requests {
                 request.disable_payload_signing().send().await
             };
             let answer = sent.map_err(|error| self.failure(operation, key, &error))?;
-            same_checksum(operation, answer.checksum_sha256(), &sums.sha256_base64)?;
-            let corrupt = |words| Failure::found(operation, FailureKind::Corrupt, words);
+            let corrupt = |words: &str| Failure::found(operation, FailureKind::Corrupt, words);
+            // A part has no name yet: another try replaces it.
+            if let Some(words) = other_checksum(answer.checksum_sha256(), &sums.sha256_base64) {
+                return Err(corrupt(&words));
+            }
             let etag =
                 answer.e_tag.filter(|etag| is_text(etag)).ok_or_else(|| corrupt("the answer has no ETag"))?;
             // With keys of a KMS an ETag is no hash of anything.
@@ -332,8 +334,7 @@ impl Requests {
             })
             .collect();
         let list = CompletedMultipartUpload::builder().set_parts(Some(list)).build();
-        let composite = composite(parts);
-        self.tried(|| async {
+        let completed = self.tried(|| async {
             let answer = self
                 .client
                 .complete_multipart_upload()
@@ -345,16 +346,13 @@ impl Requests {
                 .send()
                 .await
                 .map_err(|error| self.failure(operation, key, &error))?;
-            match answer.checksum_sha256() {
-                Some(found) if upload.checksummed && found != composite => {
-                    // The object has its name now: another try would find it taken.
-                    let words = format!("the object has another checksum than its parts: {}", cut(found));
-                    Err(Failure::found(operation, FailureKind::Invalid, words))
-                }
-                _ => Ok(()),
-            }
-        })
-        .await
+            Ok(answer.checksum_sha256)
+        });
+        let found = completed.await?.filter(|_| upload.checksummed);
+        match other_checksum(found.as_deref(), &composite(parts)) {
+            Some(words) => Err(Failed::differing(operation, words)),
+            None => Ok(()),
+        }
     }
 
     /// Retains an object that was put in parts: there are servers (Ceph 16) that leave the retention out which its upload was
@@ -381,8 +379,8 @@ impl Requests {
         sent.map_err(|failed| failed.failure)
     }
 
-    /// Gives an upload up, so that its parts are freed. One that is no more there is as good.
-    pub(super) async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
+    /// Gives an upload up, so that its parts are freed. Says whether there was one: one that is no more there is as good.
+    pub(super) async fn abort(&self, key: &str, id: &str) -> Result<bool, Failure> {
         self.not_granted("S3 AbortMultipartUpload")?;
         let sent = self
             .tried(|| async {
@@ -392,13 +390,20 @@ impl Requests {
             })
             .await;
         match sent {
-            Err(Failed { failure, .. }) if failure.kind == FailureKind::NotFound => Ok(()),
-            other => other.map_err(|failed| failed.failure),
+            Ok(()) => Ok(true),
+            Err(Failed { failure, .. }) if failure.kind == FailureKind::NotFound => Ok(false),
+            Err(failed) => Err(failed.failure),
         }
     }
 
     /// The uploads of one key that were begun and not ended, where that may be asked.
     pub(super) async fn uploads_of(&self, key: &str) -> Result<Vec<String>, Failure> {
+        let found = self.uploads_below(key).await?;
+        Ok(found.into_iter().filter(|(of, _)| of == key).map(|(_, id)| id).collect())
+    }
+
+    /// The uploads of keys that begin so, begun and not ended: key and id.
+    pub(super) async fn uploads_below(&self, prefix: &str) -> Result<Vec<(String, String)>, Failure> {
         const MOST_PAGES: usize = 100;
         let operation = "S3 ListMultipartUploads";
         self.not_granted(operation)?;
@@ -408,19 +413,22 @@ impl Requests {
             let (key_marker, id_marker) = after.clone().unzip();
             let page = self
                 .tried(|| async {
-                    let request = self.client.list_multipart_uploads().bucket(&self.place.bucket).prefix(key);
+                    let request =
+                        self.client.list_multipart_uploads().bucket(&self.place.bucket).prefix(prefix);
                     let sent = request
                         .set_key_marker(key_marker.clone())
                         .set_upload_id_marker(id_marker.clone())
                         .send()
                         .await;
-                    sent.map_err(|error| self.failure(operation, key, &error))
+                    sent.map_err(|error| self.failure(operation, prefix, &error))
                 })
                 .await
                 .map_err(|failed| failed.failure)?;
-            let of_key = page.uploads().iter().filter(|upload| upload.key() == Some(key));
+            // A server that leaves the prefix out of account must not have us touch what belongs to others.
+            let both = page.uploads().iter().filter_map(|upload| upload.key().zip(upload.upload_id()));
             found.extend(
-                of_key.filter_map(|upload| upload.upload_id()).filter(|id| is_text(id)).map(str::to_owned),
+                both.filter(|(key, id)| key.starts_with(prefix) && is_text(id))
+                    .map(|(key, id)| (key.to_owned(), id.to_owned())),
             );
             let next = page.next_key_marker().zip(page.next_upload_id_marker());
             match next.map(|(key, id)| (key.to_owned(), id.to_owned())) {
@@ -469,30 +477,22 @@ impl Requests {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => {
                     let again = failure.kind.is_worth_another_try() && tries < self.pace.tries;
-                    // After a 5xx too, nobody knows what was done.
-                    let unknown = matches!(
-                        failure.kind,
-                        FailureKind::Connection | FailureKind::Server | FailureKind::Corrupt
-                    );
+                    unsure |= may_be_done(&failure);
                     if !again {
-                        return Err(Failed { failure, unsure: unsure || unknown });
+                        return Err(Failed { failure, unsure, differs: false });
                     }
-                    unsure |= unknown;
                     self.pause(tries).await;
                 }
             }
         }
         // The loop ends by one of its returns.
-        Err(Failed { failure: Failure::found("S3", FailureKind::Invalid, "was not tried"), unsure })
+        let failure = Failure::found("S3", FailureKind::Invalid, "was not tried");
+        Err(Failed { failure, unsure, differs: false })
     }
 
-    /// Waits before the next attempt: twice as long as before, up to a limit, and somewhat by chance, so that many
-    /// writers do not come back at once.
+    /// Waits before the next attempt.
     pub(super) async fn pause(&self, tries: u32) {
-        let doubled = self.pace.first_pause.saturating_mul(1u32.checked_shl(tries.min(16) - 1).unwrap_or(1));
-        let longest = doubled.min(self.pace.longest_pause);
-        let chance = RandomState::new().build_hasher().finish() % 1000;
-        tokio::time::sleep(longest / 2 + longest.mul_f64(chance as f64 / 2000.0)).await;
+        tokio::time::sleep(pause(self.pace.first_pause, self.pace.longest_pause, tries)).await;
     }
 
     pub(super) fn failure<E>(&self, operation: &str, key: &str, error: &SdkError<E, HttpResponse>) -> Failure
@@ -514,14 +514,21 @@ fn stream_of(body: &SdkBody) -> ByteStream {
     ByteStream::new(body.try_clone().unwrap_or_else(SdkBody::taken))
 }
 
-fn same_checksum(operation: &str, found: Option<&str>, sent: &str) -> Result<(), Failure> {
-    match found {
-        Some(found) if found != sent => Err(Failure::found(
-            operation,
-            FailureKind::Corrupt,
-            format!("the store has SHA-256 {} and {sent} was sent", cut(found)),
-        )),
-        _ => Ok(()),
+/// What the store says, in words, if it holds another SHA-256 than was sent.
+fn other_checksum(found: Option<&str>, sent: &str) -> Option<String> {
+    let found = found.filter(|found| *found != sent)?;
+    Some(format!("the store has SHA-256 {} and {sent} was sent", cut(found)))
+}
+
+/// Whether a request that failed so may have been carried out all the same: no answer came, or a 5xx.
+pub(super) fn may_be_done(failure: &Failure) -> bool {
+    match failure.kind {
+        FailureKind::Connection | FailureKind::Server | FailureKind::Corrupt => true,
+        // A bare 503 counts as throttling too, but does not say that nothing was done.
+        FailureKind::Throttled => {
+            FailureKind::of(&failure.code, &failure.reason, 0) != FailureKind::Throttled
+        }
+        _ => false,
     }
 }
 

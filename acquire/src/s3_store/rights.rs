@@ -89,7 +89,7 @@ impl Requests {
 
     /// Asks to give up an upload that does not exist: says whether that would be allowed.
     async fn try_to_abort(&self, key: &str) -> Result<(), Failure> {
-        self.abort(key, NO_UPLOAD).await
+        self.abort(key, NO_UPLOAD).await.map(|_| ())
     }
 
     /// The retention that the bucket itself gives every object, in words; `None` without Object Lock.

@@ -44,6 +44,8 @@ pub(super) enum Line {
     Done { path: String, sha256: Digest, size: u64 },
     /// The object was there after an attempt whose answer never came, and was taken for our own.
     Assumed { path: String },
+    /// The object got its name, and the store said that it holds other bytes than were sent.
+    Differs { path: String },
     /// An upload was given up.
     Aborted { id: String, path: String },
     /// No other upload of this object is left.
@@ -67,6 +69,8 @@ pub(super) struct Object {
     pub(super) done: Option<(u64, Digest)>,
     /// It was taken for our own without proof.
     pub(super) assumed: bool,
+    /// The store said that it holds other bytes than were sent.
+    pub(super) differs: bool,
 }
 
 /// An upload in parts.
@@ -215,6 +219,7 @@ fn take(objects: &mut BTreeMap<String, Object>, settling: &mut bool, place: &mut
             object.upload = None;
         }
         Line::Assumed { path } => of(objects, &path).assumed = true,
+        Line::Differs { path } => of(objects, &path).differs = true,
         Line::Aborted { id, path } => {
             let object = of(objects, &path);
             object.left.retain(|left| *left != id);

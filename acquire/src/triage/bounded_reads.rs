@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn an_act_that_never_answers_is_left_behind_and_the_next_one_runs() {
-        let mut patience = Patience::of(Duration::from_millis(50));
+        let mut patience = Patience::of(Duration::from_secs(1));
         let (hold, held) = bounded::<()>(0);
         let error = patience.wait(move || held.recv().map_err(io::Error::other)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -3,8 +3,8 @@
 //! - Found by the root mount of each process that lives in a mount namespace of its own.
 //! - `/V5/changes/ID.jsonl` lists all of it: `deleted` names what a whiteout hides, `opaque` a folder whose lower content
 //!   is hidden. ID is the container's, or the mount namespace where none is known.
-//! - The upper folder itself is packed under its own path, unless it holds more than [`LARGEST`] bytes: then it is listed
-//!   only, and said so.
+//! - The upper folder itself is packed under its own path, of all its files [`LARGEST`] bytes at most: a file that has no room
+//!   is listed without its content, and said so.
 //! - Reference: `Documentation/filesystems/overlayfs.rst`.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use super::processes::namespace_inode;
 use crate::error::Result;
 use crate::tar_packer::TarPacker;
 
-/// Larger upper folders are listed, not packed.
+/// Bytes of one upper folder that are packed.
 pub(crate) const LARGEST: u64 = 4 << 30;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -76,7 +76,7 @@ pub(crate) struct Layer<'a> {
     /// The container's.
     pub(crate) name: &'a str,
     pub(crate) pid: Option<u32>,
-    /// With more bytes than these it is listed, not packed.
+    /// Bytes of its files that are packed.
     pub(crate) largest: u64,
 }
 
@@ -92,8 +92,13 @@ impl Layer<'_> {
         // The engine mounted it in the system's own tree; what leads elsewhere is not ours to follow.
         let place = self.root.join(self.upper.strip_prefix("/").unwrap_or(self.upper));
         let to_walk = place.clone();
-        let (rows, size, cut) = match patience.wait(move || walk(&to_walk)) {
+        let (rows, cut) = match patience.wait(move || walk(&to_walk)) {
             Ok(walked) => walked,
+            // Too many names for the list are no reason to leave the files.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                out.note(&place, "its changes were not all listed in time: see the files themselves");
+                (Vec::new(), false)
+            }
             Err(error) => {
                 let what = format!("the upper folder of container {} is not read: {error}", self.name);
                 out.note(&place, &what);
@@ -113,13 +118,9 @@ impl Layer<'_> {
         if cut {
             out.note(&place, &format!("only {MOST_NAMES} names were listed"));
         }
-        if size > self.largest {
-            out.note(&place, &format!("listed, not packed: its files hold {size} bytes"));
-            return Ok(());
-        }
         match files {
-            Some(files) => files.once(&place),
-            None => out.once(&place),
+            Some(files) => files.within(self.largest, &place, |files| files.once(&place)),
+            None => out.within(self.largest, &place, |out| out.once(&place)),
         }
     }
 }
@@ -165,14 +166,13 @@ fn overlays(proc: &Path) -> io::Result<BTreeMap<PathBuf, Overlay>> {
 
 /// `upperdir=` of the mount at `/`, if that is an overlay.
 pub(crate) fn upper_folder(mounts: &[u8]) -> Option<PathBuf> {
-    // Later mounts lie over earlier ones.
+    // The first: what lies over it later was mounted from within, and may name any folder of the host.
     let mounted = mounts
         .split(|&byte| byte == b'\n')
-        .rev()
         .find(|line| line.split(|&byte| byte == b' ').nth(4) == Some(b"/"))?;
     let at = mounted.windows(3).position(|part| part == b" - ")?;
     let mut behind = mounted.get(at.checked_add(3)?..)?.split(|&byte| byte == b' ');
-    if !matches!(behind.next()?, b"overlay" | b"fuse.fuse-overlayfs") {
+    if behind.next()? != b"overlay" {
         return None;
     }
     let options = unescape_octal(behind.nth(1)?);
@@ -223,10 +223,9 @@ fn unescape_octal(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// All names below an upper folder, the bytes of its files, and whether there were more.
-fn walk(upper: &Path) -> io::Result<(Vec<Row>, u64, bool)> {
+/// All names below an upper folder, and whether there were more.
+fn walk(upper: &Path) -> io::Result<(Vec<Row>, bool)> {
     let mut rows = Vec::new();
-    let mut size = 0u64;
     let mut folders = vec![upper.to_owned()];
     while let Some(folder) = folders.pop() {
         let entries = match fs::read_dir(&folder) {
@@ -238,19 +237,16 @@ fn walk(upper: &Path) -> io::Result<(Vec<Row>, u64, bool)> {
         paths.sort();
         for path in paths {
             if rows.len() >= MOST_NAMES {
-                return Ok((rows, size, true));
+                return Ok((rows, true));
             }
             let Ok(facts) = fs::symlink_metadata(&path) else { continue };
-            if facts.is_file() {
-                size = size.saturating_add(facts.len());
-            }
             rows.push(change(upper, &path, &facts));
             if facts.is_dir() {
                 folders.push(path);
             }
         }
     }
-    Ok((rows, size, false))
+    Ok((rows, false))
 }
 
 fn change(upper: &Path, path: &Path, facts: &Metadata) -> Row {
@@ -302,7 +298,7 @@ mod tests {
     fn the_upper_folder_is_found_whatever_its_name_holds() {
         let line = |options: &str| {
             format!(
-                "1 0 0:1 / / rw - ext4 /dev/x rw\n5 1 0:9 / / rw,relatime shared:1 - overlay overlay {options}\n6 5 0:4 / /proc rw - proc proc rw\n"
+                "5 1 0:9 / / rw,relatime shared:1 - overlay overlay {options}\n6 5 0:4 / /proc rw - proc proc rw\n7 5 0:8 / / rw - overlay overlay rw,upperdir=/etc\n"
             )
         };
         let found = |options: &str| upper_folder(line(options).as_bytes());

@@ -167,7 +167,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    const LIMITS: AnswerLimits = AnswerLimits { time: Duration::from_millis(500), body: 100_000 };
+    const LIMITS: AnswerLimits = AnswerLimits { time: Duration::from_secs(2), body: 100_000 };
 
     /// A daemon that reads a call, and answers with what `answer` gives for its method.
     pub(crate) fn serve(

@@ -82,10 +82,11 @@ pub(crate) fn processes_at(root: &Path, out: &mut TarPacker<'_>, clock: &dyn Clo
     told(root, found, &boot, &mut patience, out, clock)
 }
 
-/// Takes these processes alone, such as those of one container; no cross view is made. One that has gone is an issue.
+/// Takes these processes alone, such as those of one container, each with its start in clock ticks; no cross view is made. One
+/// that has gone is an issue, and so is one whose number another process has by now.
 pub(crate) fn processes_of(
     root: &Path,
-    wanted: &BTreeSet<u32>,
+    wanted: &BTreeMap<u32, u64>,
     out: &mut TarPacker<'_>,
     clock: &dyn Clock,
 ) -> Result<()> {
@@ -93,8 +94,11 @@ pub(crate) fn processes_of(
     let mut patience = Patience::of(LIMIT);
     let boot = Boot::read(&proc, clock);
     let mut found = Vec::new();
-    for &pid in wanted {
+    for (&pid, &start) in wanted {
         match Process::open(&mut patience, &proc, pid, clock) {
+            Some(process) if process.stat.as_ref().is_some_and(|stat| stat.start != start) => {
+                out.note(&proc.join(pid.to_string()), "the process ended, and another one has its number");
+            }
             Some(process) => found.push(process),
             None => out.note(&proc.join(pid.to_string()), "the process ended before it could be read"),
         }

@@ -281,7 +281,7 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         serve(socket.clone(), answer);
-        get(&socket, "/version", AnswerLimits { time: Duration::from_millis(300), body: 1000 })
+        get(&socket, "/version", AnswerLimits { time: Duration::from_millis(1500), body: 1000 })
     }
 
     fn fixed(text: &'static str) -> io::Result<Answer> {

@@ -11,10 +11,11 @@ use crate::session::Session;
 
 /// Try the whole answer to a threat, with pass or fail
 ///
-/// T3 chain reaction: one threat, and capture, isolation, credentials and people must follow by the rules in force, each tried on a
-/// canary. T4 autonomous boundary: a credential spray over the inventory, decided as the service would; limits must hold and
-/// nothing protected or unknown be touched. T5 one-hour timeline: a made intrusion, from evidence to entry, privilege, movement and
-/// egress. Nothing of yours is isolated or changed. Exit code 3 when it fails.
+/// T3 chain reaction: one threat, decided and made into jobs in a state of its own; capture, isolation, credentials and people must be
+/// in them. The jobs are not run: each link is tried by its own check instead. T4 autonomous boundary: a credential spray over the
+/// inventory, decided as the service would; limits must hold and nothing protected or unknown be touched. T5 one-hour timeline: a
+/// made intrusion, from evidence to entry, privilege, movement and egress. Nothing of yours is isolated or changed. Exit code 3 when
+/// it fails.
 ///
 /// Example: exhibit exercise T4 --config serve.toml
 #[derive(Debug, clap::Args)]

@@ -1,15 +1,15 @@
 //! `exhibit grant`: lets a host without any credential write one exhibit to an evidence store.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use acquire::s3_reader::S3Reader;
-use acquire::s3_store::{Grant, Granted, GrantedKind, close, issue, renew};
-use custody::bundle::{RemoteStore as _, fetch_all_but_data};
-use custody::{Case, EntryType, Exhibit, MirrorState, NewEntry, Writer, sha256};
+use acquire::s3_store::{Closed, Grant, Granted, GrantedKind, close, give_up, issue, renew};
+use custody::bundle::{RemotePlace, RemoteStore as _, fetch_all_but_data};
+use custody::{Case, EntryType, Exhibit, MirrorState, NewEntry, Writer, case_layout, sha256};
 use serde_json::json;
 
 use crate::amounts;
@@ -21,12 +21,16 @@ use crate::store_writing::{LockArgs, choose};
 use crate::target;
 use crate::ui;
 
+/// What a sealed bundle is known by.
+const MANIFEST: &str = "manifest.json";
+
 /// Let a host without any cloud credential write one exhibit to an evidence store
 ///
 /// The grant is a file of signed addresses: for some hours, whoever has it can put the objects of this one exhibit, each
 /// once, and can neither read, list, replace nor remove anything. On the host: `exhibit acquire disk /dev/sda --grant FILE`.
 /// When that has ended, `exhibit grant --close FILE --case CASE` takes the exhibit into the case and gives up what was
-/// begun and not used. A grant that ran out midway is renewed with --renew, and the host goes on with --resume.
+/// begun and not used. A grant that ran out midway is renewed with --renew, and the host goes on with --resume. Where making
+/// one was interrupted, or its file is lost, --close E001 --give-up gives up what was begun for that exhibit.
 ///
 /// Example: exhibit grant --case ir-17 --to s3://evidence/ir-17 --hours 2 --size 100GiB -o web01.grant
 #[derive(Debug, clap::Args)]
@@ -41,7 +45,8 @@ pub(crate) struct Args {
     /// Make a grant anew that has ended, or is about to: for the same exhibit and the uploads that were begun for it
     #[arg(long, value_name = "GRANT", requires = "output")]
     renew: Option<PathBuf>,
-    /// End a grant: take what came into the case, and give up what was begun and not used
+    /// End a grant: take what came into the case, and give up what was begun and not used. Where there is no file of it, the
+    /// exhibit's id
     #[arg(long, value_name = "GRANT")]
     close: Option<PathBuf>,
     /// With --close: also where the exhibit is not sealed and the grant has not ended
@@ -143,21 +148,63 @@ fn make(
         size: args.size,
         encrypt_to: args.encrypt_to.clone(),
     };
-    let made = issue(&store.connection, &place, &granted, lasts(args)).map_err(Failure::new);
+    // Before anything is begun there: whatever ends this process, the log says where to look for it.
+    let begun = about(&granted, &place, "begun", args.hours);
+    case.append(begun, writer).inspect_err(|_| free(&exhibit))?;
+    let made = issue(&store.connection, &place, &granted, lasts(args)).map_err(|error| match error {
+        acquire::Error::GrantLeft { left, source } => (Failure::new(source), left),
+        error => (Failure::new(error), Vec::new()),
+    });
     let made = made.and_then(|grant| match write(&grant, output) {
         Ok(()) => Ok(grant),
-        Err(failure) => {
-            // Without its file nobody could ever give them up.
-            let left = close(&store.connection, &grant).left;
-            Err(left.into_iter().fold(failure, Failure::hint))
-        }
+        // Without its file nobody could ever give them up.
+        Err(failure) => Err((failure, close(&store.connection, &grant).left)),
     });
-    let grant = made.inspect_err(|_| {
-        // Empty, so the number is free again.
-        let _ = std::fs::remove_dir(&exhibit.folder);
-    })?;
+    let grant = match made {
+        Ok(grant) => grant,
+        Err((failure, left)) => {
+            return Err(not_made(&granted, &place, &exhibit, failure, left, case, writer));
+        }
+    };
     note(case, &grant, "issued", args.hours, writer)?;
     told(&grant, output, args, session)
+}
+
+/// Nothing came of an exhibit whose folder is empty: its number is free again.
+fn free(exhibit: &Exhibit) {
+    let _ = std::fs::remove_dir(&exhibit.folder);
+}
+
+/// Tells the log and the person that no grant was made, and what is left of it in the store.
+fn not_made(
+    granted: &Granted,
+    place: &RemotePlace,
+    exhibit: &Exhibit,
+    failure: Failure,
+    left: Vec<String>,
+    case: &Case,
+    writer: &Writer<'_>,
+) -> Failure {
+    let entry = NewEntry::new(EntryType::APPROVAL_GIVEN)
+        .exhibit(&granted.exhibit)
+        .how("command", "grant")
+        .how("act", "not issued")
+        .how("to", place.to_string())
+        .error("why", failure.words());
+    let entry = if left.is_empty() { entry } else { entry.error("left_in_store", left.clone()) };
+    let failure = match case.append(entry, writer) {
+        Ok(_) => failure,
+        Err(error) => failure.hint(format!("the case's log does not say so: {error}")),
+    };
+    if left.is_empty() {
+        free(exhibit);
+        return failure;
+    }
+    let failure = left.into_iter().fold(failure, Failure::hint);
+    failure.hint(format!(
+        "to give up what is left: exhibit grant --close {} --give-up --case …",
+        granted.exhibit
+    ))
 }
 
 fn make_again(
@@ -177,17 +224,19 @@ fn make_again(
     told(&grant, output, args, session)
 }
 
-fn note(case: &Case, grant: &Grant, what: &str, hours: u64, writer: &Writer<'_>) -> Result<(), Failure> {
-    let granted = grant.granted();
-    let entry = NewEntry::new(EntryType::APPROVAL_GIVEN)
+fn about(granted: &Granted, place: &RemotePlace, what: &str, hours: u64) -> NewEntry {
+    NewEntry::new(EntryType::APPROVAL_GIVEN)
         .exhibit(&granted.exhibit)
         .how("command", "grant")
         .how("act", what)
-        .how("to", grant.place().to_string())
+        .how("to", place.to_string())
         .how("kind", granted.kind.word())
         .how("size", granted.size)
         .how("hours", hours)
-        .how("until", grant.expires());
+}
+
+fn note(case: &Case, grant: &Grant, what: &str, hours: u64, writer: &Writer<'_>) -> Result<(), Failure> {
+    let entry = about(&grant.granted(), grant.place(), what, hours).how("until", grant.expires());
     case.append(entry, writer)?;
     Ok(())
 }
@@ -238,6 +287,9 @@ fn end(
     writer: &Writer<'_>,
     session: &Session,
 ) -> Result<Outcome, Failure> {
+    if let Some(id) = file.to_str().filter(|id| case_layout::exhibit_number(id).is_some() && !file.exists()) {
+        return end_without_file(args, id, case, writer, session);
+    }
     let grant = read(file)?;
     let exhibit = exhibit_of(case, &grant)?;
     let connection = args.cloud.connect_to(grant.place())?;
@@ -257,21 +309,14 @@ fn end(
     }
     let has_log = files.keys().any(|path| path.starts_with("custody/"));
     if has_log {
-        take_in(case, &exhibit, &grant, &reader, is_whole, writer)?;
+        take_in(case, &exhibit, &grant, &reader, is_whole, args.give_up, writer, session)?;
     }
     let closed = close(&connection, &grant);
     let bytes: u64 = files.values().sum();
-    let entry = NewEntry::new(EntryType::APPROVAL_GIVEN)
-        .exhibit(&exhibit.id)
-        .how("command", "grant --close")
-        .how("act", "closed")
-        .how("to", grant.place().to_string())
+    let entry = ended(&exhibit, grant.place(), &closed)
         .result("sealed", is_whole)
         .result("objects", files.len())
-        .result("bytes", bytes)
-        .result("uploads_given_up", closed.aborted);
-    let entry =
-        if closed.left.is_empty() { entry } else { entry.error("left_in_store", closed.left.clone()) };
+        .result("bytes", bytes);
     case.append(entry, writer)?;
     for left in &closed.left {
         session.ui.warn(left);
@@ -306,37 +351,147 @@ fn end(
     Ok(if is_whole && closed.left.is_empty() { Outcome::Done } else { Outcome::WithIssues })
 }
 
+/// What the log is told of the end of a grant.
+fn ended(exhibit: &Exhibit, place: &RemotePlace, closed: &Closed) -> NewEntry {
+    let entry = NewEntry::new(EntryType::APPROVAL_GIVEN)
+        .exhibit(&exhibit.id)
+        .how("command", "grant --close")
+        .how("act", "closed")
+        .how("to", place.to_string())
+        .result("uploads_given_up", closed.aborted);
+    if closed.left.is_empty() { entry } else { entry.error("left_in_store", closed.left.clone()) }
+}
+
+/// Gives up what was begun for an exhibit whose grant was never written, or is lost.
+fn end_without_file(
+    args: &Args,
+    id: &str,
+    case: &Case,
+    writer: &Writer<'_>,
+    session: &Session,
+) -> Result<Outcome, Failure> {
+    let entries = case.log().read()?.entries;
+    let to = entries.iter().rev().map(|entry| &entry.about).find_map(|about| {
+        let how = |name: &str| about.how.get(name).and_then(serde_json::Value::as_str);
+        let is_its = about.exhibit.as_deref() == Some(id) && how("command") == Some("grant");
+        how("to").filter(|_| is_its).map(str::to_owned)
+    });
+    let to = to.ok_or_else(|| {
+        Failure::usage(format!("there is no file {id}, and the case's log tells of no grant for {id}"))
+    })?;
+    if !args.give_up {
+        return Err(Failure::usage(format!(
+            "without its file nobody can tell whether the grant for {id} has ended"
+        ))
+        .hint(format!("to give up every upload to {to} that is not ended: add --give-up")));
+    }
+    let exhibit = case.exhibit(id)?;
+    let connection = args.cloud.connect()?;
+    let place = RemotePlace::parse(&to)?.on(connection.region(), connection.endpoint())?;
+    let closed = give_up(&connection, &place);
+    case.append(ended(&exhibit, &place, &closed), writer)?;
+    for left in &closed.left {
+        session.ui.warn(left);
+    }
+    if session.ui.is_json() {
+        session.ui.document(&json!({
+            "exhibit": id, "place": place.to_string(), "uploads_given_up": closed.aborted, "left_behind": closed.left,
+        }))?;
+    } else {
+        let given_up = ui::count(closed.aborted, "upload", "uploads");
+        session.ui.say(&format!("{given_up} to {place} were begun and not used, and given up"));
+        session.ui.say("objects that came there, if any, are not touched: exhibit verify and pull read them");
+    }
+    Ok(if closed.left.is_empty() { Outcome::Done } else { Outcome::WithIssues })
+}
+
 fn granted_in(grant: &Grant) -> String {
     format!("{} in {}", grant.granted().exhibit, grant.place())
 }
 
-/// Brings everything of the bundle but its data into the case.
+/// Brings everything of the bundle but its data into the case. What an interrupted run brought is left as it is.
+#[allow(clippy::too_many_arguments, reason = "what is taken in, where from, where to, and who is told")]
 fn take_in(
     case: &Case,
     exhibit: &Exhibit,
     grant: &Grant,
     reader: &S3Reader,
     is_whole: bool,
+    give_up: bool,
     writer: &Writer<'_>,
+    session: &Session,
 ) -> Result<(), Failure> {
     let folder = &exhibit.folder;
-    if std::fs::read_dir(folder)?.next().is_some() {
-        return Err(Failure::new(format!("{} holds something already", folder.display())).hint(
-            "the grant was closed before, or closing it was interrupted: what lies there came from the store",
-        ));
+    let coming = folder.with_file_name(format!(".{}.coming", exhibit.id));
+    let fetched = fetch(reader, grant.place(), &coming);
+    let is_there = std::fs::read_dir(folder)?.next().is_some();
+    let taken = fetched.and_then(|()| {
+        if is_there {
+            return is_same(folder, &coming, give_up, session);
+        }
+        // All of it gets its name at once, so that an interruption leaves nothing that is half there.
+        std::fs::rename(&coming, folder)?;
+        Ok(folder.parent().map_or(Ok(()), |all| File::open(all).and_then(|all| all.sync_all()))?)
+    });
+    // What came is in the store too.
+    let _ = std::fs::remove_dir_all(&coming);
+    taken?;
+    let entries = case.log().read()?.entries;
+    let is_told = |kind: &EntryType| {
+        entries.iter().any(|entry| entry.kind == *kind && entry.about.exhibit.as_deref() == Some(&exhibit.id))
+    };
+    if !is_told(&EntryType::EXHIBIT_ADDED) {
+        case.add_reserved(exhibit, &grant.granted().name, writer)?;
     }
-    fetch_all_but_data(reader, folder)?;
-    grant.place().write(folder)?;
-    MirrorState::is_whole(folder)?;
-    case.add_reserved(exhibit, &grant.granted().name, writer)?;
-    if is_whole {
-        let manifest = std::fs::read(folder.join("manifest.json"))?;
+    if is_whole && !is_told(&EntryType::BUNDLE_SEALED) && folder.join(MANIFEST).is_file() {
+        let manifest = std::fs::read(folder.join(MANIFEST))?;
         let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id).subject(
-            "manifest.json",
+            MANIFEST,
             manifest.len() as u64,
             sha256(&manifest),
         );
         case.append(sealed, writer)?;
     }
     Ok(())
+}
+
+/// Gets everything of the bundle but its data into a new folder.
+fn fetch(reader: &S3Reader, place: &RemotePlace, coming: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(coming) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        // A run before this one was cut short while it fetched.
+        _ => std::fs::create_dir(coming)?,
+    }
+    fetch_all_but_data(reader, coming)?;
+    place.write(coming)?;
+    Ok(MirrorState::is_whole(coming)?)
+}
+
+/// Whether a folder holds what the store holds, so that nothing is to be taken in: one log may have gone on since.
+fn is_same(folder: &Path, coming: &Path, give_up: bool, session: &Session) -> Result<(), Failure> {
+    let of = |name: &str| -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+        let read = |folder: &Path| match std::fs::read(folder.join(name)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read,
+        };
+        Ok((read(folder)?, read(coming)?))
+    };
+    let (manifest, manifest_there) = of(MANIFEST)?;
+    let (log, log_there) = of(case_layout::LOG)?;
+    let goes_on = !log.is_empty() && (log.starts_with(&log_there) || log_there.starts_with(&log));
+    if manifest == manifest_there && goes_on {
+        session.ui.warn(&format!(
+            "{} holds what came from the store already: the grant was closed before, or closing it was interrupted",
+            folder.display()
+        ));
+        return Ok(());
+    }
+    let words = format!("{} holds something already, and it is not what the store holds", folder.display());
+    if give_up {
+        session.ui.warn(&format!("{words}: it stays as it is"));
+        return Ok(());
+    }
+    Err(Failure::new(words).hint(
+        "exhibit pull -o DIR brings what the store holds elsewhere; with --give-up the uploads are given up all the same",
+    ))
 }

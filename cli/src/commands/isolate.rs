@@ -1,7 +1,6 @@
 //! `exhibit isolate`: by hand what the steps of a rule do, with the state before it in the case's log.
 
 use std::cell::Cell;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -19,6 +18,8 @@ use crate::amounts;
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
 use crate::target;
+
+mod ssh_session;
 
 /// The word of the step that isolates this host.
 const HOST: &str = "isolate.host";
@@ -182,7 +183,13 @@ fn host(args: &HostArgs, session: &Session) -> Result<Outcome, Failure> {
     match isolate(&isolation, before.as_ref().map(|before| &before.recorded), &intend) {
         Ok(isolated) => {
             let entry = case_log::done(&id, HOST, &isolated, intent.get().unwrap_or_default());
-            case.append(entry, &writer)?;
+            case.append(entry, &writer).map_err(|error| {
+                Failure::from(error)
+                    .hint(format!(
+                        "this host is isolated, by {id}, though the log of the case does not say so"
+                    ))
+                    .hint(undo_of(&case, &id))
+            })?;
             told(&id, &isolated, session)
         }
         Err(failed) => Err(given_up(failed, &id, &isolation, &case, &writer)),
@@ -210,10 +217,14 @@ fn given_up(
                 }
             }
         }
-        Err(again) => failure
-            .hint(format!("and it could not be taken back: {again}"))
-            .hint(format!("exhibit isolate undo --case {} {id}", case.folder().display())),
+        Err(again) => {
+            failure.hint(format!("and it could not be taken back: {again}")).hint(undo_of(case, id))
+        }
     }
+}
+
+fn undo_of(case: &Case, id: &str) -> String {
+    format!("exhibit isolate undo --case {} {id}", case.folder().display())
 }
 
 fn told(id: &str, isolated: &Isolated, session: &Session) -> Result<Outcome, Failure> {
@@ -250,12 +261,14 @@ fn warnings(recorded: &Value) -> Vec<String> {
 }
 
 /// Refuses what would cut off the SSH session that the command is typed in.
-#[allow(clippy::disallowed_methods, reason = "cli is where settings enter")]
 fn keep_me(args: &HostArgs) -> Result<(), Failure> {
-    let Ok(connection) = std::env::var("SSH_CONNECTION") else { return Ok(()) };
-    let words: Vec<&str> = connection.split(' ').collect();
-    let [peer, _, _, port] = words.as_slice() else { return Ok(()) };
-    let (Ok(peer), Ok(port)) = (peer.parse::<IpAddr>(), port.parse::<u16>()) else { return Ok(()) };
+    let Some(connection) = ssh_session::connection() else { return Ok(()) };
+    let Some((peer, port)) = ssh_session::ends(&connection) else {
+        let what = format!(
+            "this is typed in an SSH session whose ends are not understood ({connection:?}), and might be cut off"
+        );
+        return Err(Failure::usage(what).hint("say --even-me if it may be"));
+    };
     let mut allowed = Vec::new();
     for text in &args.allow {
         allowed.extend(Allowed::read_to(text, &resolve).map_err(Failure::usage)?);
@@ -363,11 +376,20 @@ fn extend(args: &ExtendArgs, session: &Session) -> Result<Outcome, Failure> {
     let lasts = i64::try_from(args.lease.as_nanos()).unwrap_or(i64::MAX);
     let until = session.clock.now().wall_ns.saturating_add(lasts);
     let isolation = platform(&logged, session)?;
-    let keeps = isolation
-        .lease_until(&logged.recorded, Some(until))
-        .map_err(|failed| Failure::new(failed.to_string()))?;
-    let until = rfc3339(until);
-    case.append(case_log::extended(&logged, &until), &writer)?;
+    // Before it is done: a lease must not last longer than the log says.
+    let text = rfc3339(until);
+    case.append(case_log::extended(&logged, &text), &writer)?;
+    let keeps = isolation.lease_until(&logged.recorded, Some(until)).map_err(|failed| {
+        let failure = Failure::new(failed.to_string());
+        let entry = case_log::extended(&logged, &logged.until).error("failed", failed.to_string());
+        match case.append(entry, &writer) {
+            Ok(_) => failure,
+            Err(error) => failure.hint(format!(
+                "it was not extended, though the log says so: that could not be logged: {error}"
+            )),
+        }
+    })?;
+    let until = text;
     if session.ui.is_json() {
         session.ui.document(&json!({ "id": logged.id, "until": until, "ends_by_itself": keeps }))?;
     } else {

@@ -87,15 +87,15 @@ fn serve(
     std::fs::create_dir_all(&settings.cases)
         .map_err(|error| Failure::new(format!("{} cannot be made: {error}", settings.cases.display())))?;
     let state = Arc::new(State::open(&settings.state)?);
-    // Before anybody is let in: what an earlier run left is gone on with first.
     let rules = Arc::new(rules);
     let deliveries = Arc::new(Deliveries::new(Arc::clone(&state), prepared.sources()));
     let (log, metrics, clock) = (outfit.log.clone(), Arc::clone(&outfit.metrics), Arc::clone(&outfit.clock));
     let teller = Arc::new(LogAndCount::new(log, metrics, &state, Arc::clone(&clock)));
     let acting = acting(settings, clock, teller, session)?;
+    // The door first: what comes is durable before anybody works on it, and a port that is taken costs no job a try.
+    let server = Server::start(&args.config, settings, prepared, Arc::clone(&state), outfit)?;
     let runner =
         Runner::start(settings.clone(), Arc::clone(&state), deliveries.clone(), rules.clone(), acting)?;
-    let server = Server::start(&args.config, settings, prepared, Arc::clone(&state), outfit)?;
     let operations = server.operations().map(|address| address.to_string());
     let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
     outfit.log.write(
@@ -120,8 +120,9 @@ fn serve(
     }
     outfit.log.write(Level::Info, "stopping", &[]);
     let until = Instant::now() + Duration::from_secs(args.stop_within);
-    let all_answered = server.stop(until.saturating_duration_since(Instant::now()));
+    // Both at once: one slow sender must not take the time that steps need to end.
     let steps = std::thread::spawn(move || runner.stop());
+    let all_answered = server.stop(until.saturating_duration_since(Instant::now()));
     while !steps.is_finished() && Instant::now() < until {
         std::thread::sleep(LOOK);
     }

@@ -172,6 +172,10 @@ fn only_known_files(folder: &Path, findings: &mut Findings) -> Result<()> {
             findings.fault(Place::file(name), FaultKind::Unlisted, "it is a link, which may lead anywhere");
         } else if case_layout::LEFTOVERS.contains(&name.as_str()) {
             findings.note(format!("{name} was left over when a writer was interrupted; it is no evidence"));
+        } else if name == case_layout::TAKING {
+            findings.note(format!(
+                "{name} holds what was being taken in from another machine when that was interrupted, or is just now; it is no evidence"
+            ));
         } else if !known.contains(&name.as_str()) && !name.starts_with(case_layout::TORN_PREFIX) {
             findings.fault(Place::file(name), FaultKind::Unlisted, "it is no file of a case");
         }

@@ -191,7 +191,17 @@ pub(super) fn severity_of_word(word: &str) -> Option<f64> {
 /// An id that must be there.
 pub(super) fn required(fields: Fields<'_>, path: &str) -> Result<String, Unparsed> {
     let text = fields.raw(path);
+    if fields.is_rounded(path) {
+        return Err(rounded(path));
+    }
     if text.trim().is_empty() { Err(Unparsed(format!("`{path}` is not there"))) } else { Ok(text) }
+}
+
+/// Why an id is none of which digits were lost.
+pub(super) fn rounded(path: &str) -> Unparsed {
+    Unparsed(format!(
+        "`{path}` is a number of too many digits to be told from others: it has to be written as a text"
+    ))
 }
 
 /// SHA-256 of values, for senders that give no id: the same however keys are ordered and spaced.

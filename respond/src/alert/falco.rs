@@ -4,7 +4,9 @@
 //! - Id: `uuid`, which falcosidekick adds; without it the hash of host, time, rule and fields.
 //! - Severity: emergency 100, alert 95, critical 90, error 70, warning 50, notice 30, informational 10, debug 0.
 //! - Samples: falcosidekick's own `Test rule`.
-//! - Asset: the pod and the container; the host itself is primary only where the event is not from a container.
+//! - Asset: the pod and the container; the host itself is primary only where the event is not from a container. Events of a plugin
+//!   (`source` `k8s_audit`, `aws_cloudtrail`, `okta` …) come from elsewhere: `hostname` is then the machine that Falco runs on, and no
+//!   asset. Of a cluster's audit, a target that is a pod is the asset.
 
 use super::draft::id_of;
 use super::fields::Fields;
@@ -55,13 +57,26 @@ fn read(item: &Item<'_>) -> Result<Alert, Unparsed> {
             "primary",
         );
     }
+    if said("ka.target.resource") == "pods" {
+        let (namespace, pod) = (said("ka.target.namespace"), said("ka.target.name"));
+        if !namespace.is_empty() && !pod.is_empty() {
+            let cluster = said("cluster");
+            alert.asset(AssetKind::K8sPod, &format!("{cluster}/{namespace}/{pod}"), "primary");
+        }
+    }
     let container = said("container.id");
     let in_container = !matches!(container.as_str(), "" | "host");
     if in_container {
         alert.asset(AssetKind::Container, &container, "primary");
     }
-    let role = if in_container || alert.has_primary() { "node" } else { "primary" };
-    alert.hosts(&[fields.text("hostname")], role);
+    let (source, host) = (fields.text("source"), fields.text("hostname"));
+    let is_seen_here = ["", "syscall", "internal"].iter().any(|of_host| source.eq_ignore_ascii_case(of_host));
+    if is_seen_here {
+        let role = if in_container || alert.has_primary() { "node" } else { "primary" };
+        alert.hosts(&[host], role);
+    } else if !host.is_empty() {
+        alert.note(format!("an event of {source:?}: {host:?} is where Falco runs, and no asset"));
+    }
     for key in ["user.name", "ka.user.name"] {
         alert.principal(&said(key));
     }

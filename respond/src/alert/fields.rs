@@ -8,6 +8,9 @@ use serde_json::Value;
 /// How many characters of one text an alert keeps.
 const LONGEST: usize = 500;
 
+/// From here on, 2 to the power of 53, floating point leaves out whole numbers.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 static NOTHING: Value = Value::Null;
 
 /// A place in a body.
@@ -43,12 +46,23 @@ impl<'a> Fields<'a> {
         self.at(path).as_text()
     }
 
-    /// A text or number as it is, however long: for ids, which must not become alike.
+    /// A text or number as it is, however long: for ids, which must not become alike. A number that was not read to its last
+    /// digit (see [`Fields::is_rounded`]) is none.
     pub(super) fn raw(self, path: &str) -> String {
         match self.at(path).0 {
             Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
+            Value::Number(number) if !self.is_rounded(path) => number.to_string(),
             _ => String::new(),
+        }
+    }
+
+    /// Whether it is a number of which digits were lost: beyond 64 bits only its nearest neighbour is kept, and two ids would be one.
+    pub(super) fn is_rounded(self, path: &str) -> bool {
+        match self.at(path).0 {
+            Value::Number(number) => {
+                number.is_f64() && number.as_f64().is_none_or(|figure| figure.abs() >= EXACT)
+            }
+            _ => false,
         }
     }
 
@@ -269,6 +283,18 @@ mod tests {
         assert_eq!(epoch("1795262400.25", 1_000_000_000).unwrap(), "2026-11-21T12:00:00.250000000Z");
         assert_eq!(epoch("99999999999999999999", 1_000_000), None);
         assert_eq!(epoch("-5", 1_000_000), None);
+    }
+
+    #[test]
+    fn two_numbers_that_are_read_as_one_are_no_ids() {
+        let body = super::super::strict_json::read(
+            br#"{"a":18446744073709551617,"b":18446744073709551615,"c":-9223372036854775809,"d":7,"e":1.5,"f":9007199254740993.0}"#,
+        )
+        .unwrap();
+        let fields = Fields::of(&body);
+        let raw = ["a", "b", "c", "d", "e", "f"].map(|path| fields.raw(path));
+        assert_eq!(raw, ["", "18446744073709551615", "", "7", "1.5", ""]);
+        assert!(fields.number("a").is_some(), "a figure is still one");
     }
 
     #[test]

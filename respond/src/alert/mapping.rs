@@ -23,7 +23,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::draft::{NO_SEVERITY, severity_of_word};
+use super::draft::{NO_SEVERITY, rounded, severity_of_word};
 use super::fields::{Fields, epoch, line, time};
 use super::{Alert, AssetKind, Status, Unparsed};
 use crate::error::{Error, Result};
@@ -242,6 +242,10 @@ impl Mapping {
     pub(super) fn apply(&self, body: Fields<'_>, alert: Alert) -> std::result::Result<Alert, Unparsed> {
         let f = &self.fields;
         let mut alert = alert;
+        let id = f.source_id.as_ref().and_then(|rule| rule.values(body).into_iter().next());
+        if id.is_some_and(|id| Fields::of(id).is_rounded("")) {
+            return Err(rounded("source_id"));
+        }
         if let Some(id) = f.source_id.as_ref().and_then(|rule| rule.raw(body)) {
             alert = Alert { source_id: Alert::begin("", &id).source_id, ..alert };
         }

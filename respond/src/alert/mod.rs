@@ -241,13 +241,6 @@ pub fn read(source_word: &str, mapping: Option<&Mapping>, body: &[u8]) -> Result
     Ok(alerts)
 }
 
-/// The highest severity in a body, for the order of work; 0 when it cannot be read.
-#[must_use]
-pub fn severity_hint(source_word: &str, mapping: Option<&Mapping>, body: &[u8]) -> u8 {
-    let alerts = read(source_word, mapping, body).unwrap_or_default();
-    alerts.iter().map(|alert| alert.severity).max().unwrap_or(0)
-}
-
 /// The body itself is the alert, or each item of the first of these lists that there is.
 fn listed<'a>(body: Fields<'a>, lists: &[&str]) -> Vec<Fields<'a>> {
     if body.value().is_array() {

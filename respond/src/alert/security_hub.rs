@@ -3,7 +3,7 @@
 //! - Comes as: EventBridge `Security Hub Findings - Imported` or `- Custom Action`, bare or in SNS; also `get-findings`.
 //! - Id: `Id`. Occurrence: `UpdatedAt`, which `BatchUpdateFindings` leaves alone: what we or others write back (notes, workflow)
 //!   is sent again as imported, but is the same occurrence, so it starts nothing. An action is an occurrence of its own.
-//! - Severity: `Normalized` where it agrees with `Label`, else the label: low 30, medium 50, high 80, critical 95.
+//! - Severity: `Normalized` where it agrees with `Label`, else the label: informational 10, low 30, medium 50, high 80, critical 95.
 //! - Over: archived, or its workflow resolved or suppressed.
 //! - Not read: the newer OCSF events (`Findings Imported V2`) and insight results; they are refused by name.
 //! - Reference: Security Hub user guide, "ASFF" and "EventBridge event formats".
@@ -84,8 +84,11 @@ fn severity(finding: Fields<'_>, label: &str) -> Option<f64> {
     let word = severity_of_word(label);
     let band = |severity: f64| [1.0, 40.0, 70.0, 90.0].iter().filter(|from| severity >= **from).count();
     match (figure, word) {
-        // A person may have set the label anew; the figure is the product's and stays.
-        (Some(figure), Some(word)) if label != "INFORMATIONAL" && band(figure) != band(word) => Some(word),
+        // A person may have set the label anew; the figure is the product's and stays. AWS's own figure for INFORMATIONAL is 0.
+        (Some(figure), Some(word)) if band(figure) != band(word) => {
+            let agrees = label == "INFORMATIONAL" && band(figure) == 0;
+            Some(if agrees { figure } else { word })
+        }
         (Some(figure), _) => Some(figure),
         (None, word) => word,
     }
@@ -150,6 +153,29 @@ fn remote_sides(alert: &mut Alert, finding: Fields<'_>) {
     for (key, value) in finding.entries("ProductFields") {
         if key.starts_with("aws/guardduty/service/action/") && key.ends_with("remoteIpDetails/ipAddressV4") {
             alert.ip(&value.as_text());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_label_that_a_person_set_is_believed_over_the_products_figure() {
+        for (figure, label, expected) in [
+            (80.0, "INFORMATIONAL", 10.0),
+            (0.0, "INFORMATIONAL", 0.0),
+            (80.0, "LOW", 30.0),
+            (1.0, "CRITICAL", 95.0),
+            (75.0, "HIGH", 75.0),
+            (80.0, "", 80.0),
+        ] {
+            let finding = json!({"Severity": {"Normalized": figure, "Label": label}});
+            let seen = severity(Fields::of(&finding), label);
+            assert_eq!(seen, Some(expected), "{figure} {label}");
         }
     }
 }

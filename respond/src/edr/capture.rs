@@ -20,7 +20,8 @@ use crate::alert::AssetKind;
 use crate::steps::exhibits::{look, told};
 use crate::steps::{Context, Failed, Parameter, Step, Takes};
 use crate::targets::programs::{Input, Limit, of_ours, run};
-use crate::targets::ssh::{is_folder, quoted, tag, work_folder};
+use crate::targets::shell_words::{is_folder, quoted};
+use crate::targets::ssh_order::{tag, work_folder};
 
 /// Seconds for all of it.
 const TIME: u64 = 4 * 3600;

@@ -8,7 +8,6 @@ use super::{Line, made_alerts};
 use crate::alert::{Alert, AssetKind};
 use crate::inventory::Inventory;
 use crate::ready::{Probe, Unable, read_inventory};
-
 use crate::rules::{Gate, History, Mode, Plan, RuleSet, Subject};
 use crate::steps::{Phase, named};
 
@@ -112,7 +111,7 @@ impl Simulation<'_> {
     fn plan(&mut self, plan: &Plan, alert: &Alert, now: i64) -> Result<(), Unable> {
         let key = (plan.asset.kind, plan.asset.id.clone());
         let name = format!("{}:{}", key.0.word(), key.1);
-        let is_known = self.inventory.assets().iter().any(|asset| asset.kind == key.0 && asset.id == key.1);
+        let is_known = self.inventory.lists(&plan.asset);
         let is_owned = !plan.asset.account.is_empty() && self.accounts.contains(&plan.asset.account);
         if !is_known && !is_owned {
             self.seen.unknown_touched.push(name.clone());
@@ -142,7 +141,8 @@ impl Simulation<'_> {
             }
         }
         for step in plan.steps.iter().filter(|step| phase(&step.word).is_some_and(|(_, isolates)| isolates)) {
-            if step.approval.is_some() {
+            // Nobody answers in a spray: what is run then is run.
+            if step.approval.as_ref().is_some_and(|approval| !approval.run_on_timeout) {
                 self.hold("a person is asked");
                 continue;
             }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::rehearsal::{Rehearsed, jobs_of};
 use super::{Line, made_alerts};
-use crate::alert::{AssetKind, AssetRef};
+use crate::alert::{Alert, AssetKind, AssetRef};
 use crate::ready::{Probe, Status, Unable, Wanted, read_inventory, run as run_checks};
-use crate::rules::{Decision, Mode, Plan, PlannedStep, RuleSet};
+use crate::rules::{Mode, Plan, PlannedStep, RuleSet};
+use crate::state::jobs::{Job, JobState};
 use crate::steps::{Phase, named};
 
 /// Assets that are tried.
@@ -46,8 +48,11 @@ fn of_credentials(step: &PlannedStep) -> bool {
 }
 
 /// The step of a link that would run without a person between.
-fn by_itself<'a>(decision: &'a Decision, link: &Link) -> Option<(&'a Plan, &'a PlannedStep)> {
-    let plans = decision.plans.iter().filter(|plan| plan.mode == Mode::Auto);
+fn by_itself<'a>(
+    plans: impl IntoIterator<Item = &'a Plan>,
+    link: &Link,
+) -> Option<(&'a Plan, &'a PlannedStep)> {
+    let plans = plans.into_iter().filter(|plan| plan.mode == Mode::Auto);
     let mut steps = plans.flat_map(|plan| plan.steps.iter().map(move |step| (plan, step)));
     steps.find(|(plan, step)| {
         let known = named(&step.word).filter(|known| known.takes(plan.asset.kind));
@@ -68,7 +73,7 @@ pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
         .take(3)
         .map(|asset| AssetRef { kind: asset.kind, id: asset.id.clone(), role: "primary".to_owned() })
         .collect();
-    let mut best: Option<(usize, String, Decision)> = None;
+    let mut best: Option<(usize, String, Alert)> = None;
     for (number, asset) in inventory.assets().iter().take(MOST_ASSETS).enumerate() {
         for mut alert in made_alerts::about(asset, number, &at) {
             // As a theft of an instance's credentials names both: the thing, and whose keys were used there.
@@ -78,47 +83,74 @@ pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
                 }
             }
             let decision = rules.decide(&inventory, &alert, now);
-            let count = LINKS.iter().filter(|link| by_itself(&decision, link).is_some()).count();
+            let count = LINKS.iter().filter(|link| by_itself(&decision.plans, link).is_some()).count();
             if best.as_ref().is_none_or(|(most, ..)| count > *most) {
-                best = Some((
-                    count,
-                    format!("{} about {}:{}", alert.kind, asset.kind.word(), asset.id),
-                    decision,
-                ));
+                let threat = format!("{} about {}:{}", alert.kind, asset.kind.word(), asset.id);
+                best = Some((count, threat, alert));
             }
         }
         if best.as_ref().is_some_and(|(count, ..)| *count == LINKS.len()) {
             break;
         }
     }
-    let Some((_, threat, decision)) = best else {
+    let Some((_, threat, alert)) = best else {
         return Err(Unable::NotApplicable(
             "the inventory is empty: there is nothing that could be attacked".to_owned(),
         ));
     };
-    let mut lines = vec![Line::new("a threat", true, threat)];
+    let Rehearsed { jobs, after_again, seconds } = jobs_of(probe, rules, inventory, &alert)?;
+    let begun: Vec<&Job> = jobs.iter().filter(|job| job.state == JobState::Queued).collect();
+    let names: Vec<String> = begun
+        .iter()
+        .map(|job| {
+            format!(
+                "{}: rule {}, {}:{}",
+                job.name(),
+                job.plan.rule,
+                job.plan.asset.kind.word(),
+                job.plan.asset.id
+            )
+        })
+        .collect();
+    let made = if names.is_empty() { "none".to_owned() } else { names.join("; ") };
+    let mut lines = vec![
+        Line::new("a threat", true, threat),
+        Line::new("it is stored, decided and becomes jobs", !begun.is_empty(), made).taking(seconds),
+        Line::new(
+            "the same again makes no further job",
+            after_again == jobs.len(),
+            format!("{} before, {after_again} after", jobs.len()),
+        ),
+    ];
     for link in &LINKS {
-        lines.push(match by_itself(&decision, link) {
+        lines.push(match by_itself(begun.iter().map(|job| &job.plan), link) {
             Some((plan, step)) => Line::new(
                 format!("{} follows by itself", link.what),
                 true,
                 format!("rule {}: {}", plan.rule, step.word),
             ),
             None => {
-                let held: Vec<String> = decision
-                    .plans
+                let held: Vec<String> = jobs
                     .iter()
-                    .map(|plan| {
+                    .map(|job| {
+                        let plan = &job.plan;
                         let words: Vec<&str> = plan.steps.iter().map(|step| step.word.as_str()).collect();
-                        format!("rule {} ({:?}): {}", plan.rule, plan.mode, words.join(", "))
+                        format!(
+                            "rule {} ({:?}, {}): {}",
+                            plan.rule,
+                            plan.mode,
+                            job.state.word(),
+                            words.join(", ")
+                        )
                     })
                     .collect();
-                let held = if held.is_empty() { "no rule acts on it".to_owned() } else { held.join("; ") };
+                let held = if held.is_empty() { "no job was made of it".to_owned() } else { held.join("; ") };
                 Line::new(format!("{} follows by itself", link.what), false, held)
             }
         });
     }
-    // A link that follows by rule and does not work is none: each is tried for real, on canaries.
+    // A link that follows by rule and does not work is none: each is tried by its check, not on the asset. RD39 captures a planted
+    // disk and files, RD40 isolates networks of its own, RD44 sends to the channels; RD04 only asks the account whether it may.
     let wanted = Wanted { ids: LINKS.iter().map(|link| link.check.to_owned()).collect(), drills: Vec::new() };
     let keep = probe.state.as_ref().ok().cloned();
     let (_, found) = run_checks(probe, &wanted, keep.as_deref())?;

@@ -10,7 +10,7 @@ fn kinds(kind: AssetKind) -> &'static [(&'static str, &'static str)] {
             ("guardduty", "Backdoor:EC2/C&CActivity.B"),
             ("guardduty", "CryptoCurrency:EC2/BitcoinTool.B"),
             ("guardduty", "UnauthorizedAccess:EC2/MaliciousIPCaller.Custom"),
-            ("securityhub", "TTPs/Command and Control"),
+            ("security_hub", "TTPs/Command and Control"),
         ],
         AssetKind::IamAccessKey | AssetKind::IamUser | AssetKind::IamRole => &[
             ("guardduty", "UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS"),

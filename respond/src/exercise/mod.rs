@@ -4,7 +4,11 @@ mod autonomous_boundary;
 mod chain_reaction;
 mod made_alerts;
 mod one_hour_timeline;
+mod rehearsal;
 
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,8 +32,9 @@ pub static EXERCISES: &[Exercise] = &[
     Exercise {
         id: "T3",
         title: "chain reaction",
-        about: "one threat: capture, isolation, taking credentials away and telling people must all follow by the rules in force, without a \
-                person between, and each link must work",
+        about: "one threat, stored, decided and made into jobs as the service does it, in a state of its own: capture, isolation, taking \
+                credentials away and telling people must all be in these jobs without a person between. The jobs are not run on the \
+                asset: each link is tried by its own check instead",
         run: chain_reaction::run,
     },
     Exercise {
@@ -75,6 +80,23 @@ impl Line {
 
     fn taking(self, seconds: f64) -> Self {
         Self { seconds: Some(seconds), ..self }
+    }
+}
+
+/// A folder of an exercise, below that of the state, which goes with it.
+struct Workplace(PathBuf);
+
+impl Workplace {
+    fn make(probe: &Probe) -> Result<Self, Unable> {
+        let place = Self(probe.settings.state.join(format!("exercise-{}", probe.clock.now().wall_ns)));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&place.0)?;
+        Ok(place)
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

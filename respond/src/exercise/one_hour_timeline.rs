@@ -1,12 +1,11 @@
 //! T5: from evidence to the four phases of an intrusion in one timeline, with the time that each took.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Line;
+use super::{Line, Workplace};
 use crate::ready::{Probe, Ran, Unable};
 
 /// The hour.
@@ -25,15 +24,6 @@ const PHASES: [(&str, &str); 4] = [
     ("movement", "Accepted publickey for root from 192.0.2.10"),
     ("egress", "/static/customers.tgz"),
 ];
-
-/// A folder that goes with the exercise.
-struct Workplace(PathBuf);
-
-impl Drop for Workplace {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Two hosts' logs of an intrusion that never was, in the last half hour.
 fn evidence(folder: &Path, now_ns: i64) -> std::io::Result<()> {
@@ -103,8 +93,7 @@ pub(super) fn run(probe: &Arc<Probe>) -> Result<Vec<Line>, Unable> {
     // `init` would make a key where there is none: an exercise leaves nothing behind.
     probe.signer.as_ref().map_err(|why| Unable::CouldNotTest(why.clone()))?;
     let now_ns = probe.clock.now().wall_ns;
-    let place = Workplace(probe.settings.state.join(format!("exercise-{now_ns}")));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&place.0)?;
+    let place = Workplace::make(probe)?;
     evidence(&place.0, now_ns)?;
     let path = |name: &str| place.0.join(name).to_string_lossy().into_owned();
     let case = path("case");

@@ -79,7 +79,8 @@ pub(super) fn of_tags(kind: AssetKind, id: &str, tags: &[Tag], mut aliases: Vec<
         };
         names.iter().find_map(of_name).map(|(_, value)| value.clone()).unwrap_or_default()
     };
-    aliases.extend(tags.get("Name").cloned());
+    // Volumes are named like their instances, and no alert calls a volume by such a name.
+    aliases.extend(tags.get("Name").filter(|_| kind != AssetKind::EbsVolume).cloned());
     aliases.retain(|alias| !alias.is_empty() && alias != id);
     let mut seen = std::collections::BTreeSet::new();
     aliases.retain(|alias| seen.insert(alias.clone()));
@@ -131,5 +132,12 @@ mod tests {
         assert_eq!((asset.owner.as_str(), asset.criticality.as_str()), ("team-a", "high"));
         assert_eq!((asset.group.as_str(), asset.account.as_str()), ("web", "111122223333"));
         assert!(asset.is_ephemeral());
+    }
+
+    #[test]
+    fn a_volume_has_no_other_name_though_it_is_tagged_like_its_instance() {
+        let tags = [("Name".to_owned(), "web01".to_owned())];
+        let asset = of_tags(AssetKind::EbsVolume, "vol-0123456789abcdef0", &tags, Vec::new());
+        assert_eq!((asset.aliases.len(), asset.tags["Name"].as_str()), (0, "web01"));
     }
 }

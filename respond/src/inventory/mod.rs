@@ -166,22 +166,32 @@ impl Inventory {
         Err(format!("it is not in the inventory{account}"))
     }
 
+    /// Whether a file says something of an asset that was found, by itself or by a scope. Of one that is ours by its account
+    /// alone, neither group nor tags nor how much it matters is known.
+    #[must_use]
+    pub fn lists(&self, asset: &Asset) -> bool {
+        let reference = AssetRef { kind: asset.kind, id: asset.id.clone(), role: String::new() };
+        self.ids.contains_key(&(asset.kind, folded(asset.kind, &asset.id)))
+            || self.scopes.iter().any(|scope| scope.holds(&reference))
+    }
+
     fn known(&self, reference: &AssetRef) -> Result<Option<&Asset>, String> {
         if let Some(at) = self.ids.get(&(reference.kind, folded(reference.kind, &reference.id))) {
             return Ok(self.assets.get(*at));
         }
         let named = self.aliases.get(&reference.id.to_lowercase()).map(Vec::as_slice).unwrap_or_default();
-        let of_kind: Vec<usize> = named
-            .iter()
-            .copied()
-            .filter(|at| self.assets.get(*at).is_some_and(|asset| asset.kind == reference.kind))
-            .collect();
-        // A host may be an instance by its other name; nothing else is of another kind than the alert says.
-        let meant = match (of_kind.as_slice(), reference.kind) {
-            ([], AssetKind::Host) => named,
-            (of_kind, _) => of_kind,
+        let of = |kind: AssetKind| -> Vec<usize> {
+            let is_of = |at: &usize| self.assets.get(*at).is_some_and(|asset| asset.kind == kind);
+            named.iter().copied().filter(is_of).collect()
         };
-        match meant {
+        let of_kind = of(reference.kind);
+        // A host may be an instance by its other name; nothing else is of another kind than the alert says. A volume with the
+        // name of its instance is no host, and neither is a pod with an address that a host has too.
+        let meant = match (of_kind.is_empty(), reference.kind) {
+            (true, AssetKind::Host) => of(AssetKind::Ec2Instance),
+            _ => of_kind,
+        };
+        match meant.as_slice() {
             [] => Ok(None),
             [one] => Ok(self.assets.get(*one)),
             more => Err(format!("{} assets of the inventory have this name", more.len())),
@@ -302,6 +312,33 @@ mod tests {
         assert!(find(AssetKind::Ec2Instance, "db01").unwrap_err().contains("no id of the kind"));
         assert!(find(AssetKind::Host, "web02").unwrap_err().contains("not in the inventory"));
         assert!(find(AssetKind::Host, "$(reboot)").unwrap_err().contains("no id"));
+    }
+
+    #[test]
+    fn a_host_is_never_a_volume_or_a_pod_that_has_its_name_or_address() {
+        let volume = "vol-0123456789abcdef0";
+        let alert = Alert::default();
+        let find = |assets: &[Asset], id: &str| {
+            Inventory::of(assets.to_vec()).find(&reference(AssetKind::Host, id), &alert).map(|asset| asset.id)
+        };
+        let named = asset(AssetKind::EbsVolume, volume, &["web01"]);
+        let instance = asset(AssetKind::Ec2Instance, INSTANCE, &["web01", "10.0.0.5"]);
+        let pod = asset(AssetKind::K8sPod, "prod/shop/web-0", &["10.0.0.5"]);
+        let all = [named.clone(), instance, pod.clone()];
+        assert_eq!(find(&all, "web01"), Ok(INSTANCE.into()));
+        assert_eq!(find(&all, "10.0.0.5"), Ok(INSTANCE.into()));
+        assert!(find(&[named], "web01").unwrap_err().contains("not in the inventory"));
+        assert!(find(&[pod], "10.0.0.5").unwrap_err().contains("not in the inventory"));
+    }
+
+    #[test]
+    fn what_is_ours_by_its_account_alone_is_not_listed() {
+        let inventory = Inventory::of([asset(AssetKind::Host, "WEB01", &["w1"])])
+            .with_accounts(vec!["111122223333".into()]);
+        let alert = Alert { account: "111122223333".into(), ..Alert::default() };
+        let lists = |kind, id| inventory.lists(&inventory.find(&reference(kind, id), &alert).unwrap());
+        assert!(lists(AssetKind::Host, "w1") && lists(AssetKind::Host, "web01"));
+        assert!(!lists(AssetKind::Ec2Instance, INSTANCE));
     }
 
     #[test]

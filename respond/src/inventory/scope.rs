@@ -107,6 +107,7 @@ mod tests {
             (found.id.as_str(), found.target.as_str(), found.owner.as_str()),
             ("/shop/web-0", "prod", "team-a")
         );
+        assert!(inventory.lists(&found), "a scope says as much of it as a file does");
         assert!(find(AssetKind::K8sPod, "/kube-system/dns-0").is_err());
         assert!(find(AssetKind::K8sPod, "/shop/../x").is_err());
         assert!(find(AssetKind::Container, "0123456789ab").is_err());

@@ -73,11 +73,16 @@ pub fn intended(id: &str, kind: &str, subject: &str, recorded: &Value) -> Result
         .how("recorded", text))
 }
 
-/// The entry of what a step of a job is about to do; `None` where it told no state, or a longer one than fits.
-pub(crate) fn of_step(job: &str, step: &str, word: &str, intent: &Value) -> Option<NewEntry> {
+/// The entry of what a step of a job is about to do; `None` where it told no state.
+///
+/// # Errors
+///
+/// [`Failed`] when the state does not fit into an entry: then it must not be done.
+pub(crate) fn of_step(job: &str, step: &str, word: &str, intent: &Value) -> Result<Option<NewEntry>, Failed> {
+    let Some(recorded) = intent.get("recorded") else { return Ok(None) };
     let subject = intent.get("subject").and_then(Value::as_str).unwrap_or_default();
-    let id = super::mark(job, step).ok()?;
-    Some(intended(&id, word, subject, intent.get("recorded")?).ok()?.how("job", job))
+    let id = super::mark(job, step)?;
+    Ok(Some(intended(&id, word, subject, recorded)?.how("job", job)))
 }
 
 /// Says of an entry of a job whose isolation it tells of, so that it can be found and undone by hand.
@@ -228,5 +233,11 @@ mod tests {
     fn a_state_too_long_for_an_entry_is_refused_before_anything_is_touched() {
         let long = json!({ "text": "\"".repeat(20_000) });
         assert!(!intended("i1", "isolate.host", "this host", &long).unwrap_err().may_help_again);
+        let intent = json!({ "subject": "this host", "recorded": long });
+        assert!(
+            of_step("J000001", "isolate", "isolate.host", &intent).is_err(),
+            "it went on without an entry"
+        );
+        assert!(of_step("J000001", "isolate", "isolate.host", &json!({})).unwrap().is_none());
     }
 }

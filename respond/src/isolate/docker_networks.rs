@@ -3,7 +3,8 @@
 //! - Made: the container is disconnected from each network that it is in; with `pause`, frozen before that.
 //! - Verified: Docker says so, and the kernel: the container's network name space has no interface left but loopback.
 //! - Taken back: each network with the addresses and aliases recorded, then the container goes on. A network without a range of
-//!   addresses of the user's own gives the next free one, which is told where it is another.
+//!   addresses of the user's own gives the next free one, which is told where it is another. A container that ended meanwhile
+//!   is put into its networks for its next start, which is told too.
 //! - Refused: a container in the network of the host or of another container, which has none of its own.
 //! - Reference: Docker Engine API, v1.41 and later.
 
@@ -71,6 +72,8 @@ struct Container {
     pid: u64,
     mode: String,
     networks: BTreeMap<String, Network>,
+    /// Networks that it will be in once it runs again.
+    waiting: BTreeSet<String>,
     warnings: Vec<String>,
 }
 
@@ -188,6 +191,14 @@ impl Isolation for DockerNetworks<'_> {
         if found.networks.len() > MOST_NETWORKS {
             return Err(Failed::for_good(format!("{} is in more than {MOST_NETWORKS} networks", found.name)));
         }
+        let mut warnings = found.warnings;
+        if found.networks.is_empty() {
+            // Docker keeps no word on a running container that would say whose doing it is.
+            warnings.push(
+                "it is in no network already: if another isolation took it from them, it is back in them when that one ends"
+                    .to_owned(),
+            );
+        }
         written(&Recorded {
             platform: "docker".to_owned(),
             mark: self.mark.clone(),
@@ -197,7 +208,7 @@ impl Isolation for DockerNetworks<'_> {
             was_paused: found.is_paused,
             networks: found.networks,
             until: lease_end(self.clock, self.lease),
-            warnings: found.warnings,
+            warnings,
         })
     }
 
@@ -209,7 +220,11 @@ impl Isolation for DockerNetworks<'_> {
             self.order(&format!("/containers/{}/pause", recorded.container), &Value::Null)?;
         }
         let mut left = Vec::new();
-        for (name, network) in found.networks {
+        // One that others put it into since is theirs, and is told by the verification.
+        let is_recorded = |(name, network): &(String, Network)| {
+            recorded.networks.get(name).is_some_and(|was| was.id == network.id)
+        };
+        for (name, network) in found.networks.into_iter().filter(is_recorded) {
             let body = json!({ "Container": recorded.container, "Force": false });
             self.order(&format!("/networks/{}/disconnect", network.id), &body)?;
             left.push(name);
@@ -253,8 +268,10 @@ impl Isolation for DockerNetworks<'_> {
             restored.differences.push(format!("container {} is gone", recorded.name));
             return Ok(restored);
         };
-        for (name, network) in
-            recorded.networks.iter().filter(|(name, _)| !found.networks.contains_key(*name))
+        for (name, network) in recorded
+            .networks
+            .iter()
+            .filter(|(name, _)| !found.networks.contains_key(*name) && !found.waiting.contains(*name))
         {
             self.reconnect(&recorded, name, network, &mut restored)?;
         }
@@ -262,7 +279,14 @@ impl Isolation for DockerNetworks<'_> {
             self.order(&format!("/containers/{}/unpause", recorded.container), &Value::Null)?;
         }
         let now = self.there(&recorded)?;
+        if !now.is_running {
+            restored.differences.push(format!("{} does not run any more: others ended it", recorded.name));
+        }
         for (name, was) in &recorded.networks {
+            if !now.is_running && (now.waiting.contains(name) || now.networks.contains_key(name)) {
+                restored.notes.push(format!("it is in network {name:?} from its next start on"));
+                continue;
+            }
             let Some(is) = now.networks.get(name) else {
                 if !restored.differences.iter().any(|difference| difference.contains(&format!("{name:?}"))) {
                     return Err(Failed::for_now(format!(
@@ -316,7 +340,7 @@ fn container(answer: &Value) -> Result<Container, Failed> {
         return Err(Failed::for_now("docker's answer names no container"));
     }
     let short: String = id.chars().take(12).collect();
-    let mut networks = BTreeMap::new();
+    let (mut networks, mut waiting) = (BTreeMap::new(), BTreeSet::new());
     let all = answer.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
     for (name, found) in all.into_iter().flatten() {
         let text = |field: &str| found.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -330,6 +354,7 @@ fn container(answer: &Value) -> Result<Container, Failed> {
         }
         // A container that is not running has them without being in them.
         if network_id.is_empty() {
+            waiting.insert(name.clone());
             continue;
         }
         let mut aliases = texts("Aliases");
@@ -366,6 +391,7 @@ fn container(answer: &Value) -> Result<Container, Failed> {
         mode: at("/HostConfig/NetworkMode"),
         id,
         networks,
+        waiting,
         warnings,
     })
 }
@@ -418,6 +444,19 @@ mod tests {
         for bad in ["web", "0123456789AB", "../networks/x", "0123456789ab/kill", &"a".repeat(65)] {
             assert!(docker(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_network_of_a_container_that_ended_is_known_by_its_name_alone() {
+        let ended = container(&json!({
+            "Id": "a".repeat(64), "Name": "/web", "State": { "Running": false, "Pid": 0 },
+            "NetworkSettings": { "Networks": {
+                "back": { "NetworkID": "", "IPAddress": "" }, "front": { "NetworkID": "b1", "IPAddress": "" },
+            } },
+        }))
+        .unwrap();
+        assert!(!ended.is_running && ended.waiting.contains("back") && ended.networks.len() == 1);
+        assert_eq!(ended.networks["front"].id, "b1");
     }
 
     #[test]

@@ -8,23 +8,28 @@
 //! - On demand: elastic addresses are taken away, and the role; credentials that it had fetched hold on, see
 //!   [`super::iam_sessions`].
 //! - Verified: EC2 is asked what the interfaces and groups have; addresses named as probes are tried from here.
-//! - Taken back: each interface exactly its own groups, addresses, role; then our groups are deleted.
+//! - Refused: an instance that another isolation holds, known by the tags of its groups.
+//! - Taken back: each interface exactly its own groups, addresses, role; then our groups are deleted ([`super::ec2_restore`]).
 //! - Not done: network ACLs, which are of a whole subnet; detaching from Auto Scaling or load balancers, which is told.
+//! - Not held back, whatever a group says: the resolver of the VPC (a tunnel by DNS), the metadata and time service of
+//!   169.254.169.254 and .123, and flows that a NAT gateway, a Network Load Balancer or an interface endpoint tracks by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use acquire::aws::ec2::{Ec2, Interface, Peer, Permission};
-use acquire::aws::{Connection, Failure, FailureKind, Settings};
+use acquire::aws::ec2::{Ec2, Interface, Permission, is_id};
+use acquire::aws::{Connection, FailureKind};
 use custody::clock::{Clock, SystemClock};
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::ec2_rules::{MOST_ALLOWED, MOST_SETTLE, everything, permissions};
 use super::host_probe::connect;
-use super::{Isolation, Probe, Restored, Verified, lease_end, read_back, refused, texts, written};
+use super::{
+    Isolation, Probe, Restored, Verified, connection, lease_end, read_back, refused, texts, written,
+};
 use crate::steps::{Context, Failed};
 
 /// The tags of our groups.
@@ -33,15 +38,12 @@ const TAG_ROLE: &str = "exhibit-role";
 const CONVERT: &str = "convert";
 const DENY: &str = "deny";
 
-/// Rules of a group, at most: what EC2 allows unless more was asked for.
-const MOST_ALLOWED: usize = 30;
-
 /// Interfaces that an instance may have: more than any type has.
 const MOST_INTERFACES: usize = 64;
 
-/// How often a group that EC2 says is still in use is tried to be deleted, and how long between.
-const DELETE_TRIES: u32 = 6;
-const DELETE_WAIT: Duration = Duration::from_secs(3);
+/// How often EC2 is asked for what was taken away, and how long between.
+const LOOKS: u32 = 3;
+const LOOK_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a probe may take to be answered.
 const ANSWER: Duration = Duration::from_secs(4);
@@ -78,7 +80,7 @@ impl Default for Wanted {
 
 /// One instance.
 pub struct Ec2Groups<'a> {
-    ec2: Ec2,
+    pub(super) ec2: Ec2,
     mark: String,
     instance: String,
     wanted: Wanted,
@@ -87,37 +89,37 @@ pub struct Ec2Groups<'a> {
 
 /// What stands in the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Recorded {
-    platform: String,
-    mark: String,
-    instance: String,
-    account: String,
-    until: String,
-    interfaces: Vec<WasInterface>,
-    addresses: Vec<WasAddress>,
+pub(super) struct Recorded {
+    pub(super) platform: String,
+    pub(super) mark: String,
+    pub(super) instance: String,
+    pub(super) account: String,
+    pub(super) until: String,
+    pub(super) interfaces: Vec<WasInterface>,
+    pub(super) addresses: Vec<WasAddress>,
     /// ARN of the instance profile; empty for none.
-    profile: String,
-    takes_addresses: bool,
-    takes_profile: bool,
-    allow: Vec<String>,
+    pub(super) profile: String,
+    pub(super) takes_addresses: bool,
+    pub(super) takes_profile: bool,
+    pub(super) allow: Vec<String>,
     /// Those that answered before.
-    probes: Vec<SocketAddr>,
-    warnings: Vec<String>,
+    pub(super) probes: Vec<SocketAddr>,
+    pub(super) warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct WasInterface {
-    id: String,
-    vpc: String,
-    groups: Vec<String>,
+pub(super) struct WasInterface {
+    pub(super) id: String,
+    pub(super) vpc: String,
+    pub(super) groups: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct WasAddress {
-    allocation: String,
-    public_ip: String,
-    interface: String,
-    private_ip: String,
+pub(super) struct WasAddress {
+    pub(super) allocation: String,
+    pub(super) public_ip: String,
+    pub(super) interface: String,
+    pub(super) private_ip: String,
 }
 
 /// The two groups of one VPC.
@@ -146,7 +148,7 @@ impl<'a> Ec2Groups<'a> {
         Ok(Self { ec2, mark: mark.to_owned(), instance: instance.to_owned(), wanted, clock })
     }
 
-    fn interfaces(&self) -> Result<BTreeMap<String, Interface>, Failed> {
+    pub(super) fn interfaces(&self) -> Result<BTreeMap<String, Interface>, Failed> {
         let found = self.ec2.interfaces_of(&self.instance).map_err(|failure| refused(&failure))?.value;
         if found.len() > MOST_INTERFACES {
             return Err(Failed::for_good(format!(
@@ -158,13 +160,23 @@ impl<'a> Ec2Groups<'a> {
     }
 
     /// Our groups that are there, by VPC and role.
-    fn ours(&self) -> Result<BTreeMap<(String, String), String>, Failed> {
+    pub(super) fn ours(&self) -> Result<BTreeMap<(String, String), String>, Failed> {
         let found =
             self.ec2.security_groups_with(&[(TAG_MARK, &self.mark)]).map_err(|failure| refused(&failure))?;
         let key = |group: &acquire::aws::ec2::SecurityGroup| {
             (group.vpc.clone(), group.tag(TAG_ROLE).unwrap_or_default().to_owned())
         };
         Ok(found.value.into_iter().map(|group| (key(&group), group.id)).collect())
+    }
+
+    /// Whose isolation an interface is under, by the tags of its groups: an isolation of this mark, or another one.
+    pub(super) fn holder(&self, interfaces: &BTreeMap<String, Interface>) -> Result<Option<String>, Failed> {
+        let found = self.ec2.security_groups_tagged(TAG_MARK).map_err(|failure| refused(&failure))?.value;
+        let holds = |id: &String| interfaces.values().any(|interface| interface.groups.contains(id));
+        let mut marks = found.iter().filter(|group| holds(&group.id)).filter_map(|group| group.tag(TAG_MARK));
+        // Another one's before our own, which may be beside it.
+        let first = marks.clone().find(|mark| *mark != self.mark).or_else(|| marks.next());
+        Ok(first.map(|mark| mark.chars().take(64).collect()))
     }
 
     /// The groups of each VPC, made where they are not there, each with exactly its rules.
@@ -238,108 +250,56 @@ impl<'a> Ec2Groups<'a> {
         self.ec2.set_interface_groups(interface, groups).map_err(|failure| refused(&failure))
     }
 
-    fn addresses(&self, recorded: &Recorded) -> Result<Vec<acquire::aws::ec2::Address>, Failed> {
+    pub(super) fn addresses(&self, recorded: &Recorded) -> Result<Vec<acquire::aws::ec2::Address>, Failed> {
         let ids: Vec<&str> = recorded.interfaces.iter().map(|interface| interface.id.as_str()).collect();
         Ok(self.ec2.addresses_of(&ids).map_err(|failure| refused(&failure))?.value)
     }
 
-    fn give_back_groups(&self, recorded: &Recorded, restored: &mut Restored) -> Result<(), Failed> {
-        let ours: BTreeSet<String> = self.ours()?.into_values().collect();
-        let now = self.interfaces()?;
-        for was in &recorded.interfaces {
-            let Some(is) = now.get(&was.id) else {
-                restored.differences.push(format!("{} is no longer with {}", was.id, recorded.instance));
-                continue;
-            };
-            if is.groups == was.groups {
-                continue;
+    /// Whether the addresses and the role that were to be taken away are gone. What EC2 says lags behind, so that it is asked
+    /// again before a hole is told.
+    fn verify_taken(&self, recorded: &Recorded, verified: &mut Verified) -> Result<(), Failed> {
+        let mut looks = 0;
+        let found = loop {
+            looks += 1;
+            let mut found = Verified::default();
+            self.look_at_taken(recorded, &mut found)?;
+            if found.forbidden.is_empty() || looks == LOOKS {
+                break found;
             }
-            if is.groups.iter().all(|group| ours.contains(group)) {
-                let groups: Vec<&str> = was.groups.iter().map(String::as_str).collect();
-                self.set(&was.id, &groups)?;
-            } else {
-                // Somebody else has changed them since: which of the two is right is not ours to say.
-                let (is, was_groups) = (is.groups.join(" "), was.groups.join(" "));
-                restored.differences.push(format!(
-                    "{} has the groups {is}, set by others; before the isolation it had {was_groups}",
-                    was.id
-                ));
-            }
-        }
-        for id in now.keys().filter(|id| !recorded.interfaces.iter().any(|was| was.id == **id)) {
-            restored.differences.push(format!("{id} was added to {} by others", recorded.instance));
-        }
+            thread::sleep(LOOK_WAIT);
+        };
+        verified.forbidden.extend(found.forbidden);
+        verified.read_back.extend(found.read_back);
+        verified.not_tried.extend(found.not_tried);
         Ok(())
     }
 
-    fn give_back_addresses(&self, recorded: &Recorded, restored: &mut Restored) -> Result<(), Failed> {
-        for was in &recorded.addresses {
-            let now = match self.ec2.address(&was.allocation) {
-                Ok(found) => found.value,
-                Err(failure) if failure.kind == FailureKind::NotFound => {
-                    restored.differences.push(format!("{} was given back by others", was.public_ip));
-                    continue;
+    fn look_at_taken(&self, recorded: &Recorded, verified: &mut Verified) -> Result<(), Failed> {
+        if recorded.takes_addresses && !recorded.addresses.is_empty() {
+            let now = self.addresses(recorded)?;
+            let left = |was: &&WasAddress| now.iter().any(|address| address.allocation == was.allocation);
+            for was in recorded.addresses.iter().filter(left) {
+                verified.forbidden.push(Probe {
+                    what: format!("the elastic address {}", was.public_ip),
+                    got_through: true,
+                    seen: format!("EC2 says that {} has it", was.interface),
+                });
+            }
+            if !recorded.addresses.iter().any(|was| left(&was)) {
+                verified.read_back.push("its elastic addresses are taken away".to_owned());
+            }
+        }
+        if recorded.takes_profile && !recorded.profile.is_empty() {
+            match self.ec2.profile_of(&recorded.instance).map_err(|failure| refused(&failure))?.value {
+                None => verified.read_back.push("its role is taken away".to_owned()),
+                Some(role) if role.is_going() => {
+                    verified.not_tried.push("EC2 is still taking its role away".to_owned());
                 }
-                Err(failure) => return Err(refused(&failure)),
-            };
-            if now.interface == was.interface && now.private_ip == was.private_ip {
-                continue;
-            }
-            if now.association.is_empty() && recorded.takes_addresses {
-                self.ec2
-                    .associate_address(&was.allocation, &was.interface, &was.private_ip)
-                    .map_err(|failure| refused(&failure))?;
-            } else {
-                let at = if now.interface.is_empty() { "nobody" } else { &now.interface };
-                restored.differences.push(format!("{} is with {at} now, by others", was.public_ip));
-            }
-        }
-        let now = self.addresses(recorded)?;
-        for new in
-            now.iter().filter(|now| !recorded.addresses.iter().any(|was| was.allocation == now.allocation))
-        {
-            restored.differences.push(format!("{} was given to {} by others", new.public_ip, new.interface));
-        }
-        Ok(())
-    }
-
-    fn give_back_profile(&self, recorded: &Recorded, restored: &mut Restored) -> Result<(), Failed> {
-        let now = self.ec2.profile_of(&recorded.instance).map_err(|failure| refused(&failure))?.value;
-        let now = now.map(|now| now.profile).unwrap_or_default();
-        if now == recorded.profile {
-            return Ok(());
-        }
-        if now.is_empty() && recorded.takes_profile {
-            return self
-                .ec2
-                .associate_profile(&recorded.instance, &recorded.profile)
-                .map_err(|failure| refused(&failure));
-        }
-        let (now, was) = (or_none(&now), or_none(&recorded.profile));
-        restored
-            .differences
-            .push(format!("the role is {now}, set by others; before the isolation it was {was}"));
-        Ok(())
-    }
-
-    fn delete_groups(&self, restored: &mut Restored) -> Result<(), Failed> {
-        for ((vpc, role), id) in self.ours()? {
-            let mut tries = 0;
-            loop {
-                tries += 1;
-                match self.ec2.delete_security_group(&id) {
-                    Ok(()) => break,
-                    Err(failure) if failure.kind == FailureKind::NotFound => break,
-                    // EC2 takes a while to see that an interface has other groups.
-                    Err(failure) if is_in_use(&failure) && tries < DELETE_TRIES => thread::sleep(DELETE_WAIT),
-                    Err(failure) if is_in_use(&failure) => {
-                        restored
-                            .differences
-                            .push(format!("our group {id} ({role} of {vpc}) is in use by others"));
-                        break;
-                    }
-                    Err(failure) => return Err(refused(&failure)),
-                }
+                Some(role) => verified.forbidden.push(Probe {
+                    what: format!("the role {}", role.profile),
+                    got_through: true,
+                    seen: format!("EC2 says that it is {}", role.state),
+                }),
             }
         }
         Ok(())
@@ -354,20 +314,27 @@ impl Isolation for Ec2Groups<'_> {
     fn record(&self) -> Result<Value, Failed> {
         let instance = self.ec2.describe_instance(&self.instance).map_err(|failure| refused(&failure))?.value;
         permissions(&self.wanted.allow)?;
-        let interfaces: Vec<WasInterface> = self
-            .interfaces()?
+        let found = self.interfaces()?;
+        if found.is_empty() {
+            return Err(Failed::for_good(format!("{} has no network interface", self.instance)));
+        }
+        // What another one made must not be recorded as what was before: it goes with that one.
+        if let Some(mark) = self.holder(&found)? {
+            return Err(Failed::for_good(format!("{} is isolated already, by {mark}", self.instance)));
+        }
+        let interfaces: Vec<WasInterface> = found
             .into_values()
             .map(|interface| WasInterface { id: interface.id, vpc: interface.vpc, groups: interface.groups })
             .collect();
-        if interfaces.is_empty() {
-            return Err(Failed::for_good(format!("{} has no network interface", self.instance)));
-        }
-        let ours: BTreeSet<String> = self.ours()?.into_values().collect();
-        if interfaces.iter().any(|interface| interface.groups.iter().any(|group| ours.contains(group))) {
-            return Err(Failed::for_good(format!("{} has a group of this isolation already", self.instance)));
-        }
-        let mut warnings =
-            vec!["for some seconds everything is let through, so that open connections end".to_owned()];
+        let mut warnings = vec![
+            "for some seconds everything is let through, so that open connections end".to_owned(),
+            "no security group holds back the DNS of the VPC's resolver, which can be a tunnel, nor the link-local services of \
+             169.254.169.254 and 169.254.169.123"
+                .to_owned(),
+            "flows that a NAT gateway, a Network Load Balancer or an interface endpoint tracks by itself may go on until they \
+             are idle"
+                .to_owned(),
+        ];
         let tag =
             |key: &str| instance.tags.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         if let Some(group) = tag("aws:autoscaling:groupName") {
@@ -412,14 +379,18 @@ impl Isolation for Ec2Groups<'_> {
         });
         recorded.addresses = addresses.collect();
         let profile = self.ec2.profile_of(&self.instance).map_err(|failure| refused(&failure))?.value;
-        recorded.profile = profile.map(|profile| profile.profile).unwrap_or_default();
+        recorded.profile =
+            profile.filter(|profile| !profile.is_going()).map(|profile| profile.profile).unwrap_or_default();
         written(&recorded)
     }
 
     fn apply(&self, recorded: &Value) -> Result<Value, Failed> {
         let recorded: Recorded = read_back(recorded)?;
-        let groups = self.groups(&recorded)?;
         let now = self.interfaces()?;
+        if let Some(other) = self.holder(&now)?.filter(|mark| *mark != self.mark) {
+            return Err(Failed::for_good(format!("{} is isolated already, by {other}", self.instance)));
+        }
+        let groups = self.groups(&recorded)?;
         let of = |was: &WasInterface| groups.get(&was.vpc);
         let is_denied = |was: &WasInterface| {
             of(was).zip(now.get(&was.id)).is_some_and(|(groups, now)| now.groups == [groups.deny.as_str()])
@@ -454,7 +425,7 @@ impl Isolation for Ec2Groups<'_> {
         }
         if recorded.takes_profile {
             let now = self.ec2.profile_of(&recorded.instance).map_err(|failure| refused(&failure))?.value;
-            if let Some(now) = now.filter(|now| now.profile == recorded.profile) {
+            if let Some(now) = now.filter(|now| now.profile == recorded.profile && !now.is_going()) {
                 self.ec2.disassociate_profile(&now.id).map_err(|failure| refused(&failure))?;
             }
         }
@@ -492,6 +463,7 @@ impl Isolation for Ec2Groups<'_> {
                 }),
             }
         }
+        self.verify_taken(&recorded, &mut verified)?;
         for address in &recorded.probes {
             let result = connect(*address, ANSWER);
             verified.forbidden.push(Probe {
@@ -514,94 +486,8 @@ impl Isolation for Ec2Groups<'_> {
     }
 
     fn rollback(&self, recorded: &Value) -> Result<Restored, Failed> {
-        let recorded: Recorded = read_back(recorded)?;
-        let mut restored = Restored::default();
-        self.give_back_groups(&recorded, &mut restored)?;
-        self.give_back_addresses(&recorded, &mut restored)?;
-        self.give_back_profile(&recorded, &mut restored)?;
-        self.delete_groups(&mut restored)?;
-        // Whatever was set, EC2 must now say so itself.
-        let now = self.interfaces()?;
-        for was in &recorded.interfaces {
-            let told = restored.differences.iter().any(|difference| difference.starts_with(&was.id));
-            if !told && now.get(&was.id).is_none_or(|now| now.groups != was.groups) {
-                return Err(Failed::for_now(format!("{} has not its groups again", was.id)));
-            }
-        }
-        Ok(restored)
+        self.restore(&read_back(recorded)?)
     }
-}
-
-fn or_none(text: &str) -> &str {
-    if text.is_empty() { "none" } else { text }
-}
-
-fn is_in_use(failure: &Failure) -> bool {
-    matches!(failure.code.as_str(), "DependencyViolation" | "InvalidGroup.InUse")
-}
-
-/// A prefix and hexadecimal digits.
-fn is_id(text: &str, prefix: &str) -> bool {
-    text.strip_prefix(prefix).is_some_and(|digits| {
-        (8..=32).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-    })
-}
-
-/// Everything in both directions and both families: only so is a flow not tracked.
-fn everything() -> BTreeSet<Permission> {
-    let peers = [Peer::Ipv4("0.0.0.0/0".to_owned()), Peer::Ipv6("::/0".to_owned())];
-    let both = |peer: Peer| {
-        [true, false].map(|is_egress| Permission { is_egress, tcp_port: None, peer: peer.clone() })
-    };
-    peers.into_iter().flat_map(both).collect()
-}
-
-/// What may still be connected to.
-fn permissions(allow: &[String]) -> Result<BTreeSet<Permission>, Failed> {
-    if allow.len() > MOST_ALLOWED {
-        return Err(Failed::for_good(format!(
-            "{} destinations are allowed, more than {MOST_ALLOWED}",
-            allow.len()
-        )));
-    }
-    allow.iter().map(|text| permission(text)).collect()
-}
-
-fn permission(text: &str) -> Result<Permission, Failed> {
-    let wrong = || Failed::for_good(format!("{text:?} is no NETWORK:PORT, sg-…:PORT or pl-…:PORT"));
-    let (who, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
-    let bare = who.strip_prefix('[').and_then(|who| who.strip_suffix(']')).unwrap_or(who);
-    let net = bare.parse::<IpNet>().or_else(|_| bare.parse().map(|address: std::net::IpAddr| address.into()));
-    let peer = match net {
-        Ok(net) if net.prefix_len() < 8 => {
-            return Err(Failed::for_good(format!("{net} is too much to leave open")));
-        }
-        Ok(IpNet::V4(net)) => Peer::Ipv4(net.trunc().to_string()),
-        Ok(IpNet::V6(net)) => Peer::Ipv6(net.trunc().to_string()),
-        Err(_) if is_id(who, "sg-") => Peer::Group(who.to_owned()),
-        Err(_) if is_id(who, "pl-") => Peer::PrefixList(who.to_owned()),
-        Err(_) => return Err(wrong()),
-    };
-    Ok(Permission { is_egress: true, tcp_port: Some(port), peer })
-}
-
-/// The connection of this context's account, in the region of its asset.
-pub(crate) fn connection(context: &Context<'_>) -> Result<Connection, Failed> {
-    let aws = &context.settings.aws;
-    let account = &context.asset.account;
-    if !account.is_empty() && !aws.accounts.is_empty() && !aws.accounts.contains(account) {
-        return Err(Failed::for_good(format!("account {account} is none of those in the settings")));
-    }
-    let region =
-        Some(context.asset.region.clone()).filter(|region| !region.is_empty()).or_else(|| aws.region.clone());
-    let settings = Settings {
-        region,
-        profile: aws.profile.clone(),
-        credentials: None,
-        endpoint: aws.endpoint_url.clone(),
-    };
-    Connection::open(&settings).map_err(|error| Failed::for_now(error.to_string()))
 }
 
 /// The instance of this context.
@@ -621,44 +507,11 @@ pub(crate) fn of(context: &Context<'_>) -> Result<Box<dyn Isolation>, Failed> {
         ..Wanted::default()
     };
     if let Some(settle) = context.parameters.get("settle_seconds") {
-        let seconds = settle.as_u64().filter(|seconds| *seconds <= 120);
-        let seconds = seconds.ok_or_else(|| Failed::for_good("settle_seconds must be 0 to 120"))?;
+        let seconds = settle.as_u64().filter(|seconds| *seconds <= MOST_SETTLE);
+        let seconds =
+            seconds.ok_or_else(|| Failed::for_good(format!("settle_seconds must be 0 to {MOST_SETTLE}")))?;
         wanted.settle = Duration::from_secs(seconds);
     }
     let mark = super::mark(context.job, context.id)?;
     Ok(Box::new(Ec2Groups::new(&connection(context)?, &mark, &context.asset.id, wanted, &SystemClock)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_allowed_destination_is_a_network_a_group_or_a_prefix_list_with_a_port() {
-        let peer = |text: &str| permission(text).unwrap().peer;
-        assert_eq!(peer("10.1.2.3/16:443"), Peer::Ipv4("10.1.0.0/16".to_owned()));
-        assert_eq!(peer("[2001:db8::5]:443"), Peer::Ipv6("2001:db8::5/128".to_owned()));
-        assert_eq!(peer("sg-0123456789abcdef0:443"), Peer::Group("sg-0123456789abcdef0".to_owned()));
-        assert_eq!(peer("pl-63a5400a:443"), Peer::PrefixList("pl-63a5400a".to_owned()));
-        for bad in
-            ["10.0.0.1", "sg-x:443", "0.0.0.0/0:443", "x.example:443", "10.0.0.1:0", "sg-0123456789abcdef0"]
-        {
-            assert!(permission(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn what_makes_a_flow_untracked_is_everything_both_ways_in_both_families() {
-        let all = everything();
-        assert_eq!(all.len(), 4);
-        assert!(all.iter().all(|permission| permission.tcp_port.is_none()));
-    }
-
-    #[test]
-    fn an_id_is_checked_before_it_reaches_a_request() {
-        assert!(is_id("i-0123456789abcdef0", "i-"));
-        for bad in ["i-", "i-0123456789abcdef0&x", "j-0123456789abcdef0", "i-xyzxyzxyz"] {
-            assert!(!is_id(bad, "i-"), "{bad}");
-        }
-    }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::allowed::{Allowed, Way, resolve};
 use super::command::{find, run};
+use super::host_bypass;
 use super::host_lease::{delete, stop_timers, tidy_later};
 use super::host_probe::{NOBODY, Sent, connect, send_datagram};
 use super::nft_listing::{Listing, Ours};
@@ -168,6 +169,7 @@ impl Isolation for HostNft<'_> {
         if allowed.is_empty() {
             warnings.push("no channel is allowed: nothing can reach this host, nor leave it".to_owned());
         }
+        warnings.extend(host_bypass::warnings());
         let to = allowed.iter().filter_map(|allowed| match allowed.way {
             Way::To(port) if allowed.net.prefix_len() == allowed.net.max_prefix_len() => {
                 Some(SocketAddr::new(allowed.net.addr(), port))

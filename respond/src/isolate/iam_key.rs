@@ -11,8 +11,7 @@ use custody::clock::{Clock, SystemClock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::ec2_groups::connection;
-use super::{Isolation, Restored, Verified, lease_end, read_back, refused, written};
+use super::{Isolation, Restored, Verified, connection, lease_end, read_back, refused, written};
 use crate::steps::{Context, Failed};
 
 /// One access key.
@@ -87,7 +86,11 @@ impl Isolation for IamKey<'_> {
         let mut warnings =
             vec![format!("sessions that were begun with a key of {user} go on until they end")];
         if !was_active {
-            warnings.push("it was inactive before, and stays so when this is taken back".to_owned());
+            warnings.push(
+                "it was inactive before, and stays so when this is taken back; if another isolation made it so, it is active \
+                 again when that one ends"
+                    .to_owned(),
+            );
         }
         written(&Recorded {
             platform: "aws iam access key".to_owned(),

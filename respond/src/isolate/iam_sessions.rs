@@ -14,8 +14,7 @@ use custody::clock::{Clock, SystemClock, rfc3339};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::ec2_groups::connection;
-use super::{Isolation, Restored, Verified, lease_end, read_back, refused, written};
+use super::{Isolation, Restored, Verified, connection, lease_end, read_back, refused, written};
 use crate::steps::{Context, Failed};
 
 /// The sessions of one role.

@@ -1,12 +1,13 @@
 //! A pod of Kubernetes, isolated by a label of its own and a network policy that selects it.
 //!
 //! - Made: a NetworkPolicy for both directions that selects only our label and lets out only to the allowed addresses; then, in
-//!   one patch, the pod loses all its labels and gets ours. So no Service sends to it, its ReplicaSet lets it go and makes
-//!   another, and no policy that selected it before still allows it anything: policies add up.
+//!   one patch, the pod loses the labels that were recorded and gets ours. So no Service sends to it, its ReplicaSet lets it go
+//!   and makes another, and no policy that selected it before still allows it anything: policies add up.
 //! - Verified: the API server is asked; every other policy of the name space is held against the pod's labels.
-//! - Taken back: its labels, then our policy is deleted. What others changed meanwhile is told and left.
+//! - Taken back: its labels, then our policy is deleted if it is as it was made. What others changed meanwhile is told and left.
 //! - Limits, which are told: no effect on a pod in its node's network, or without a network plug-in that knows policies; whether
-//!   open connections end is the plug-in's affair. Once its labels are back, a ReplicaSet may find one pod too many and end one.
+//!   open connections end is the plug-in's affair; policies of other kinds (Cilium's, Calico's, AdminNetworkPolicy) are not
+//!   read, and may allow more. Once its labels are back, a ReplicaSet may find one pod too many and end one.
 //! - Reference: Kubernetes, "Network Policies".
 
 use std::collections::BTreeMap;
@@ -310,7 +311,12 @@ impl Isolation for K8sPod<'_> {
         }
         allowed.sort();
         allowed.dedup();
-        let mut warnings = Vec::new();
+        let mut warnings = vec![
+            "whether open connections end is up to the cluster's network: in many they go on until either side ends them"
+                .to_owned(),
+            "policies of Cilium, of Calico and of the whole cluster (AdminNetworkPolicy) are not read: one of them may allow more"
+                .to_owned(),
+        ];
         if found.is_in_host_network {
             warnings.push(
                 "it is in its node's network, where policies have no effect: isolate the node".to_owned(),
@@ -356,10 +362,13 @@ impl Isolation for K8sPod<'_> {
                 self.server.post(&self.policies_path(), &wanted)?;
             }
         }
+        // Only what was recorded can be given back: a label that others set since is left, and told by the verification.
+        let is_recorded = |(key, value): &(&String, &String)| recorded.labels.get(*key) == Some(*value);
         let mut labels: Map<String, Value> =
-            pod.labels.keys().map(|key| (key.clone(), Value::Null)).collect();
-        labels.insert(LABEL.to_owned(), recorded.mark.as_str().into());
-        if pod.labels.len() != 1 || pod.labels.get(LABEL) != Some(&recorded.mark) {
+            pod.labels.iter().filter(is_recorded).map(|(key, _)| (key.clone(), Value::Null)).collect();
+        let is_held = pod.labels.get(LABEL) == Some(&recorded.mark);
+        if !labels.is_empty() || !is_held {
+            labels.insert(LABEL.to_owned(), recorded.mark.as_str().into());
             // The server refuses it for a pod with another uid.
             let patch = json!({ "metadata": { "uid": recorded.uid, "labels": labels } });
             self.server.patch(&self.pod_path(), &patch)?;
@@ -430,6 +439,14 @@ impl Isolation for K8sPod<'_> {
             }
         }
         // By now nothing has our label any more.
+        let Some(there) = self.find(&self.policy_path())? else { return Ok(restored) };
+        if there.get("spec") != policy(&recorded.mark, &recorded.allowed).get("spec") {
+            let name = policy_name(&recorded.mark);
+            restored
+                .differences
+                .push(format!("the policy {name} is not as it was made, by others, and was left"));
+            return Ok(restored);
+        }
         match self.server.delete(&self.policy_path()) {
             Err(refusal) if !refusal.is_absent() => Err(refusal.into()),
             _ => Ok(restored),

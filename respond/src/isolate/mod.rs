@@ -9,6 +9,9 @@ pub mod case_log;
 mod command;
 pub mod docker_networks;
 pub mod ec2_groups;
+mod ec2_restore;
+pub(crate) mod ec2_rules;
+mod host_bypass;
 pub mod host_lease;
 pub mod host_nft;
 mod host_probe;
@@ -256,6 +259,15 @@ pub(crate) fn texts(context: &Context<'_>, name: &str) -> Result<Vec<String>, Fa
 /// What a cloud account refused, and whether another try may help.
 pub(crate) fn refused(failure: &acquire::aws::Failure) -> Failed {
     Failed { what: failure.to_string(), may_help_again: failure.kind.is_worth_another_try() }
+}
+
+/// The connection of this context's account, in the region of its asset, if the settings know the account.
+pub(crate) fn connection(context: &Context<'_>) -> Result<acquire::aws::Connection, Failed> {
+    let (account, known) = (&context.asset.account, &context.settings.aws.accounts);
+    if !account.is_empty() && !known.is_empty() && !known.contains(account) {
+        return Err(Failed::for_good(format!("account {account} is none of those in the settings")));
+    }
+    crate::steps::capture::connection(context)
 }
 
 /// When a lease ends that begins now, RFC 3339; empty for one without end.

@@ -3,12 +3,25 @@
 //! - Policy drop in, out and through, in a table of our own before the host's own filters (priority -150), for IPv4 and IPv6.
 //! - Nothing is accepted because it is *established*: that would keep the session of the intruder. Answers are accepted from
 //!   the allowed addresses and ports alone.
-//! - DHCP and neighbour discovery go on, or the host would lose its address. DNS does not: it is a tunnel.
+//! - DHCP, neighbour discovery and the reports of multicast listeners (MLD) go on, or the host would lose its address, or, behind
+//!   a switch that snoops, be no longer found by IPv6. DNS does not: it is a tunnel.
+//! - DHCP out is to the broadcast address alone: a lease that cannot be renewed at its server is renewed by all (RFC 2131, 4.4.5),
+//!   and what is said so stays on the link. In, a server's answer may be unicast from any address, through a relay: words may come
+//!   in by that port, but none go back.
 //! - The end of the lease is an element of a set with a timeout: the kernel lets it go by itself, whatever became of us. From
 //!   then on the first rule of each chain accepts everything, so that the host's own filters alone decide.
 //!
-//! Not held back: raw packets of a process with `CAP_NET_RAW`, and a root user who removes the table. Where the network can
-//! isolate too, it should.
+//! Not held back:
+//!
+//! - packets of a process with `CAP_NET_RAW` that are sent below these hooks, what such a process puts into neighbour discovery,
+//!   and a root user who removes the table;
+//! - what passes this host without meeting these hooks: virtual machines and containers on a bridge, by macvlan, macvtap or
+//!   SR-IOV, other network name spaces with an interface of their own, redirects by eBPF, flows that a flowtable has taken over.
+//!   Those that are seen are told before it begins, see [`super::host_bypass`];
+//! - anything after a start of the host, since no table outlives it, and after `systemctl restart nftables` or whatever else
+//!   loads rules with `flush ruleset`.
+//!
+//! Where the network can isolate too, it should.
 //!
 //! Reference: nft(8).
 
@@ -134,9 +147,10 @@ impl Groups {
                 Way::From(port) => writeln!(text, "    {family} saddr @{set} tcp dport {port} accept"),
             };
         }
-        text + "    udp sport 67 udp dport 68 accept\n\
+        text + "    meta nfproto ipv4 udp sport 67 udp dport 68 accept\n\
                 \x20   ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept\n\
                 \x20   ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept\n\
+                \x20   ip6 saddr fe80::/10 ip6 hoplimit 1 icmpv6 type mld-listener-query accept\n\
                 \x20   icmp type destination-unreachable icmp code frag-needed accept\n\
                 \x20   icmpv6 type packet-too-big accept\n"
     }
@@ -152,9 +166,10 @@ impl Groups {
                 }
             };
         }
-        text + "    udp sport 68 udp dport 67 accept\n\
+        text + "    ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept\n\
                 \x20   ip6 daddr { fe80::/10, ff02::1:2 } udp sport 546 udp dport 547 accept\n\
-                \x20   ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept\n"
+                \x20   ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept\n\
+                \x20   ip6 hoplimit 1 icmpv6 type { mld-listener-report, mld2-listener-report, mld-listener-done } accept\n"
     }
 }
 
@@ -206,7 +221,19 @@ mod tests {
     #[test]
     fn the_rules_of_each_chain_are_counted() {
         let rules = rules_of(&ruleset("j1", &allowed(&["192.0.2.10:443"]), Some(60)));
-        assert_eq!((rules["q_in"], rules["q_out"], rules["q_fwd"]), (8, 6, 1));
+        assert_eq!((rules["q_in"], rules["q_out"], rules["q_fwd"]), (9, 7, 1));
+    }
+
+    #[test]
+    fn what_goes_out_for_the_addresses_of_the_host_cannot_leave_its_link() {
+        let text = ruleset("j1", &[], None);
+        let (_, out) = text.split_once("chain q_out {").unwrap();
+        let out = out.split("  chain ").next().unwrap();
+        for line in out.lines().filter(|line| line.ends_with(" accept") && !line.contains("\"lo\"")) {
+            let stays = ["255.255.255.255", "fe80::/10, ff02::1:2", "hoplimit 1 ", "nd-neighbor-solicit"];
+            assert!(stays.iter().any(|word| line.contains(word)), "{line}");
+        }
+        assert!(out.contains("mld2-listener-report") && text.contains("mld-listener-query"), "{text}");
     }
 
     #[test]

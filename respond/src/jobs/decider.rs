@@ -298,7 +298,7 @@ fn place<'a>(
         return Ok(());
     };
     let goes_on = !matches!(job.state, JobState::Observed);
-    match plan.repeat {
+    match repeat_of(limits, &job, plan)? {
         Repeat::Ignore => {
             jobs::add_alert(connection, job.id, of.id, now, "ignored")?;
             told.push(("alert ignored", Some(job.id), plan));
@@ -334,6 +334,21 @@ fn attached(connection: &Connection, job: i64, of: &Of<'_>, plan: &Plan) -> rusq
         return entries::add(connection, job, &entry);
     }
     Ok(())
+}
+
+/// What a further alert does to a job. One that a storm cut short is no answer to it yet: it gets the rest of its steps by the
+/// first alert after the storm, and none before, whatever the rule says of repetitions.
+fn repeat_of(limits: &Limited<'_>, job: &Job, plan: &Plan) -> rusqlite::Result<Repeat> {
+    if !job.plan.truncated {
+        return Ok(plan.repeat);
+    }
+    let now = limits.now.div_euclid(1_000_000_000);
+    let is_storm = limits.rules.is_storm(plan, &limits.history, now).map_err(not_made)?;
+    Ok(match plan.repeat {
+        Repeat::Escalate if is_storm => Repeat::Attach,
+        repeat if is_storm => repeat,
+        _ => Repeat::Escalate,
+    })
 }
 
 fn make(connection: &Connection, of: &Of<'_>, plan: &Plan, now: i64) -> rusqlite::Result<i64> {
@@ -392,6 +407,7 @@ fn escalate<'a>(
     }
     let mut whole = job.plan.clone();
     whole.steps.extend(new.iter().cloned());
+    whole.truncated = false;
     // The rule may have changed since: what either of the two wants people for is asked.
     let asks = [&job.plan, plan].into_iter().filter(|plan| plan.mode == Mode::Approve);
     let approval = asks.map(approval_of).reduce(stricter);

@@ -20,6 +20,12 @@ pub trait Govern: Send + Sync {
     /// What the counting of `history` meets. So for all of these.
     fn admit(&self, plan: &Plan, history: &dyn History, now: i64) -> Result<Admission>;
 
+    /// Whether it is still a storm for the rule of a plan; rules that know no storms have none.
+    #[allow(clippy::missing_errors_doc, reason = "as `admit`")]
+    fn is_storm(&self, _plan: &Plan, _history: &dyn History, _now: i64) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Whether a job may begin to capture.
     #[allow(clippy::missing_errors_doc, reason = "as `admit`")]
     fn may_capture(&self, history: &dyn History, now: i64) -> Result<Gate>;
@@ -43,6 +49,10 @@ impl Govern for Decider {
         self.rules().admit(plan, history, now)
     }
 
+    fn is_storm(&self, plan: &Plan, history: &dyn History, now: i64) -> Result<bool> {
+        self.rules().is_storm(plan, history, now)
+    }
+
     fn may_capture(&self, history: &dyn History, now: i64) -> Result<Gate> {
         self.rules().may_capture(history, now)
     }
@@ -64,6 +74,10 @@ impl Govern for Current {
 
     fn admit(&self, plan: &Plan, history: &dyn History, now: i64) -> Result<Admission> {
         Govern::admit(&*self.get(), plan, history, now)
+    }
+
+    fn is_storm(&self, plan: &Plan, history: &dyn History, now: i64) -> Result<bool> {
+        Govern::is_storm(&*self.get(), plan, history, now)
     }
 
     fn may_capture(&self, history: &dyn History, now: i64) -> Result<Gate> {

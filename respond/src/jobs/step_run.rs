@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::case_of_job::write_entries;
 use super::runner::Service;
 use crate::alert::Alert;
+use crate::error::Error;
 use crate::isolate::case_log;
 use crate::state::jobs::Job;
 use crate::state::{entries, steps};
@@ -58,12 +59,17 @@ impl StepRun<'_> {
         let intents = intents.map_err(|error| Failed::for_now(error.to_string()))?;
         let intend = |intent: &Value| {
             let now = service.acting.now();
+            // What an isolated asset was stands in the case's log too, whatever becomes of this data base.
+            let entry = if step.isolates() {
+                case_log::of_step(&name, self.id, self.word, intent)
+                    .map_err(|failed| Error::Refused { what: failed.what })?
+            } else {
+                None
+            };
             service.state.change(|connection| {
                 steps::intend(connection, self.job.id, self.id, now, intent)?;
-                // What an isolated asset was stands in the case's log too, whatever becomes of this data base.
-                match step.isolates().then(|| case_log::of_step(&name, self.id, self.word, intent)).flatten()
-                {
-                    Some(entry) => entries::add(connection, self.job.id, &entry),
+                match &entry {
+                    Some(entry) => entries::add(connection, self.job.id, entry),
                     None => Ok(()),
                 }
             })?;

@@ -44,9 +44,9 @@ pub(super) static CHECKS: &[Check] = &[
         severity: Severity::High,
         title: "old evidence is whole, can be opened, and its time stamps hold",
         scope: "case",
-        tested: "drill: of the sealed cases in the folder of cases one is chosen at random; `exhibit verify` hashes every byte of it \
-                 again, with `ready.identities` where it is encrypted; a time stamp of it, if there is any, is verified up to the roots \
-                 of `ready.time_stamp`",
+        tested: "drill: of the cases in the folder of cases that have evidence one is chosen at random; `exhibit verify` hashes every \
+                 byte of it again, with `ready.identities` where it is encrypted; a time stamp of it, if there is any, is verified up to the roots \
+                 of `ready.time_stamp`. What was a case and cannot be opened fails, whichever was chosen",
         remediation: "investigate at once: find which copy is whole, and restore from it",
         prowler: &[],
         seconds: 3600,

@@ -1,11 +1,12 @@
 //! Who we are in each account, and for how long.
 
 use acquire::aws::sts::{RoleToAssume, Sts};
-use acquire::aws::{Connection, Settings as CloudSettings};
+use acquire::aws::{Connection, CredentialsLife, Settings as CloudSettings};
 use acquire::aws::{FailureKind, iam::Iam};
 
 use super::check::{Check, Finding, Severity, Status, Unable};
 use super::probe::Probe;
+use super::settings::RoleSettings;
 
 pub(super) static CHECKS: &[Check] = &[
     Check {
@@ -25,13 +26,15 @@ pub(super) static CHECKS: &[Check] = &[
     },
     Check {
         id: "RD06",
-        version: 1,
+        version: 2,
         severity: Severity::High,
         title: "credentials are valid and will be for two weeks",
         scope: "principal",
-        tested: "STS GetCallerIdentity; of a user, IAM ListAccessKeys: its keys must be younger than \
-                 `ready.access_key_days` by two weeks; roles renew themselves",
-        remediation: "make a new access key and remove the old one, or better let the service run in a role",
+        tested: "STS GetCallerIdentity; a session (of a role, or begun with GetSessionToken) must come from a provider that says \
+                 when it ends and so renews it: one that stands in the environment or in a file ends within hours or days; of a user, \
+                 IAM ListAccessKeys: its keys must be younger than `ready.access_key_days` by two weeks",
+        remediation: "make a new access key and remove the old one, or better let the service run in a role that its host, pod or \
+                      container gives it",
         prowler: &["iam_rotate_access_key_90_days"],
         seconds: 60,
         drill: None,
@@ -40,7 +43,6 @@ pub(super) static CHECKS: &[Check] = &[
 ];
 
 fn accounts(probe: &Probe) -> Result<Vec<Finding>, Unable> {
-    let connection = probe.aws()?;
     let own = probe.caller()?;
     let expected = "GetCallerIdentity answers, and names the account";
     let mut entered = vec![own.value.account.clone()];
@@ -51,29 +53,13 @@ fn accounts(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     for role in &probe.settings.ready.roles {
         let account = role.arn.split(':').nth(4).unwrap_or_default().to_owned();
         let scope = if account.is_empty() { role.arn.clone() } else { account };
-        let wanted = RoleToAssume {
-            arn: role.arn.clone(),
-            session_name: "exhibit-ready".to_owned(),
-            external_id: role.external_id.clone(),
-            seconds: Some(900),
-        };
-        let assumed = match Sts::new(connection)?.assume_role(&wanted) {
-            Ok(assumed) => assumed,
-            Err(failure) if is_refusal(failure.kind) => {
-                found.push(Finding::of(scope, false, failure.to_string(), expected));
-                continue;
-            }
-            Err(failure) => {
-                found.push(Finding::new(scope, Status::Error, failure.to_string(), expected));
+        let inside = match entered_by(probe, role)? {
+            Ok(inside) => inside,
+            Err((status, why)) => {
+                found.push(Finding::new(scope, status, why, expected));
                 continue;
             }
         };
-        let inside = Connection::open(&CloudSettings {
-            region: Some(connection.region().to_owned()),
-            profile: None,
-            credentials: Some(assumed.credentials),
-            endpoint: probe.settings.aws.endpoint_url.clone(),
-        })?;
         match Sts::new(&inside).and_then(|sts| sts.caller_identity()) {
             Ok(who) => {
                 // The role's ARN says the account that is wanted.
@@ -96,6 +82,34 @@ fn accounts(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     Ok(found)
 }
 
+/// A connection by a role, or whether it was refused or could not be asked for, and why.
+pub(super) fn entered_by(
+    probe: &Probe,
+    role: &RoleSettings,
+) -> Result<Result<Connection, (Status, String)>, Unable> {
+    let connection = probe.aws()?;
+    let wanted = RoleToAssume {
+        arn: role.arn.clone(),
+        session_name: "exhibit-ready".to_owned(),
+        external_id: role.external_id.clone(),
+        seconds: Some(900),
+    };
+    let assumed = match Sts::new(connection)?.assume_role(&wanted) {
+        Ok(assumed) => assumed,
+        Err(failure) => {
+            let status = if is_refusal(failure.kind) { Status::Fail } else { Status::Error };
+            return Ok(Err((status, failure.to_string())));
+        }
+    };
+    let inside = Connection::open(&CloudSettings {
+        region: Some(connection.region().to_owned()),
+        profile: None,
+        credentials: Some(assumed.credentials),
+        endpoint: probe.settings.aws.endpoint_url.clone(),
+    })?;
+    Ok(Ok(inside))
+}
+
 /// Whether a service answered and said no.
 pub(super) fn is_refusal(kind: FailureKind) -> bool {
     matches!(kind, FailureKind::Denied | FailureKind::Credentials | FailureKind::NotFound)
@@ -107,7 +121,7 @@ fn credentials(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let caller = probe.caller()?;
     let who = &caller.value;
     let expected = format!(
-        "a role, or access keys that are not {} days old within two weeks",
+        "a role whose credentials are renewed, or access keys that are not {} days old within two weeks",
         probe.settings.ready.access_key_days
     );
     let resource = who.arn.splitn(6, ':').nth(5).unwrap_or_default();
@@ -115,9 +129,11 @@ fn credentials(probe: &Probe) -> Result<Vec<Finding>, Unable> {
         let seen = "these are the keys of the account's root, which nothing limits";
         return Ok(vec![Finding::of(&who.arn, false, seen, expected).with_answers(&caller.raw)]);
     }
-    let Some(user) = resource.strip_prefix("user/").and_then(|path| path.rsplit('/').next()) else {
-        let seen = format!("{} renews its credentials by itself", who.arn);
-        return Ok(vec![Finding::of(&who.arn, true, seen, expected).with_answers(&caller.raw)]);
+    let user = resource.strip_prefix("user/").and_then(|path| path.rsplit('/').next());
+    let life = connection.credentials_life()?;
+    let Some(user) = user.filter(|_| !life.is_session) else {
+        let (status, seen) = renewed(life);
+        return Ok(vec![Finding::new(&who.arn, status, seen, expected).with_answers(&caller.raw)]);
     };
     let keys = Iam::new(connection)?.list_access_keys(user)?;
     if keys.value.is_empty() {
@@ -140,4 +156,35 @@ fn credentials(probe: &Probe) -> Result<Vec<Finding>, Unable> {
         }
     });
     Ok(each.collect())
+}
+
+/// What is to be said of credentials that are no access key of a user.
+fn renewed(life: CredentialsLife) -> (Status, String) {
+    match (life.is_session, life.ends) {
+        (true, Some(ends)) => {
+            let at = custody::clock::rfc3339(ends.saturating_mul(1_000_000_000));
+            (Status::Pass, format!("its provider renews them; these end on {at}"))
+        }
+        (true, None) => (
+            Status::Fail,
+            "a session that was given once, in the environment or in a file: it ends, nothing says when, and nothing renews it"
+                .to_owned(),
+        ),
+        // Every role has a token; this is none of AWS's own.
+        (false, _) => (Status::Error, "no user, and no session either: how long it holds is not known".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_passes_only_where_somebody_renews_it() {
+        let of = |is_session, ends| renewed(CredentialsLife { is_session, ends });
+        let renewed = of(true, Some(86_400));
+        assert!(renewed.0 == Status::Pass && renewed.1.contains("1970-01-02T00:00:00"), "{renewed:?}");
+        assert_eq!(of(true, None).0, Status::Fail);
+        assert_eq!(of(false, None).0, Status::Error);
+    }
 }

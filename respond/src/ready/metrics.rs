@@ -7,7 +7,7 @@ use super::trend::scores;
 use crate::error::Result;
 use crate::state::State;
 
-/// The text format 0.0.4 of Prometheus: the last result of each check and scope, scores, and when the last run began.
+/// The text format 0.0.4 of Prometheus: what the last run of each check said of each scope, scores, and when the last run began.
 ///
 /// # Errors
 ///

@@ -7,11 +7,13 @@ mod capacity;
 mod check;
 mod drills;
 mod encryption;
+mod escrow;
 mod evidence_store;
 mod host;
 mod identity;
 mod logging;
 pub mod metrics;
+mod other_clouds;
 mod probe;
 mod reach;
 mod receiving;
@@ -29,7 +31,8 @@ pub(crate) use probe::Ran;
 pub(crate) use rules_in_force::read_inventory;
 pub use run::{Outcome, Wanted, run};
 pub use settings::{
-    CanarySettings, CollectorSettings, DrillKind, ReadySettings, RoleSettings, TimeStampSettings,
+    AzureSettings, CanarySettings, CollectorSettings, DrillKind, EscrowSettings, GcpSettings, ReadySettings,
+    RoleSettings, TimeStampSettings,
 };
 
 /// Every check, in the order of its id.
@@ -40,7 +43,9 @@ pub fn all() -> Vec<&'static Check> {
         rights::CHECKS,
         reach::CHECKS,
         logging::CHECKS,
+        other_clouds::CHECKS,
         encryption::CHECKS,
+        escrow::CHECKS,
         evidence_store::CHECKS,
         capacity::CHECKS,
         receiving::CHECKS,

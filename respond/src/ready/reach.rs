@@ -9,7 +9,7 @@ use super::check::{Check, Finding, Severity, Status, Unable};
 use super::probe::Probe;
 use super::rules_in_force::read_inventory;
 use crate::edr::{CollectorSettings, Patience, device};
-use crate::targets::kubernetes::{Cluster, Resource};
+use crate::targets::kubernetes::{Cluster, Refusal, Resource};
 use crate::targets::ssh::answers;
 
 pub(super) static CHECKS: &[Check] = &[
@@ -31,12 +31,13 @@ pub(super) static CHECKS: &[Check] = &[
     },
     Check {
         id: "RD08",
-        version: 1,
+        version: 2,
         severity: Severity::High,
         title: "API servers of Kubernetes answer, and let pods be captured and isolated",
         scope: "cluster",
-        tested: "SelfSubjectAccessReview at each cluster of `[targets.kubernetes]`: get and patch pods, get their logs, create and \
-                 delete network policies, list events",
+        tested: "SelfSubjectAccessReview at each cluster of `[targets.kubernetes]`: get and patch pods, get their logs, list events, get, \
+                 list, create and delete network policies. A warning without what makes a capture or an isolation poorer: to list \
+                 pods, nodes and daemon sets, to get service accounts, to get and patch nodes",
         remediation: "bind a ClusterRole with the named verbs to the service's account",
         prowler: &[],
         seconds: 60,
@@ -117,14 +118,39 @@ fn tenants(probe: &Probe) -> Result<Vec<Finding>, Unable> {
 }
 
 /// What a capture and an isolation of a pod need: verb, group, resource, part of it.
-const RIGHTS: [(&str, &str, &str, &str); 6] = [
+const RIGHTS: [(&str, &str, &str, &str); 8] = [
     ("get", "", "pods", ""),
     ("patch", "", "pods", ""),
     ("get", "", "pods", "log"),
     ("list", "", "events", ""),
+    ("get", "networking.k8s.io", "networkpolicies", ""),
+    ("list", "networking.k8s.io", "networkpolicies", ""),
     ("create", "networking.k8s.io", "networkpolicies", ""),
     ("delete", "networking.k8s.io", "networkpolicies", ""),
 ];
+
+/// What they would be poorer without: discovery, the node and account of the pod, whether policies are enforced, cordoning.
+const USEFUL: [(&str, &str, &str, &str); 6] = [
+    ("list", "", "pods", ""),
+    ("list", "", "nodes", ""),
+    ("get", "", "nodes", ""),
+    ("patch", "", "nodes", ""),
+    ("get", "", "serviceaccounts", ""),
+    ("list", "apps", "daemonsets", ""),
+];
+
+/// Those of some rights that a cluster denies us.
+fn denied(cluster: &Cluster, rights: &[(&str, &str, &str, &str)]) -> Result<Vec<String>, Refusal> {
+    let mut missing = Vec::new();
+    for (verb, group, resource, subresource) in rights {
+        let what = Resource { group, resource, subresource, ..Resource::default() };
+        if !cluster.may(verb, what)? {
+            let part = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
+            missing.push(format!("{verb} {resource}{part}"));
+        }
+    }
+    Ok(missing)
+}
 
 fn clusters(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let clusters = &probe.settings.targets.kubernetes;
@@ -133,25 +159,24 @@ fn clusters(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     }
     let each = clusters.iter().map(|(name, settings)| {
         let expected = "every right that a capture and an isolation need";
-        let asked = Cluster::open(name, settings).and_then(|cluster| {
-            let mut missing = Vec::new();
-            for (verb, group, resource, subresource) in RIGHTS {
-                let what = Resource { group, resource, subresource, ..Resource::default() };
-                if !cluster.may(verb, what)? {
-                    let part = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
-                    missing.push(format!("{verb} {resource}{part}"));
-                }
-            }
-            Ok(missing)
-        });
+        let asked = Cluster::open(name, settings)
+            .and_then(|cluster| Ok((denied(&cluster, &RIGHTS)?, denied(&cluster, &USEFUL)?)));
         match asked {
-            Ok(missing) if missing.is_empty() => {
-                let seen = format!("all {} rights are there", RIGHTS.len());
-                Finding::of(name, true, &seen, expected).with_evidence(seen)
-            }
-            Ok(missing) => {
-                let seen = format!("missing: {}", missing.join(", "));
-                Finding::of(name, false, &seen, expected).with_evidence(seen)
+            Ok((missing, poorer)) => {
+                let (status, seen) = match (missing.is_empty(), poorer.is_empty()) {
+                    (false, _) => {
+                        (Status::Fail, format!("missing: {}", [missing, poorer].concat().join(", ")))
+                    }
+                    (true, false) => {
+                        let poorer = poorer.join(", ");
+                        (Status::Warn, format!("what must be is there; it is poorer without: {poorer}"))
+                    }
+                    (true, true) => {
+                        let count = RIGHTS.len().saturating_add(USEFUL.len());
+                        (Status::Pass, format!("all {count} rights are there"))
+                    }
+                };
+                Finding::new(name, status, &seen, expected).with_evidence(seen)
             }
             Err(refusal) if refusal.is_denied() => Finding::of(name, false, refusal.to_string(), expected),
             Err(refusal) => Finding::new(name, Status::Error, refusal.to_string(), expected),

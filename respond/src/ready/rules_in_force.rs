@@ -12,14 +12,15 @@ use crate::rules::{Mode, RuleSet};
 pub(super) static CHECKS: &[Check] = &[
     Check {
         id: "RD42",
-        version: 1,
+        version: 2,
         severity: Severity::Medium,
         title: "every asset is in the inventory, and some rule is for it",
         scope: "inventory",
-        tested: "the inventory is read; each asset's kind must be one that a rule in force is for, unless `ready.exempt` names it; \
-                 assets that are new since the last run are told; what EC2 says it has (DescribeInstances, DescribeVolumes) must be in \
-                 the inventory",
-        remediation: "write a rule for the kind, or name the asset in ready.exempt; `exhibit rules assets` writes what was discovered",
+        tested: "the inventory is read; for each asset there must be a rule in force whose kinds have it and whose matchers of \
+                 assets can hold of it, unless `ready.exempt` names it; an asset for which there is only a rule that observes is a \
+                 warning; assets that are new since the last run are told; what EC2 says it has (DescribeInstances, \
+                 DescribeVolumes) must be in the inventory",
+        remediation: "write a rule for the asset, or name the asset in ready.exempt; `exhibit inventory discover --config FILE -o FILE` writes what was discovered",
         prowler: &[],
         seconds: 60,
         drill: None,
@@ -31,8 +32,8 @@ pub(super) static CHECKS: &[Check] = &[
         severity: Severity::Medium,
         title: "rules can be read, hold, match, and protect what must not be isolated",
         scope: "rules",
-        tested: "the rules are loaded and read over; expired ones, ones that isolate by themselves without any protected asset, and \
-                 in the state ones that made no job in `ready.unmatched_days`",
+        tested: "the rules are loaded and read over; expired ones, ones that isolate by themselves without any protected asset \
+                 (without ones that do, an empty [protect] is a warning), and in the state ones that made no job in `ready.unmatched_days`",
         remediation: "`exhibit rules check` says file and line; mend, renew or remove the rule; fill [protect]",
         prowler: &[],
         seconds: 30,
@@ -67,30 +68,52 @@ fn inventory(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let names: BTreeSet<String> =
         inventory.assets().iter().map(|asset| name(asset.kind, &asset.id)).collect();
     let in_force: Vec<_> = rules.rules().iter().filter(|rule| !rule.has_expired(now)).collect();
-    let uncovered: Vec<String> = inventory
-        .assets()
-        .iter()
-        .filter(|asset| !in_force.iter().any(|rule| rule.kinds.contains(&asset.kind)))
-        .map(|asset| name(asset.kind, &asset.id))
-        .filter(|name| !exempt.contains(name))
-        .collect();
+    let (mut uncovered, mut observed) = (Vec::new(), Vec::new());
+    for asset in inventory.assets() {
+        let name = name(asset.kind, &asset.id);
+        if exempt.contains(&name) {
+            continue;
+        }
+        let of_it = in_force.iter().filter(|rule| rule.may_be_for(asset));
+        let modes: Vec<Mode> = of_it.map(|rule| rule.mode).collect();
+        if modes.is_empty() {
+            uncovered.push(name);
+        } else if modes.iter().all(|mode| *mode == Mode::Observe) {
+            observed.push(name);
+        }
+    }
     let before = probe.state.as_ref().ok().map(|state| state.last_readiness_evidence("RD42")).transpose()?;
-    let before: Option<BTreeSet<String>> =
-        before.flatten().and_then(|bytes| serde_json::from_slice::<BTreeSet<String>>(&bytes).ok());
-    let new: Vec<String> =
-        before.map(|before| names.difference(&before).cloned().collect()).unwrap_or_default();
-    let told = if new.is_empty() { String::new() } else { format!("; {} new: {}", new.len(), few(new)) };
-    let expected = "some rule is for every asset";
-    let seen = match (names.is_empty(), uncovered.is_empty()) {
-        (true, _) => "the inventory is empty".to_owned(),
-        (false, true) => format!("{} assets, each of a kind that a rule is for{told}", names.len()),
-        (false, false) => {
-            format!("no rule is for {} of {}: {}{told}", uncovered.len(), names.len(), few(uncovered.clone()))
+    let new = before.flatten().map(|bytes| {
+        let before = serde_json::from_slice::<BTreeSet<String>>(&bytes).ok()?;
+        Some(names.difference(&before).cloned().collect::<Vec<_>>())
+    });
+    let mut told = match new {
+        // The first run, or nothing new.
+        None => String::new(),
+        Some(Some(new)) if new.is_empty() => String::new(),
+        Some(Some(new)) => format!("; {} new: {}", new.len(), few(new)),
+        Some(None) => {
+            "; what is new cannot be told: the list of the last run is too long to have been kept whole"
+                .to_owned()
         }
     };
-    let holds = !names.is_empty() && uncovered.is_empty();
+    if !observed.is_empty() {
+        told = format!("; {} are only observed: {}{told}", observed.len(), few(observed.clone()));
+    }
+    let expected = "some rule that acts is for every asset";
+    let (status, seen) = match (names.is_empty(), uncovered.is_empty()) {
+        (true, _) => (Status::Fail, "the inventory is empty".to_owned()),
+        (false, true) => {
+            let status = if observed.is_empty() { Status::Pass } else { Status::Warn };
+            (status, format!("{} assets, and a rule for each{told}", names.len()))
+        }
+        (false, false) => {
+            let (count, all) = (uncovered.len(), names.len());
+            (Status::Fail, format!("no rule is for {count} of {all}: {}{told}", few(uncovered)))
+        }
+    };
     let mut found =
-        vec![Finding::of("inventory", holds, seen, expected).with_evidence(json!(names).to_string())];
+        vec![Finding::new("inventory", status, seen, expected).with_evidence(json!(names).to_string())];
     match probe.aws() {
         Err(Unable::NotApplicable(_)) => {}
         Err(why) => return Err(why),
@@ -139,7 +162,6 @@ fn rules(probe: &Probe) -> Result<Vec<Finding>, Unable> {
         Err(error) => return Err(error.into()),
     };
     let now = probe.now();
-    let isolates = set.rules().iter().any(|rule| rule.mode == Mode::Auto);
     let mut found = Vec::new();
     for remark in set.review(now) {
         let is_expired = set.rule(&remark.rule).is_some_and(|rule| rule.has_expired(now));
@@ -148,8 +170,9 @@ fn rules(probe: &Probe) -> Result<Vec<Finding>, Unable> {
         let scope = if remark.rule.is_empty() { scope.clone() } else { remark.rule };
         found.push(Finding::new(scope, status, remark.what, "nothing to remark"));
     }
-    if !isolates && !set.protects() && !set.rules().is_empty() {
-        let seen = "[protect] names no asset, though no rule acts by itself yet";
+    let is_told = found.iter().any(|one| one.observed.contains("[protect]"));
+    if !set.protects() && !set.rules().is_empty() && !is_told {
+        let seen = "[protect] names no asset, though no rule isolates by itself yet";
         found.push(Finding::new(format!("{scope}/protect"), Status::Warn, seen, "some asset is protected"));
     }
     let matched = probe.state()?.rules_matched()?;

@@ -104,7 +104,9 @@ pub fn run(probe: &Arc<Probe>, wanted: &Wanted, keep: Option<&State>) -> Result<
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(check, _)| check.id);
     let now = probe.clock.now();
-    let waivers = keep.map(|state| state.waivers_at(now.wall_ns)).transpose()?.unwrap_or_default();
+    // Whether results are kept or not: who answers for what is known either way.
+    let known = keep.or_else(|| probe.state.as_deref().ok());
+    let waivers = known.map(|state| state.waivers_at(now.wall_ns)).transpose()?.unwrap_or_default();
     let mut outcomes = Vec::new();
     for (check, (findings, duration_ms, at_ns)) in done {
         for finding in findings {

@@ -49,6 +49,8 @@ pub struct ReadySettings {
     pub public_url: Option<String>,
     /// PEM of the roots that the certificate of `public_url` may lead to, if it is none of Mozilla's.
     pub public_root: Option<PathBuf>,
+    /// The source, of kind `generic`, that a test alert is sent as.
+    pub test_source: Option<String>,
     /// Days after which a source that sent nothing is silent.
     pub silence_days: u64,
     /// Assets that no rule needs to be about, as `kind:id`.
@@ -61,6 +63,12 @@ pub struct ReadySettings {
     pub backups: Option<PathBuf>,
     /// Hours after which the last backup is too old.
     pub backup_hours: u64,
+    /// Keys of encrypted disks that lie in escrow.
+    pub escrow: Vec<EscrowSettings>,
+    /// Subscriptions of Azure whose logging is looked at.
+    pub azure: Option<AzureSettings>,
+    /// Projects of Google Cloud whose logging is looked at.
+    pub gcp: Option<GcpSettings>,
     /// What the drills work on, besides what they make themselves.
     pub canary: CanarySettings,
     /// Seconds that any check may take, in place of its own limit.
@@ -89,12 +97,16 @@ impl Default for ReadySettings {
             container_sockets: Vec::new(),
             public_url: None,
             public_root: None,
+            test_source: None,
             silence_days: 7,
             exempt: Vec::new(),
             unmatched_days: 90,
             oldest_job_seconds: 3600,
             backups: None,
             backup_hours: 26,
+            escrow: Vec::new(),
+            azure: None,
+            gcp: None,
             canary: CanarySettings::default(),
             limit_seconds: None,
         }
@@ -107,7 +119,13 @@ impl ReadySettings {
         let options = [&mut self.public_key, &mut self.public_root, &mut self.backups];
         let roots = self.time_stamps.iter_mut().map(|one| &mut one.root);
         let binaries = self.collectors.iter_mut().map(|one| &mut one.path);
-        options.into_iter().flatten().chain(&mut self.identities).chain(roots).chain(binaries)
+        let keys = self.escrow.iter_mut().flat_map(|one| {
+            [Some(&mut one.key_file), one.header.as_mut(), one.device.as_mut()].into_iter().flatten()
+        });
+        let azure = self.azure.iter_mut().map(|one| &mut one.client_secret_file);
+        let gcp = self.gcp.iter_mut().map(|one| &mut one.service_account_file);
+        let named = options.into_iter().flatten().chain(&mut self.identities).chain(roots).chain(binaries);
+        named.chain(keys).chain(azure).chain(gcp)
     }
 }
 
@@ -143,6 +161,52 @@ pub struct CollectorSettings {
     pub path: PathBuf,
     /// What it must be.
     pub sha256: String,
+}
+
+/// A key of an encrypted disk, as it lies in escrow.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EscrowSettings {
+    /// Whose disk it is.
+    pub asset: String,
+    /// The UUID of the encrypted disk, as `lsblk` and `cryptsetup luksUUID` say it.
+    pub uuid: String,
+    /// A backup of its header (`cryptsetup luksHeaderBackup`) that the key is tried on.
+    pub header: Option<PathBuf>,
+    /// The disk itself, where it can be reached from here; only if there is no header.
+    pub device: Option<PathBuf>,
+    /// The key: all bytes of this file, a line feed at its end too.
+    pub key_file: PathBuf,
+}
+
+/// Azure, as an application that may read (`Reader`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AzureSettings {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The application.
+    pub client_id: String,
+    /// File with its secret.
+    pub client_secret_file: PathBuf,
+    /// Ids of subscriptions.
+    pub subscriptions: Vec<String>,
+    /// `https://management.azure.com` unless told.
+    pub url: Option<String>,
+    /// `https://login.microsoftonline.com` unless told.
+    pub login_url: Option<String>,
+}
+
+/// Google Cloud, as a service account that may read.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GcpSettings {
+    /// The key of the service account, JSON as the console gives it.
+    pub service_account_file: PathBuf,
+    /// Ids of projects.
+    pub projects: Vec<String>,
+    /// In place of `https://*.googleapis.com`.
+    pub url: Option<String>,
 }
 
 /// What drills work on.

@@ -78,6 +78,8 @@ pub struct History {
     pub scope: String,
     /// What came of it last.
     pub status: String,
+    /// Whether the last run of the check named it; else nothing is known of it any more.
+    pub is_current: bool,
     /// When it was first seen to fail, without a pass since, RFC 3339.
     pub failing_since: Option<String>,
     /// When it failed for the first time at all.
@@ -110,11 +112,17 @@ pub fn trend(state: &State, since_ns: i64) -> Result<Trend> {
     let all = state.readiness_since(since_ns)?;
     let begun: BTreeMap<i64, i64> = state.readiness_runs()?.into_iter().collect();
     let mut runs: BTreeMap<i64, Vec<KeptResult>> = BTreeMap::new();
-    let mut each: BTreeMap<(String, String), Vec<(i64, Status)>> = BTreeMap::new();
+    let mut each: BTreeMap<(String, String), Vec<(i64, i64, Status)>> = BTreeMap::new();
+    let mut last: BTreeMap<String, i64> = BTreeMap::new();
     for one in all {
         let status = Status::of(&one.status).unwrap_or(Status::Error);
+        last.insert(one.check.clone(), one.run);
         if counts(status) {
-            each.entry((one.check.clone(), one.scope.clone())).or_default().push((one.at_ns, status));
+            let of_it = each.entry((one.check.clone(), one.scope.clone())).or_default();
+            // Of several results of one run the first counts, which is a failure if there is any.
+            if of_it.last().is_none_or(|(run, _, _)| *run != one.run) {
+                of_it.push((one.run, one.at_ns, status));
+            }
         }
         runs.entry(one.run).or_default().push(one);
     }
@@ -131,7 +139,9 @@ pub fn trend(state: &State, since_ns: i64) -> Result<Trend> {
     let series = series.collect();
     let (mut history, mut repairs) = (Vec::new(), Vec::new());
     for ((check, scope), results) in each {
-        let (one, took) = of_one(check, scope, &results);
+        let is_current = results.last().map(|(run, _, _)| run) == last.get(&check);
+        let results: Vec<_> = results.into_iter().map(|(_, at, status)| (at, status)).collect();
+        let (one, took) = of_one(check, scope, &results, is_current);
         repairs.extend(took);
         history.push(one);
     }
@@ -144,8 +154,9 @@ fn mean(nanoseconds: &[i64]) -> Option<u64> {
     u64::try_from(sum / count / 1_000_000_000).ok()
 }
 
-/// The history of one check and scope, and how long each repair took.
-fn of_one(check: String, scope: String, results: &[(i64, Status)]) -> (History, Vec<i64>) {
+/// The history of one check and scope, and how long each repair took. What is not named any more fails no longer, and was
+/// not repaired either.
+fn of_one(check: String, scope: String, results: &[(i64, Status)], is_current: bool) -> (History, Vec<i64>) {
     let (mut failing, mut first_failed, mut last_passed) = (None, None, None);
     let (mut flaps, mut repairs) = (0, Vec::new());
     let mut before: Option<bool> = None;
@@ -176,7 +187,8 @@ fn of_one(check: String, scope: String, results: &[(i64, Status)]) -> (History, 
         check,
         scope,
         status: status.word().to_owned(),
-        failing_since: time(failing),
+        is_current,
+        failing_since: time(failing.filter(|_| is_current)),
         first_failed: time(first_failed),
         last_passed: time(last_passed),
         flaps,
@@ -211,8 +223,12 @@ pub struct Change {
 /// [`crate::Error::State`].
 pub fn diff(state: &State, first: i64, second: i64) -> Result<Vec<Change>> {
     let of = |run: i64| -> Result<BTreeMap<(String, String), KeptResult>> {
-        let results = state.readiness_of(run)?.into_iter();
-        Ok(results.map(|one| ((one.check.clone(), one.scope.clone()), one)).collect())
+        let mut all = BTreeMap::new();
+        for one in state.readiness_of(run)? {
+            // Of several results of one scope the first counts, which is a failure if there is any.
+            all.entry((one.check.clone(), one.scope.clone())).or_insert(one);
+        }
+        Ok(all)
     };
     let (before, after) = (of(first)?, of(second)?);
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
@@ -264,12 +280,46 @@ mod tests {
             (50 * SECOND, Status::Pass),
             (60 * SECOND, Status::Fail),
         ];
-        let (history, repairs) = of_one("RD10".to_owned(), "a".to_owned(), &results);
+        let (history, repairs) = of_one("RD10".to_owned(), "a".to_owned(), &results, true);
         assert_eq!((history.flaps, history.mean_seconds_to_fix, repairs.len()), (3, Some(40), 1));
         assert_eq!(history.failing_since.as_deref(), Some("1970-01-01T00:01:00.000000000Z"));
         assert_eq!(history.first_failed.as_deref(), Some("1970-01-01T00:00:10.000000000Z"));
         assert_eq!(history.last_passed.as_deref(), Some("1970-01-01T00:00:50.000000000Z"));
         assert_eq!(history.status, "fail");
+        let (gone, repairs) = of_one("RD10".to_owned(), "a".to_owned(), &results, false);
+        assert_eq!((gone.failing_since, repairs.len()), (None, 1), "no run speaks of it any more");
+    }
+
+    #[test]
+    fn an_error_of_one_bad_day_is_no_failure_once_the_check_names_other_scopes_again() {
+        use crate::state::readiness::NewResult;
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        for (at_ns, scope, status) in [(1, "region", "error"), (2, "1/eu", "fail"), (3, "1/eu", "fail")] {
+            let run = state.begin_readiness(at_ns).unwrap();
+            let new = NewResult {
+                run,
+                at_ns,
+                check: "RD10",
+                version: 1,
+                severity: "critical",
+                scope,
+                status,
+                observed: "o",
+                expected: "e",
+                evidence_sha256: None,
+                evidence: b"",
+                duration_ms: 1,
+            };
+            state.keep_readiness(&new).unwrap();
+            state.end_readiness(run, at_ns).unwrap();
+        }
+        let found = trend(&state, 0).unwrap().history;
+        let told: Vec<_> = found
+            .iter()
+            .map(|one| (one.scope.as_str(), one.failing_since.is_some(), one.is_current))
+            .collect();
+        assert_eq!(told, [("1/eu", true, true), ("region", false, false)]);
     }
 
     #[test]

@@ -42,6 +42,8 @@ impl RuleSet {
 struct Known {
     asset: Asset,
     role: String,
+    /// Whether the inventory says something of it; otherwise only its account is ours.
+    is_listed: bool,
 }
 
 struct Deciding<'a> {
@@ -78,7 +80,10 @@ impl Deciding<'_> {
                     match known.iter_mut().find(same) {
                         Some(same) if reference.role == PRIMARY => PRIMARY.clone_into(&mut same.role),
                         Some(_) => {}
-                        None => known.push(Known { asset, role: reference.role.clone() }),
+                        None => {
+                            let is_listed = inventory.lists(&asset);
+                            known.push(Known { asset, role: reference.role.clone(), is_listed });
+                        }
                     }
                 }
                 Err(why) => {
@@ -127,14 +132,15 @@ impl Deciding<'_> {
                 self.say(&rule.id, false, format!("{}: it does not match", named(asset)));
                 continue;
             }
-            *taken = rule.stop;
             any = true;
             if left == 0 {
                 over += 1;
                 continue;
             }
             left -= 1;
-            let plan = self.plan(rule, &subject, asset);
+            // Only of what it acts on: what it leaves out goes on to later rules.
+            *taken = rule.stop;
+            let plan = self.plan(rule, &subject, known);
             self.plans.push(plan);
         }
         if over > 0 {
@@ -146,15 +152,22 @@ impl Deciding<'_> {
         }
     }
 
-    fn plan(&mut self, rule: &Rule, subject: &Subject<'_>, asset: &Asset) -> Plan {
+    fn plan(&mut self, rule: &Rule, subject: &Subject<'_>, known: &Known) -> Plan {
+        let asset = &known.asset;
         let mut steps = rule.steps.clone();
-        let protects = self.rules.protect.iter().find(|protect| protect.holds(subject));
-        if protects.is_some() && !rule.isolating.is_empty() {
+        let asks = if self.rules.protect.iter().any(|protect| protect.holds(subject)) {
+            Some("is protected")
+        } else if self.rules.protects() && !known.is_listed {
+            Some("is not in the inventory, so whether it is protected is not known")
+        } else {
+            None
+        };
+        if let (Some(why), false) = (asks, rule.isolating.is_empty()) {
             for step in steps.iter_mut().filter(|step| rule.isolating.contains(&step.id)) {
                 let asked = step.approval.get_or_insert_with(|| rule.approval.clone());
                 asked.run_on_timeout = false;
             }
-            let what = format!("{} is protected: it is isolated only when a person says yes", named(asset));
+            let what = format!("{} {why}: it is isolated only when a person says yes", named(asset));
             self.say(&rule.id, false, what);
         }
         let does = match rule.mode {
@@ -170,6 +183,7 @@ impl Deciding<'_> {
             asset: asset.clone(),
             dedup_key: dedup_key(rule, subject, asset),
             dedup_window: rule.dedup_window,
+            truncated: false,
             repeat: rule.repeat,
             approval: (rule.mode == Mode::Approve).then(|| rule.approval.clone()),
             steps,
@@ -384,6 +398,39 @@ mod tests {
         let decision = rules(&text).unwrap().decide(&assets, &alert(&[1, 3]), BEFORE);
         let asked: Vec<bool> = decision.plans.iter().map(|plan| plan.steps[3].approval.is_some()).collect();
         assert_eq!(asked, [true, false]);
+    }
+
+    #[test]
+    fn what_is_ours_by_its_account_alone_is_isolated_only_when_a_person_says_yes() {
+        let ours = Inventory::of([asset(1)]).with_accounts(vec!["111122223333".into()]);
+        let decided = |text: &str| rules(text).unwrap().decide(&ours, &alert(&[1, 2]), BEFORE);
+        let runs_unasked = |decision: &Decision, number: usize| {
+            let plan = decision.plans.iter().find(|plan| plan.asset.id == instance(number)).unwrap();
+            let asked = plan.steps.iter().find(|step| step.id == "isolate").unwrap().approval.clone();
+            asked.is_none_or(|asked| asked.run_on_timeout)
+        };
+        let decision = decided(BACKDOOR);
+        assert_eq!((runs_unasked(&decision, 1), runs_unasked(&decision, 2)), (true, false));
+        assert!(says(&decision, "is not in the inventory, so whether it is protected is not known"));
+        // Where nothing is protected, there is nothing that is not known of it.
+        let (before, rest) = BACKDOOR.split_once("[protect]").unwrap();
+        let (_, after) = rest.split_once("[[rule]]").unwrap();
+        let decision = decided(&format!("{before}[[rule]]{after}"));
+        assert_eq!((runs_unasked(&decision, 1), runs_unasked(&decision, 2)), (true, true));
+    }
+
+    #[test]
+    fn what_a_rule_leaves_out_goes_on_to_the_next_though_it_says_stop() {
+        let triage = "[[rule]]\nid = \"triage\"\norder = 200\nmatch.all = [ { field = \"severity\", gte = 1 } ]\nassets.max = 50\nassets.kinds = [\"ec2_instance\"]\nstep = [ { id = \"t\", use = \"capture.triage\" } ]\n";
+        let all: Vec<usize> = (0..20).collect();
+        let decision =
+            rules(&format!("{BACKDOOR}{triage}")).unwrap().decide(&inventory(20), &alert(&all), BEFORE);
+        let of = |rule: &str| -> Vec<String> {
+            let plans = decision.plans.iter().filter(|plan| plan.rule == rule);
+            plans.map(|plan| plan.asset.id.clone()).collect()
+        };
+        assert_eq!((of("ec2-backdoor").len(), of("triage").len()), (5, 15));
+        assert!(of("triage").iter().all(|id| !of("ec2-backdoor").contains(id)));
     }
 
     const TWO: &str = r#"

@@ -48,7 +48,8 @@ impl Default for Limits {
 
 /// What was done so far. Times are seconds since 1970; `since` is part of the span.
 pub trait History {
-    /// Alerts that a rule matched, the present one among them. A repetition of an alert counts too: it is what a storm is made of.
+    /// Alerts that a rule matched, the present one among them, once for each asset that it has a plan for. The same occurrence of
+    /// an alert sent again is not one more: it is known already and decided only once.
     ///
     /// # Errors
     ///
@@ -130,13 +131,22 @@ impl RuleSet {
         {
             return Ok(none(plan, format!("the rule has had its {rate}: `rate.per_rule`")));
         }
-        if let Some((over, then)) = rule.storm {
-            let matches = history.matches(&rule.id, since(now, over))?;
-            if matches > over.count {
-                return Ok(of_storm(rule, plan, then, matches, over));
-            }
+        if let Some((over, then, matches)) = storm(rule, history, now)? {
+            return Ok(of_storm(rule, plan, then, matches, over));
         }
         Ok(Admission { plan: Some(plan.clone()), reasons: Vec::new() })
+    }
+
+    /// Whether it is still a storm for the rule of a plan: asked before a job that a storm cut short gets the rest of its steps.
+    ///
+    /// # Errors
+    ///
+    /// As [`History::matches`].
+    pub fn is_storm(&self, plan: &Plan, history: &dyn History, now: i64) -> Result<bool> {
+        match self.rule(&plan.rule) {
+            Some(rule) => Ok(storm(rule, history, now)?.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// Whether a job that captures may begin now. Asked before its first capture.
@@ -221,6 +231,13 @@ impl RuleSet {
     }
 }
 
+/// What a rule does in a storm, if this is one, and how many alerts make it one.
+fn storm(rule: &Rule, history: &dyn History, now: i64) -> Result<Option<(Rate, Then, u64)>> {
+    let Some((over, then)) = rule.storm else { return Ok(None) };
+    let matches = history.matches(&rule.id, since(now, over))?;
+    Ok((matches > over.count).then_some((over, then, matches)))
+}
+
 fn since(now: i64, rate: Rate) -> i64 {
     now.saturating_sub(i64::try_from(rate.within).unwrap_or(i64::MAX))
 }
@@ -242,7 +259,13 @@ fn of_storm(rule: &Rule, plan: &Plan, then: Then, matches: u64, over: Rate) -> A
         Then::TriageOnly => {
             let before = plan.steps.len();
             plan.steps = triage_only(rule, plan.steps);
-            let left = before - plan.steps.len();
+            let left = before.saturating_sub(plan.steps.len());
+            if plan.steps.is_empty() {
+                // A job without a step would only stand in the way of the whole one.
+                what.push_str("; none of its steps is triage, so no job is made: an alert after the storm makes the whole one");
+                return none(&plan, what);
+            }
+            plan.truncated = left > 0;
             what.push_str(&format!("; {left} of {before} steps are left out: triage only"));
         }
     }
@@ -350,11 +373,37 @@ mod tests {
         let ids: Vec<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();
         assert_eq!(ids, ["protect", "tell"]);
         assert_eq!(plan.steps[1].needs, ["protect:finished"]);
+        assert!(plan.truncated, "what was left out is still owed");
         assert!(storm.reasons[0].what.contains("51 alerts within 5 min; 3 of 5 steps are left out"));
         let text = BACKDOOR.replace("\"triage_only\"", "\"observe\"");
         let plan = set().decide(&inventory(9), &alert(&[1]), BEFORE).plans.remove(0);
         let observed = rules(&text).unwrap().admit(&plan, &counts, BEFORE).unwrap().plan.unwrap();
-        assert_eq!((observed.mode, observed.steps.len()), (Mode::Observe, 5));
+        assert_eq!((observed.mode, observed.steps.len(), observed.truncated), (Mode::Observe, 5, false));
+    }
+
+    #[test]
+    fn a_storm_that_leaves_no_step_makes_no_job() {
+        let (before, _) = BACKDOOR.split_once("step = [").unwrap();
+        let text = format!("{before}step = [ {{ id = \"disk\", use = \"capture.ebs_snapshot\" }} ]\n");
+        let set = rules(&text).unwrap();
+        let plan = set.decide(&inventory(9), &alert(&[1]), BEFORE).plans.remove(0);
+        let storm = set.admit(&plan, &Counts { matches: 51, ..Counts::default() }, BEFORE).unwrap();
+        assert!(storm.plan.is_none() && storm.reasons[0].what.contains("no job is made"), "{storm:?}");
+        let calm = set.admit(&plan, &Counts { matches: 50, ..Counts::default() }, BEFORE).unwrap();
+        assert!(calm.plan.is_some_and(|plan| !plan.truncated && plan.steps.len() == 1));
+    }
+
+    #[test]
+    fn it_is_a_storm_above_the_count_and_not_at_it() {
+        let plan = set().decide(&inventory(9), &alert(&[1]), BEFORE).plans.remove(0);
+        let is_storm = |matches, text: &str| {
+            let counts = Counts { matches, ..Counts::default() };
+            rules(text).unwrap().is_storm(&plan, &counts, BEFORE).unwrap()
+        };
+        assert_eq!((is_storm(50, BACKDOOR), is_storm(51, BACKDOOR)), (false, true));
+        // Rules may have changed since: without a word of storms there is none.
+        let calm = BACKDOOR.replace("storm  = { over = \"50/5m\", then = \"triage_only\" }\n", "");
+        assert!(!is_storm(51, &calm));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::amounts::{Rate, range, size, span};
 use super::field::Field;
+use super::files::{files_of, read};
 use super::graph;
 use super::limits::Limits;
 use super::matcher::Matcher;
@@ -19,9 +20,6 @@ use super::{Approval, Mode, OnError, PlannedStep, Repeat};
 use crate::alert::AssetKind;
 use crate::error::{Error, Result};
 use crate::steps::{Parameter, Phase, STEPS, Step, Takes};
-
-/// No file of rules or assets is larger.
-pub(crate) const LARGEST_FILE: u64 = 16 << 20;
 
 /// More rules, or steps of one rule, nobody could answer for.
 const MOST_RULES: usize = 2_000;
@@ -114,52 +112,6 @@ impl RuleSet {
         let limits = limits.map(|(limits, _)| limits).unwrap_or_default();
         Ok(Self { rules, limits, protect, sha256 })
     }
-}
-
-/// The file itself, or those of a folder by name.
-pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
-    let fault = |source| Error::Read { path: path.to_owned(), source };
-    if !std::fs::metadata(path).map_err(fault)?.is_dir() {
-        return match Syntax::of(path) {
-            Some(_) => Ok(vec![path.to_owned()]),
-            None => Err(Error::Settings {
-                path: path.to_owned(),
-                what: "the name of the file ends neither in .toml nor in .json".to_owned(),
-            }),
-        };
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(fault)? {
-        let file = entry.map_err(fault)?.path();
-        let is_hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if Syntax::of(&file).is_some() && !is_hidden && file.is_file() {
-            files.push(file);
-        }
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::Settings {
-            path: path.to_owned(),
-            what: "no .toml and no .json file is in this folder".to_owned(),
-        });
-    }
-    Ok(files)
-}
-
-/// A file's text, if it is not too large.
-pub(crate) fn read(path: &Path) -> Result<String> {
-    use std::io::Read as _;
-    let fault = |source| Error::Read { path: path.to_owned(), source };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(fault)?;
-    let length = file.take(LARGEST_FILE + 1).read_to_string(&mut text).map_err(fault)?;
-    if u64::try_from(length).unwrap_or(u64::MAX) > LARGEST_FILE {
-        return Err(Error::Settings {
-            path: path.to_owned(),
-            what: format!("it has more than {} MiB", LARGEST_FILE >> 20),
-        });
-    }
-    Ok(text)
 }
 
 fn limits_of(raw: &RawLimits) -> Result<Limits, Fault> {
@@ -303,6 +255,7 @@ impl Reader<'_> {
         let mut planned = Vec::new();
         let mut phases = BTreeMap::new();
         let mut isolating = BTreeSet::new();
+        let mut marks = BTreeMap::new();
         let mut all_take: BTreeSet<AssetKind> = AssetKind::ALL.iter().copied().collect();
         for (at, raw) in rule.steps.iter().enumerate() {
             let path = below(&path, &[Part::Item(at)]);
@@ -318,6 +271,13 @@ impl Reader<'_> {
             phases.insert(raw.id.clone(), step.phase());
             if step.isolates() {
                 isolating.insert(raw.id.clone());
+                // By its mark an isolation is known again, and would be taken for another one's of the same mark.
+                let mark = crate::isolate::mark("J999999", &raw.id)
+                    .map_err(|failed| Fault::new(&path, format!("step {:?}: {failed}", raw.id)))?;
+                if let Some(other) = marks.insert(mark, raw.id.clone()).filter(|other| *other != raw.id) {
+                    let what = format!("the steps {other:?} and {:?} differ too little in their ids", raw.id);
+                    return Err(Fault::new(&path, what));
+                }
             }
             planned.push(self.step(raw, *step, &path)?);
         }
@@ -359,6 +319,8 @@ impl Reader<'_> {
             Some(text) => span(text).map_err(fault)?,
             None => LEASE,
         };
+        let said = parameters(&raw.parameters, &raw.word, step.parameters()).map_err(fault)?;
+        step.check(&said).map_err(fault)?;
         let needs = raw.needs.clone().unwrap_or_default();
         if raw.max_wait.is_some() && needs.is_empty() {
             return Err(fault("`max_wait` waits for nothing, since nothing is needed".to_owned()));
@@ -375,7 +337,7 @@ impl Reader<'_> {
             backoff,
             lease,
             approval: raw.approval.as_ref().map(approval_of).transpose().map_err(fault)?,
-            parameters: parameters(&raw.parameters, &raw.word, step.parameters()).map_err(fault)?,
+            parameters: said,
         })
     }
 
@@ -547,6 +509,49 @@ mod tests {
             assert!(error.contains(says), "{from} -> {to}\nsaid: {error}\nnot:  {says}");
             assert!(error.contains("rules.toml"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_would_fail_every_isolation_is_told_when_the_rules_are_loaded() {
+        let load = |kind: &str, steps: &str| {
+            let text = format!(
+                "version = 1\n[[rule]]\nid = \"a\"\nassets = {{ kinds = [\"{kind}\"] }}\nmatch.all = [ {{ field = \"severity\", gte = 1 }} ]\nstep = [\n{steps}\n]\n"
+            );
+            RuleSet::of_files(&[("rules.toml".into(), text)], STEPS).map_err(|error| error.to_string())
+        };
+        let host = |more: &str| load("host", &format!("{{ id = \"i\", use = \"isolate.host\"{more} }}"));
+        let ec2 =
+            |more: &str| load("ec2_instance", &format!("{{ id = \"i\", use = \"isolate.ec2_sg\"{more} }}"));
+        host(", allow = [\"collector.example:443\", \"192.0.2.1\"], allow_from = [\"192.0.2.0/24:22\"]")
+            .unwrap();
+        ec2(", allow = [\"192.0.2.1:443\", \"sg-0123456789abcdef0:443\"], probes = [\"[2001:db8::1]:22\"], settle_seconds = 9")
+            .unwrap();
+        for (error, says) in [
+            (host(", allow = [\"0.0.0.0/0\"]"), "too much to leave open"),
+            (host(", allow_from = [\"192.0.2.0/33:22\"]"), "192.0.2.0/33:22"),
+            (host(", probes = [\"192.0.2.1\"]"), "is no ADDRESS:PORT"),
+            (ec2(", allow = [\"192.0.2.1\"]"), "is no NETWORK:PORT"),
+            (ec2(", allow = [\"0.0.0.0/0:443\"]"), "too much to leave open"),
+            (ec2(", settle_seconds = 500"), "0 to 120"),
+        ] {
+            let error = error.err().unwrap_or_default();
+            assert!(error.contains(says) && error.contains("line 7"), "{says} is not in: {error}");
+        }
+        let long = |letters: usize| {
+            load("host", &format!("{{ id = \"{}\", use = \"isolate.host\" }}", "i".repeat(letters)))
+        };
+        assert!(long(32).is_ok() && long(33).unwrap_err().contains("a shorter id"));
+        let two = |first: &str, second: &str| {
+            load(
+                "host",
+                &format!(
+                    "{{ id = \"{first}\", use = \"isolate.host\" }},\n{{ id = \"{second}\", use = \"isolate.defender\" }}"
+                ),
+            )
+        };
+        assert!(two("cut-a", "cut-b").is_ok());
+        let error = two("cut_a", "cut-a").unwrap_err();
+        assert!(error.contains("line 8") && error.contains("differ too little"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod amounts;
 mod current;
 mod decide;
 mod field;
+mod files;
 mod graph;
 mod limits;
 mod load;
@@ -25,9 +26,9 @@ use crate::inventory::Asset;
 pub use current::Current;
 pub use decide::Decider;
 pub use field::{FIELDS, FieldKind, Holds, Subject, TAGS};
+pub(crate) use files::{files_of, read};
 pub use graph::{Until, need};
 pub use limits::{Admission, Gate, History, Limits};
-pub(crate) use load::{files_of, read};
 pub use matcher::OPERATORS;
 pub(crate) use place::{Fault, Part, Syntax};
 pub use raw::Then;
@@ -81,6 +82,9 @@ pub struct Plan {
     pub dedup_window: u64,
     /// What a further alert of the same key does.
     pub repeat: Repeat,
+    /// Whether a storm left out steps of it, which are still owed once the storm is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
     /// Who must say yes to all of it, where the mode is [`Mode::Approve`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,

@@ -9,7 +9,8 @@ use super::limits::Limits;
 use super::matcher::Matcher;
 use super::raw::Then;
 use super::{Approval, Mode, PlannedStep, Reason, Repeat};
-use crate::alert::AssetKind;
+use crate::alert::{Alert, AssetKind};
+use crate::inventory::Asset;
 use crate::steps::Phase;
 
 /// All rules in force, in the order in which they are looked at.
@@ -108,6 +109,11 @@ impl Rule {
     pub fn has_expired(&self, now: i64) -> bool {
         self.expires.is_some_and(|expires| now >= expires)
     }
+
+    /// Whether some alert could have this rule act on an asset, as the inventory has it.
+    pub(crate) fn may_be_for(&self, asset: &Asset) -> bool {
+        self.kinds.contains(&asset.kind) && self.matchers.may_hold_of(asset)
+    }
 }
 
 /// Three lists of matchers: all of the first must hold, one of the second if there are any, none of the third.
@@ -138,6 +144,17 @@ impl Match {
             && (self.any.is_empty()
                 || self.any.iter().any(|matcher| matcher.is_of_asset() || matcher.holds(subject)))
             && !self.none.iter().filter(of_alert).any(|matcher| matcher.holds(subject))
+    }
+
+    /// Whether what it says of the asset alone leaves it possible that it holds for some alert. The role is the alert's word.
+    pub(crate) fn may_hold_of(&self, asset: &Asset) -> bool {
+        let alert = Alert::default();
+        let subject = Subject { alert: &alert, asset: Some((asset, "")) };
+        let is_known = |matcher: &&Matcher| matcher.is_of_asset() && matcher.field() != "asset.role";
+        self.all.iter().filter(is_known).all(|matcher| matcher.holds(&subject))
+            && (self.any.is_empty()
+                || self.any.iter().any(|matcher| !is_known(&matcher) || matcher.holds(&subject)))
+            && !self.none.iter().filter(is_known).any(|matcher| matcher.holds(&subject))
     }
 
     /// A reason for each matcher of the alert, or for each of the asset.

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::Door;
 use super::body::{self, NotTaken, NotUnpacked, Packed};
-use super::connections::Peer;
+use super::connections::{Peer, Seat};
 use super::log::Level;
 use super::metrics;
 use super::writer::Waiting;
@@ -99,6 +99,9 @@ async fn admit(door: &Arc<Door>, source: Option<Arc<Source>>, request: Request<B
     // A body is read whatever comes of it, so that an unknown path looks like a wrong secret; it is kept only if it may be good.
     let memory = first.is_ok().then_some(&door.memory);
     let read = body::read(body, door.limits.body, memory).await;
+    if let Some(seat) = parts.extensions.get::<Seat>() {
+        seat.is_heard();
+    }
     let (source, first) = match (source, first) {
         (Some(source), Ok(first)) => (source, first),
         (_, Err(unproven)) => return read.err().map_or_else(|| unproven.into(), End::from),
@@ -106,6 +109,10 @@ async fn admit(door: &Arc<Door>, source: Option<Arc<Source>>, request: Request<B
     };
     let (bytes, share) = match read {
         Ok((bytes, share)) => (bytes, share),
+        // Some senders never try again after 408.
+        Err(NotTaken(StatusCode::REQUEST_TIMEOUT, why)) => {
+            return NotTaken(StatusCode::SERVICE_UNAVAILABLE, why).into();
+        }
         Err(not) => return not.into(),
     };
     if source.is_graph()

@@ -1,4 +1,5 @@
-//! Connections: so many and no more. When all places are taken, whoever is idle for longest goes.
+//! Connections: so many and no more. When all places are taken, whoever has been idle, or has not sent all of a request, for
+//! longest goes.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -57,10 +58,21 @@ pub(super) struct Connections {
     metrics: Arc<Metrics>,
 }
 
+/// A connection's place, for who answers on it; an extension of each request.
+#[derive(Debug, Clone)]
+pub(super) struct Seat(Arc<Place>);
+
+impl Seat {
+    /// From here until the answer the connection is not given up for another: all of the request is there.
+    pub(super) fn is_heard(&self) {
+        self.0.is_busy.store(true, Ordering::Relaxed);
+    }
+}
+
 #[derive(Debug)]
 struct Place {
     is_busy: AtomicBool,
-    /// Grows with time: when it was last busy.
+    /// Grows with time: when its last request began or was answered.
     last: AtomicU64,
     leave: Notify,
 }
@@ -198,9 +210,11 @@ where
         let (router, peer) = (router.clone(), peer.clone());
         let (place, connections) = (Arc::clone(&place), Arc::clone(&connections));
         async move {
-            place.is_busy.store(true, Ordering::Relaxed);
+            // Who sends a body slowly holds a place only as long as nobody else needs it.
+            place.last.store(connections.next(), Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(Seat(Arc::clone(&place)));
             let answer: Result<_, Infallible> = router.oneshot(request).await;
             place.last.store(connections.next(), Ordering::Relaxed);
             place.is_busy.store(false, Ordering::Relaxed);

@@ -1,8 +1,9 @@
 //! What readiness was, run by run. Results and waivers are only ever added: triggers of the data base refuse the rest.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
 use super::State;
@@ -104,6 +105,17 @@ impl Waiver {
     }
 }
 
+/// What a source delivered last, in nanoseconds since 1970.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Newest {
+    /// An alert that could be read.
+    pub(crate) alert_ns: Option<i64>,
+    /// Something that is no alert the source is known to send.
+    pub(crate) unread_ns: Option<i64>,
+    /// A message of the transport to us, and its bytes.
+    pub(crate) control: Option<(i64, Vec<u8>)>,
+}
+
 /// What waits in the state.
 #[derive(Debug, Default)]
 pub(crate) struct QueueHealth {
@@ -199,14 +211,21 @@ impl State {
         self.rows(&sql, [since_ns], result)
     }
 
-    /// The last result of each check and scope that any run had.
+    /// What the last run that ended said of each check, by scope.
+    ///
+    /// A scope that an earlier run named and the last one of its check does not is no longer known of: what passed before
+    /// credentials broke is no pass now, nor is an error that went away one. Of several results of one scope, the first
+    /// counts, which is a failure if there is any.
     ///
     /// # Errors
     ///
     /// [`crate::Error::State`].
     pub fn readiness_now(&self) -> Result<Vec<KeptResult>> {
         let sql = format!(
-            "{RESULTS} WHERE id IN (SELECT MAX(id) FROM readiness_results GROUP BY check_id, scope) ORDER BY check_id, scope"
+            "{RESULTS} WHERE id IN (SELECT MIN(one.id) FROM readiness_results one JOIN \
+             (SELECT r.check_id AS check_id, MAX(r.run) AS run FROM readiness_results r JOIN readiness_runs u ON u.id = r.run \
+             WHERE u.ended_ns IS NOT NULL GROUP BY r.check_id) last ON last.check_id = one.check_id AND last.run = one.run \
+             GROUP BY one.check_id, one.scope) ORDER BY check_id, scope"
         );
         self.rows(&sql, [], result)
     }
@@ -253,13 +272,34 @@ impl State {
         })
     }
 
-    /// When each source last delivered something, in nanoseconds since 1970.
-    pub(crate) fn newest_deliveries(&self) -> Result<BTreeMap<String, i64>> {
+    /// What each source delivered last.
+    pub(crate) fn newest_deliveries(&self) -> Result<BTreeMap<String, Newest>> {
         if !self.has_table("deliveries")? {
             return Ok(BTreeMap::new());
         }
-        let sql = "SELECT source, MAX(received_ns) FROM deliveries GROUP BY source";
-        Ok(self.rows(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect())
+        let sql = "SELECT source, MAX(CASE WHEN status IN ('new', 'decided') THEN received_ns END), \
+                   MAX(CASE WHEN status = 'unparsed' THEN received_ns END), \
+                   MAX(CASE WHEN status = 'control' THEN id END) FROM deliveries GROUP BY source";
+        let found = self.rows(sql, [], |row| {
+            let newest = Newest { alert_ns: row.get(1)?, unread_ns: row.get(2)?, control: None };
+            Ok((row.get::<_, String>(0)?, newest, row.get::<_, Option<i64>>(3)?))
+        })?;
+        let mut all = BTreeMap::new();
+        for (source, mut newest, control) in found {
+            if let Some(id) = control {
+                newest.control = self.delivery(id)?.map(|one| (one.received_ns, one.body));
+            }
+            all.insert(source, newest);
+        }
+        Ok(all)
+    }
+
+    /// Whether a source delivered exactly these bytes since a moment.
+    pub(crate) fn has_delivery(&self, source: &str, sha256: &[u8], since_ns: i64) -> Result<bool> {
+        let sql = "SELECT COUNT(*) FROM deliveries WHERE source = ?1 AND sha256 = ?2 AND received_ns >= ?3";
+        let found =
+            self.connection().query_row(sql, params![source, sha256, since_ns], |row| row.get::<_, i64>(0));
+        Ok(found.map_err(|error| self.fault(error))? > 0)
     }
 
     /// What waits, and whether the data base is whole.
@@ -279,6 +319,19 @@ impl State {
         let integrity = self.one::<String>("PRAGMA quick_check(1)")?;
         health.integrity = integrity.unwrap_or_else(|| "nothing".to_owned());
         Ok(health)
+    }
+
+    /// Whether a file is a whole copy of a state: SQLite finds no fault, and the table of deliveries is there. Gives how many
+    /// it holds, else why it is none, in words.
+    pub(crate) fn check_copy(path: &Path) -> std::result::Result<i64, String> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let said = |error: rusqlite::Error| error.to_string();
+        let copy = Connection::open_with_flags(path, flags).map_err(said)?;
+        let verdict: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(said)?;
+        if verdict != "ok" {
+            return Err(format!("SQLite says {verdict}"));
+        }
+        copy.query_row("SELECT COUNT(*) FROM deliveries", [], |row| row.get(0)).map_err(said)
     }
 
     /// When each rule last made a job, in nanoseconds since 1970.
@@ -336,6 +389,56 @@ fn result(row: &Row<'_>) -> rusqlite::Result<KeptResult> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn kept_of(state: &State, run: i64, check: &str, scope: &str, status: &str) {
+        let new = NewResult {
+            run,
+            at_ns: run * 1_000_000_000,
+            check,
+            version: 1,
+            severity: "critical",
+            scope,
+            status,
+            observed: "o",
+            expected: "e",
+            evidence_sha256: None,
+            evidence: b"",
+            duration_ms: 7,
+        };
+        state.keep_readiness(&new).unwrap();
+    }
+
+    #[test]
+    fn what_the_last_run_of_a_check_does_not_name_is_not_told_as_if_it_still_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        let ran = |results: &[(&str, &str, &str)], ends: bool| {
+            let run = state.begin_readiness(1).unwrap();
+            for (check, scope, status) in results {
+                kept_of(&state, run, check, scope, status);
+            }
+            if ends {
+                state.end_readiness(run, 2).unwrap();
+            }
+        };
+        let now = || -> Vec<(String, String, String)> {
+            let all = state.readiness_now().unwrap().into_iter();
+            all.map(|one| (one.check, one.scope, one.status)).collect()
+        };
+        let told = |all: &[(&str, &str, &str)]| -> Vec<(String, String, String)> {
+            all.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect()
+        };
+        ran(&[("RD01", "123456789012", "pass"), ("RD32", "host", "pass")], true);
+        // Credentials break: there is no account to speak of.
+        ran(&[("RD01", "account", "error")], true);
+        assert_eq!(now(), told(&[("RD01", "account", "error"), ("RD32", "host", "pass")]));
+        // A run that has not ended says nothing yet.
+        ran(&[("RD01", "123456789012", "pass")], false);
+        assert_eq!(now(), told(&[("RD01", "account", "error"), ("RD32", "host", "pass")]));
+        // They are mended; of two results of one scope a failure counts.
+        ran(&[("RD01", "123456789012", "fail"), ("RD01", "123456789012", "pass")], true);
+        assert_eq!(now(), told(&[("RD01", "123456789012", "fail"), ("RD32", "host", "pass")]));
+    }
 
     fn kept(state: &State, run: i64, status: &str) {
         let evidence = b"raw";

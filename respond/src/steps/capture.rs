@@ -168,9 +168,8 @@ pub(super) fn capture(
     match look(context.case, name)?.sealed.first() {
         Some(sealed) if ended.is_done() => {
             let mut told = told(sealed)?;
-            let issues = ended.documents.iter().filter_map(|document| document.get("issue_count")?.as_u64());
             if let Some(told) = told.as_object_mut() {
-                told.insert("issues".to_owned(), issues.sum::<u64>().into());
+                told.insert("issues".to_owned(), ended.issues.into());
             }
             Ok(told)
         }
@@ -211,7 +210,7 @@ pub(super) fn account(context: &Context<'_>) -> Vec<OsString> {
 }
 
 /// A connection to the account.
-pub(super) fn connection(context: &Context<'_>) -> Result<Connection, Failed> {
+pub(crate) fn connection(context: &Context<'_>) -> Result<Connection, Failed> {
     let aws = &context.settings.aws;
     let region = Some(&context.asset.region).filter(|region| is_region(region)).or(aws.region.as_ref());
     let settings = AccountSettings {
@@ -230,7 +229,7 @@ fn is_region(text: &str) -> bool {
 }
 
 /// A text of the rule, which must not look like an option.
-fn value<'a>(context: &Context<'a>, name: &str) -> Result<Option<&'a str>, Failed> {
+pub(super) fn value<'a>(context: &Context<'a>, name: &str) -> Result<Option<&'a str>, Failed> {
     match context.parameters.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => plain(name, text).map(Some),

@@ -65,7 +65,7 @@ fn done(context: &Context<'_>) -> Result<Option<Value>, Failed> {
     let case = Case::open(context.case).map_err(fault)?;
     let entries = case.log().read().map_err(fault)?.entries;
     let acts = Acts::of(&entries, &context.asset.id);
-    let mut exhibits = BTreeMap::new();
+    let (mut exhibits, mut unreadable) = (BTreeMap::new(), 0u64);
     let of_step = |exhibit: &Exhibit| {
         let folder = exhibit.folder.file_name().unwrap_or_default().to_string_lossy();
         folder
@@ -78,7 +78,15 @@ fn done(context: &Context<'_>) -> Result<Option<Value>, Failed> {
         let snapshot =
             source.path.clone().filter(|path| source.kind == "ebs" && acts.let_go.contains_key(path));
         if let Some(snapshot) = snapshot {
-            exhibits.insert(snapshot, told(&exhibit)?);
+            let mut told = told(&exhibit)?;
+            let streams = bundle.manifest().streams.iter();
+            let bytes = streams.fold(0u64, |all, stream| all.saturating_add(stream.states.unreadable));
+            if let (Some(told), 1..) = (told.as_object_mut(), bytes) {
+                // Done all the same: its snapshot was kept for who wants to try again.
+                told.insert("unreadable_bytes".to_owned(), bytes.into());
+                unreadable = unreadable.saturating_add(bytes);
+            }
+            exhibits.insert(snapshot, told);
         }
     }
     if acts.volumes == 0 || exhibits.len() < acts.volumes {
@@ -92,7 +100,11 @@ fn done(context: &Context<'_>) -> Result<Option<Value>, Failed> {
     }
     let bytes: u64 = exhibits.values().filter_map(|told| told.get("bytes")?.as_u64()).sum();
     let begun = exhibits.values().filter_map(|told| told.get("begun")?.as_str()).min();
-    Ok(Some(json!({"begun": begun, "bytes": bytes, "snapshots": exhibits})))
+    let mut done = json!({"begun": begun, "bytes": bytes, "snapshots": exhibits});
+    if let (Some(done), 1..) = (done.as_object_mut(), unreadable) {
+        done.insert("unreadable_bytes".to_owned(), unreadable.into());
+    }
+    Ok(Some(done))
 }
 
 fn is_there(context: &Context<'_>, snapshot: &str) -> Result<bool, Failed> {

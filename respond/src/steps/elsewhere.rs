@@ -2,26 +2,20 @@
 
 use serde_json::{Map, Value, json};
 
+use super::capture::value;
+use super::exhibits::sealed;
 use super::{Context, Failed, Parameter, Step, Takes};
 use crate::alert::AssetKind;
 use crate::targets::containers::{self, How};
 use crate::targets::kubernetes::{Cluster, Patch, is_name};
 use crate::targets::pod::{LEFT_OUT, Pod, PodName, write_evidence};
-use crate::targets::ssh;
+use crate::targets::ssh_order::{tag, work_folder};
+
+/// Signs of an exhibit's name that stand in the name of its folder.
+const LONGEST_NAME: usize = 64;
 
 const fn text(name: &'static str, about: &'static str) -> Parameter {
     Parameter { name, about, takes: Takes::Text }
-}
-
-/// A text of the rule, which must not look like an option.
-fn value<'a>(context: &Context<'a>, name: &str) -> Result<Option<&'a str>, Failed> {
-    match context.parameters.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) if !text.is_empty() && !text.starts_with('-') && !text.contains('\0') => {
-            Ok(Some(text))
-        }
-        Some(_) => Err(Failed::for_good(format!("{name} must be a text that is no option"))),
-    }
 }
 
 fn flag(context: &Context<'_>, name: &str) -> bool {
@@ -31,7 +25,8 @@ fn flag(context: &Context<'_>, name: &str) -> bool {
 const PAUSE: Parameter =
     Parameter { name: "pause", about: "Freeze its processes until their memory is read", takes: Takes::Flag };
 const MEMORY_LIMIT: Parameter = text("memory_limit", "Memory that is read at most, as 16GiB; 0 for none");
-const FILES_LIMIT: Parameter = text("files_limit", "A root with more bytes is listed, not packed, as 16GiB");
+const FILES_LIMIT: Parameter =
+    text("files_limit", "Of its files, bytes that are packed at most, as 16GiB; the others are listed");
 
 fn how<'a>(context: &Context<'a>) -> Result<How<'a>, Failed> {
     Ok(How {
@@ -111,15 +106,20 @@ impl Step for K8sPod {
         let (cluster, name) = cluster_of(context)?;
         let api = format!("{}-api", context.id);
         // Once its containers went with it, there is nobody left to ask.
+        let gone = |how: &str| match sealed(context.case, &api)? {
+            Some(sealed) => Ok(json!({"api": sealed, "pod": how})),
+            None => Err(Failed::for_good(format!("the pod is {how}"))),
+        };
         let pod = match Pod::get(&cluster, &name) {
             Ok(pod) => pod,
-            Err(refusal) if refusal.is_absent() => match containers::sealed(context.case, &api)? {
-                Some(sealed) => return Ok(json!({"api": sealed, "pod": "gone since"})),
-                None => return Err(Failed::for_good(format!("there is no such pod: {refusal}"))),
-            },
+            Err(refusal) if refusal.is_absent() => return gone(&format!("not there: {refusal}")),
             Err(refusal) => return Err(refusal.into()),
         };
+        if !is_the_same(context, &pod)? {
+            return gone("not there any more: another one has its name, and is not taken for it");
+        }
         let mut told = Map::new();
+        told.insert("uid".to_owned(), pod.uid().into());
         told.insert("node".to_owned(), pod.node().unwrap_or("none").into());
         if flag(context, "cordon")
             && let Some(node) = pod.node()
@@ -172,6 +172,28 @@ pub(crate) fn cluster_of(context: &Context<'_>) -> Result<(Cluster, PodName), Fa
     Ok((Cluster::open(target, settings)?, name))
 }
 
+/// Whether it is the pod that the first run of this step saw: a name may be given to another one meanwhile.
+fn is_the_same(context: &Context<'_>, pod: &Pod) -> Result<bool, Failed> {
+    let uid = pod.uid().unwrap_or_default();
+    if let Some(first) = context.intents.iter().find_map(|intent| intent.get("pod_uid")?.as_str()) {
+        return Ok(first == uid);
+    }
+    (context.intend)(&json!({"pod_uid": uid})).map_err(|error| Failed::for_now(error.to_string()))?;
+    Ok(true)
+}
+
+/// The exhibit of a container. None can have a name with which it would be taken for another one, or for what the API tells.
+fn exhibit_of(step: &str, container: &str, id: &str) -> String {
+    let whole = format!("{step}-c-{container}");
+    if whole.chars().count() <= LONGEST_NAME {
+        return whole;
+    }
+    // Its folder would be named by the beginning alone.
+    let end: String = id.chars().take(8).collect();
+    let beginning: String = whole.chars().take(LONGEST_NAME - 9).collect();
+    format!("{beginning}-{end}")
+}
+
 /// Keeps new pods from the node; gives how it was before.
 fn cordon(context: &Context<'_>, cluster: &Cluster, node: &str) -> Result<Value, Failed> {
     let path = format!("/api/v1/nodes/{node}");
@@ -213,7 +235,7 @@ fn containers_of(context: &Context<'_>, pod: &Pod) -> Result<(Value, Option<Fail
         let outcome = match &container.id {
             None => json!({"not_taken": "it was never started"}),
             Some(id) => {
-                let exhibit = format!("{}-{}", context.id, container.name);
+                let exhibit = exhibit_of(context.id, &container.name, id);
                 match containers::capture(context, target, id, &exhibit, how(context)?) {
                     Ok(told) => told,
                     // One that has ended may be gone from its node.
@@ -238,11 +260,11 @@ fn containers_of(context: &Context<'_>, pod: &Pod) -> Result<(Value, Option<Fail
 
 /// Takes what the API server tells into an exhibit of its own.
 fn api_evidence(context: &Context<'_>, cluster: &Cluster, pod: &Pod, name: &str) -> Result<Value, Failed> {
-    if let Some(sealed) = containers::sealed(context.case, name)? {
+    if let Some(sealed) = sealed(context.case, name)? {
         return Ok(sealed);
     }
     let PodName { namespace, name: of_pod, .. } = &pod.name;
-    let work = ssh::work_folder(context, &ssh::tag(context.job, context.id))?;
+    let work = work_folder(context, &tag(context.job, name))?;
     let folder = work.join(format!("{}_{namespace}_{of_pod}", cluster.name()));
     let asked = write_evidence(cluster, pod, &folder)?;
     let mut told = containers::here(context, name, &["logs".into(), folder.into()])?;
@@ -252,4 +274,23 @@ fn api_evidence(context: &Context<'_>, cluster: &Cluster, pod: &Pod, name: &str)
         told.insert("not_taken".to_owned(), asked.refused.into());
     }
     Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_container_has_the_exhibit_of_another_or_of_what_the_api_tells() {
+        let id = "0123456789abcdef";
+        assert_eq!(exhibit_of("pod", "shop", id), "pod-c-shop");
+        assert_ne!(exhibit_of("pod", "api", id), "pod-api");
+        let long = "s".repeat(60);
+        let (one, other) = (format!("{long}-a"), format!("{long}-b"));
+        let one = exhibit_of("pod", &one, "aaaaaaaabbbb");
+        let other = exhibit_of("pod", &other, "ccccccccdddd");
+        assert!(one.len() == 64 && other.len() == 64);
+        let folder = |name: &str| custody::case_layout::exhibit_folder_name("E001", name);
+        assert_ne!(folder(&one), folder(&other));
+    }
 }

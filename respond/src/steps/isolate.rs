@@ -1,13 +1,16 @@
 //! Steps that isolate: any [`Isolation`] as a step, with its state kept before it is touched.
 
 use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Context, Failed, Parameter, Phase, Step, Takes};
 use crate::alert::AssetKind;
 use crate::edr::isolation;
 use crate::inventory::Asset;
+use crate::isolate::allowed::Allowed;
+use crate::isolate::ec2_rules::{MOST_SETTLE, permissions};
 use crate::isolate::{
     Isolation, Restored, Verified, docker_networks, ec2_groups, host_nft, iam_key, iam_sessions, isolate,
     k8s_pod, take_back,
@@ -180,6 +183,30 @@ impl Step for IsolationStep {
 
     fn parameters(&self) -> &'static [Parameter] {
         self.parameters
+    }
+
+    fn check(&self, parameters: &Map<String, Value>) -> Result<(), String> {
+        // Whatever a name will stand for when the time comes.
+        let any = |_: &str| Ok(vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))]);
+        let texts = |name: &str| -> Vec<String> {
+            let all = parameters.get(name).and_then(Value::as_array).into_iter().flatten();
+            all.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        if self.word == EC2.word {
+            permissions(&texts("allow")).map_err(|failed| failed.what)?;
+        } else {
+            texts("allow").iter().try_for_each(|text| Allowed::read_to(text, &any).map(drop))?;
+        }
+        texts("allow_from").iter().try_for_each(|text| Allowed::read_from(text, &any).map(drop))?;
+        for text in texts("probes") {
+            text.parse::<SocketAddr>().map_err(|_| format!("{text:?} in `probes` is no ADDRESS:PORT"))?;
+        }
+        match parameters.get("settle_seconds").and_then(Value::as_u64) {
+            Some(seconds) if seconds > MOST_SETTLE => {
+                Err(format!("settle_seconds is 0 to {MOST_SETTLE}, not {seconds}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn phase(&self) -> Phase {

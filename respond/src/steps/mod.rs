@@ -2,7 +2,7 @@
 //!
 //! A step may be run again after a kill at any instruction: it looks for what an earlier run has done before it does it.
 
-mod capture;
+pub(crate) mod capture;
 pub(crate) mod child;
 mod ebs_snapshot;
 mod ec2_protect;
@@ -53,6 +53,17 @@ pub trait Step: Sync {
     /// What else a rule may say of it. A rule that says anything else is refused when it is loaded.
     fn parameters(&self) -> &'static [Parameter] {
         &[]
+    }
+
+    /// Whether what a rule says of it can be meant, beyond its kind: asked when rules are loaded, so that a mistake is not found
+    /// when it is too late.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in a sentence.
+    fn check(&self, parameters: &serde_json::Map<String, Value>) -> Result<(), String> {
+        let _ = parameters;
+        Ok(())
     }
 
     /// When it is done, among steps of which none waits for another.

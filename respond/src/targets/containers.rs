@@ -1,16 +1,16 @@
 //! Where a container runs, and how it is acquired there: on this host, or on one that is reached over SSH.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use custody::bundle::Bundle;
-use custody::{Case, CustodyLog, EntryType};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::programs::{Input, Limit, of_ours, run};
 use super::ssh;
+use super::ssh_order::account;
+use crate::steps::exhibits::sealed;
 use crate::steps::{Context, Failed};
 
 /// Longest capture of one container on this host.
@@ -116,15 +116,14 @@ pub(crate) fn here(context: &Context<'_>, name: &str, words: &[OsString]) -> Res
         command.args(["--encrypt-to", recipient]);
     }
     if let Some(place) = &capture.to {
-        ssh::account(context, command.args(["--to", place]));
+        account(context, command.args(["--to", place]));
     }
     let shown: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     (context.intend)(&json!({"acquire": shown, "name": name}))
         .map_err(|error| Failed::for_now(error.to_string()))?;
     let limit = Limit { until: Instant::now() + TIME, stop: Some(context.stop) };
     let ended = run(&mut command, Input::Nothing, limit)?;
-    let issues: u64 =
-        ended.documents().iter().filter_map(|document| document.get("issue_count")?.as_u64()).sum();
+    let issues = ended.issues();
     match (ended.code, sealed(context.case, name)?) {
         (Some(0 | 1), Some(mut told)) => {
             if let Some(told) = told.as_object_mut() {
@@ -135,28 +134,6 @@ pub(crate) fn here(context: &Context<'_>, name: &str, words: &[OsString]) -> Res
         (Some(2), _) => Err(Failed::for_good(format!("the acquisition ended with {}", ended.told()))),
         _ => Err(Failed::for_now(format!("the acquisition ended with {}", ended.told()))),
     }
-}
-
-/// What there is to say of the sealed exhibit of this name, if the case has one.
-///
-/// # Errors
-///
-/// [`Failed`] when the case cannot be read.
-pub(crate) fn sealed(case: &Path, name: &str) -> Result<Option<Value>, Failed> {
-    let fault = |error: custody::Error| Failed::for_now(format!("the case cannot be read: {error}"));
-    let case = Case::open(case).map_err(fault)?;
-    for exhibit in case.exhibits().map_err(fault)?.into_iter().filter(|exhibit| exhibit.is_called(name)) {
-        let log = CustodyLog::open(&exhibit.folder).and_then(|log| log.read());
-        let is_sealed =
-            log.is_ok_and(|log| log.entries.iter().any(|entry| entry.kind == EntryType::BUNDLE_SEALED));
-        if let Some(bundle) = is_sealed.then(|| Bundle::open(&exhibit.folder).ok()).flatten() {
-            let bytes: u64 = bundle.manifest().streams.iter().map(|stream| stream.size).sum();
-            return Ok(Some(json!({
-                "exhibit": exhibit.id, "manifest_sha256": bundle.manifest_sha256().to_string(), "bytes": bytes,
-            })));
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ pub mod containers;
 pub mod kubernetes;
 pub(crate) mod pod;
 pub(crate) mod programs;
+pub(crate) mod shell_words;
 pub mod ssh;
+pub(crate) mod ssh_order;
+mod ssh_settings;
 
 use std::collections::BTreeMap;
 

@@ -243,7 +243,8 @@ fn block<'a>(
     Ok(Answer { head, body, manner })
 }
 
-/// What an acquisition asks of other services beside the direct APIs: as much of EC2 and STS as tells a snapshot.
+/// What an acquisition asks of other services beside the direct APIs: as much of EC2 and STS as makes, tells and deletes a
+/// snapshot. One that is made is that of its volume which the server was given.
 fn other<'a>(request: &Request, shared: &'a Shared) -> Answer<'a> {
     // Where nothing is bounded, the account's quota is no bound either: only then is a peer that knows of none compared alike.
     let target = request.headers.get("x-amz-target").map_or("", String::as_str);
@@ -254,24 +255,70 @@ fn other<'a>(request: &Request, shared: &'a Shared) -> Answer<'a> {
         let body = format!("<{name} xmlns=\"{version}\">{inner}</{name}>");
         plain(200, "text/xml;charset=UTF-8", "", body.into_bytes())
     };
+    let ec2 = |name: &str, inner: String| {
+        xml(&format!("{name}Response"), "http://ec2.amazonaws.com/doc/2016-11-15/", inner)
+    };
+    let no_such = |id: &str| {
+        let body = format!(
+            "<Response><Errors><Error><Code>InvalidSnapshot.NotFound</Code><Message>The snapshot '{id}' \
+             does not exist.</Message></Error></Errors><RequestID>1</RequestID></Response>"
+        );
+        plain(400, "text/xml;charset=UTF-8", "", body.into_bytes())
+    };
+    let asked = |name: &str| request.form.get(name).map_or("", String::as_str);
+    let fields = |snapshot: &Snapshot| {
+        let made = shared.made.lock().unwrap();
+        let tags = made.get(&snapshot.id).into_iter().flatten();
+        let tags: String =
+            tags.map(|(key, value)| format!("<item><key>{key}</key><value>{value}</value></item>")).collect();
+        format!(
+            "<snapshotId>{}</snapshotId><volumeId>{}</volumeId>\
+             <status>completed</status><startTime>2026-11-20T08:00:00.000Z</startTime><progress>100%</progress>\
+             <ownerId>123456789012</ownerId><volumeSize>{}</volumeSize><description/><encrypted>false</encrypted>\
+             <storageTier>standard</storageTier><tagSet>{tags}</tagSet>",
+            snapshot.id, snapshot.volume, snapshot.gib
+        )
+    };
+    let is_there = |id: &str| !shared.deleted.lock().unwrap().contains(id);
     match request.form.get("Action").map(String::as_str) {
         Some("DescribeSnapshots") => {
-            let asked = request.form.get("SnapshotId.1").map_or("", String::as_str);
-            let Some(snapshot) = shared.snapshots.get(asked) else {
-                let body = format!(
-                    "<Response><Errors><Error><Code>InvalidSnapshot.NotFound</Code><Message>The snapshot '{asked}' \
-                     does not exist.</Message></Error></Errors><RequestID>1</RequestID></Response>"
-                );
-                return plain(400, "text/xml;charset=UTF-8", "", body.into_bytes());
+            let id = asked("SnapshotId.1");
+            let all = shared.snapshots.values().filter(|snapshot| is_there(&snapshot.id));
+            let found: Vec<_> = all.filter(|snapshot| id.is_empty() || snapshot.id == id).collect();
+            if found.is_empty() && !id.is_empty() {
+                return no_such(id);
+            }
+            let items: String =
+                found.into_iter().map(|snapshot| format!("<item>{}</item>", fields(snapshot))).collect();
+            ec2("DescribeSnapshots", format!("<requestId>1</requestId><snapshotSet>{items}</snapshotSet>"))
+        }
+        Some("DescribeVolumes") => {
+            let id = asked("VolumeId.1");
+            let of_it = shared.snapshots.values().find(|snapshot| snapshot.volume == id);
+            let item = of_it.map_or(String::new(), |snapshot| {
+                format!("<item><volumeId>{id}</volumeId><size>{}</size></item>", snapshot.gib)
+            });
+            ec2("DescribeVolumes", format!("<volumeSet>{item}</volumeSet>"))
+        }
+        Some("CreateSnapshot") => {
+            let Some(made) = shared.snapshots.values().find(|made| made.volume == asked("VolumeId")) else {
+                return no_such("");
             };
-            let item = format!(
-                "<requestId>1</requestId><snapshotSet><item><snapshotId>{asked}</snapshotId><volumeId>{}</volumeId>\
-                 <status>completed</status><startTime>2026-11-20T08:00:00.000Z</startTime><progress>100%</progress>\
-                 <ownerId>123456789012</ownerId><volumeSize>{}</volumeSize><description/><encrypted>false</encrypted>\
-                 <storageTier>standard</storageTier></item></snapshotSet>",
-                snapshot.volume, snapshot.gib
-            );
-            xml("DescribeSnapshotsResponse", "http://ec2.amazonaws.com/doc/2016-11-15/", item)
+            let tag = |number: usize, part: &str| {
+                request.form.get(&format!("TagSpecification.1.Tag.{number}.{part}")).cloned()
+            };
+            let tags = (1..).map_while(|number| Some((tag(number, "Key")?, tag(number, "Value")?))).collect();
+            shared.made.lock().unwrap().insert(made.id.clone(), tags);
+            ec2("CreateSnapshot", fields(made))
+        }
+        Some("DescribeLockedSnapshots") => ec2("DescribeLockedSnapshots", "<snapshotSet/>".to_owned()),
+        Some("DeleteSnapshot") => {
+            let id = asked("SnapshotId");
+            if !shared.snapshots.contains_key(id) || !is_there(id) {
+                return no_such(id);
+            }
+            shared.deleted.lock().unwrap().insert(id.to_owned());
+            ec2("DeleteSnapshot", "<return>true</return>".to_owned())
         }
         Some("GetCallerIdentity") => {
             let identity = "<GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/examiner</Arn>\

@@ -12,7 +12,7 @@ mod pace;
 mod snapshot;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -69,6 +69,9 @@ struct Shared {
     gets: AtomicU64,
     blocks: AtomicU64,
     at_once: AtomicU64,
+    /// Tags of the snapshots that were made here, by id; none of those that were deleted.
+    made: Mutex<BTreeMap<String, Vec<(String, String)>>>,
+    deleted: Mutex<BTreeSet<String>>,
     stop: AtomicBool,
 }
 
@@ -130,6 +133,8 @@ impl FaultServer {
             gets: AtomicU64::new(0),
             blocks: AtomicU64::new(0),
             at_once: AtomicU64::new(0),
+            made: Mutex::default(),
+            deleted: Mutex::default(),
             stop: AtomicBool::new(false),
         });
         let for_all = Arc::clone(&shared);
@@ -155,6 +160,11 @@ impl FaultServer {
     /// As `http://127.0.0.1:40123`.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Snapshots that were deleted.
+    pub(crate) fn deleted(&self) -> Vec<String> {
+        self.shared.deleted.lock().unwrap().iter().cloned().collect()
     }
 
     /// What was asked so far.
@@ -184,9 +194,9 @@ fn serve(connection: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         if !shared.settings.latency.is_zero() {
             thread::sleep(shared.settings.latency);
         }
-        let goes_on = send(connection, &answer, shared);
+        // Before it is sent: with the answer at hand, the client may ask again.
         shared.at_once.fetch_sub(1, Ordering::Relaxed);
-        if !goes_on? {
+        if !send(connection, &answer, shared)? {
             return Ok(());
         }
     }

@@ -67,7 +67,8 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let name = into.name.clone().unwrap_or_else(|| format!("{from}-logs"));
     if args.lookup {
         session.ui.say(
-            "LookupEvents gives 50 events twice a second, of this region and 90 days, management events only",
+            "LookupEvents gives 50 events twice a second, of the last 90 days, management events only: of this region, and of \
+             us-east-1 at AWS itself, where services without a region keep theirs",
         );
     }
     let report = acquire_into(into, &name, session, |to| Acquisition::new(logs, to))?;

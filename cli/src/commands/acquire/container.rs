@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// Memory that is read at most; 0 for none
     #[arg(long, default_value = "16GiB", value_name = "SIZE", value_parser = size)]
     memory_limit: u64,
-    /// A root or changed layer with more bytes is listed, not packed
+    /// Of the files of a root or changed layer, this much is packed; the others are listed
     #[arg(long, default_value = "16GiB", value_name = "SIZE", value_parser = size)]
     files_limit: u64,
 }

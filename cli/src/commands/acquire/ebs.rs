@@ -4,7 +4,7 @@ use acquire::aws::Connection;
 use acquire::aws::ec2::is_id;
 use acquire::blocks::Limits;
 use acquire::ebs::permissions::Permission;
-use acquire::ebs::{BaseBundle, EbsSnapshot, Estimate, PRICE_REGION, Target};
+use acquire::ebs::{BaseBundle, EbsSnapshot, Estimate, PRICE_REGION, Target, Trial};
 use acquire::{Acquisition, Capture, Report};
 use custody::bundle::{self, Base, Bundle, Overlaid};
 use custody::{Case, Digest};
@@ -78,6 +78,12 @@ pub(super) fn run_live(args: &Args, session: &Session) -> Result<Outcome, Failur
             "--grant is for a host without a case, and what is made in an account needs a case's log",
         )
         .hint("name the case with --case, and the evidence store with --to"));
+    }
+    if args.into.commission.is_some() {
+        return Err(Failure::usage(
+            "--commission is for a case that is elsewhere, and what is made in an account needs a case's log",
+        )
+        .hint("name the case with --case"));
     }
     let (into, resumes) = (&args.into, args.resume);
     let live = Live { target, connection, limits, resumes, args: &args.live, into, session };
@@ -183,14 +189,20 @@ fn base_in(case: &Case, snapshot: &str, session: &Session) -> Result<Option<(Bun
 /// Says what an acquisition will take.
 fn show_estimate(args: &Args, capture: &EbsSnapshot, found: &[Permission], ui: Ui) -> Result<(), Failure> {
     let estimate = capture.estimate()?;
-    let Estimate { volume_bytes, blocks, bytes, list_calls, seconds, nano_dollars, unreadable } = &estimate;
+    let Estimate { volume_bytes, blocks, bytes, list_calls, seconds, nano_dollars, trial } = &estimate;
+    let (tried, why) = match trial {
+        Some(Trial::Read) => ("read", None),
+        Some(Trial::Unreadable(failure)) => ("unreadable", Some(failure)),
+        Some(Trial::NotTried(failure)) => ("not tried", Some(failure)),
+        Some(Trial::NoneListed) | None => ("none listed", None),
+    };
     let dollars = *nano_dollars as f64 / 1e9;
     if ui.is_json() {
         ui.document(&json!({
             "snapshot": args.source, "base": args.base, "volume_bytes": volume_bytes, "blocks": blocks, "bytes": bytes,
             "list_calls": list_calls, "requests_per_second": capture.requests_per_second(), "seconds": seconds,
             "dollars": dollars, "price_region": PRICE_REGION,
-            "unreadable": unreadable.as_ref().map(ToString::to_string),
+            "a_block": tried, "unreadable": why.map(ToString::to_string),
             "permissions": permissions::document(found),
         }))?;
     } else {
@@ -213,17 +225,24 @@ fn show_estimate(args: &Args, capture: &EbsSnapshot, found: &[Permission], ui: U
             permissions::say(found, ui);
         }
     }
-    match unreadable {
-        Some(failure) => {
-            Err(Failure::new(failure.clone()).hint("nothing was acquired; the list could be read"))
+    let says = match trial {
+        Some(Trial::Unreadable(failure)) => {
+            return Err(Failure::new(failure.clone()).hint("nothing was acquired; the list could be read"));
         }
-        None => {
-            if !ui.is_json() {
-                ui.say("the list and a block of it could be read: nothing is missing to acquire it");
-            }
-            Ok(())
+        Some(Trial::NotTried(failure)) => {
+            return Err(Failure::new(failure.clone()).hint(
+                "nothing was acquired; the list could be read once, but not again, so whether its blocks can be read is not known",
+            ));
         }
+        Some(Trial::Read) => "the list and a block of it could be read: nothing is missing to acquire it",
+        Some(Trial::NoneListed) | None => {
+            "the list could be read and has no block, so whether blocks can be read is not known"
+        }
+    };
+    if !ui.is_json() {
+        ui.say(says);
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,21 +6,23 @@ use acquire::aws::Connection;
 use acquire::aws::ec2::{Ec2, Instance, Lock, LockMode};
 use acquire::blocks::Limits;
 use acquire::ebs::{
-    Deletion, EbsSnapshot, Estimate, InstanceFacts, OwnSnapshot, OwnSnapshots, PRICE_REGION, Target,
+    Deletion, EbsSnapshot, Estimate, InstanceFacts, OneRun, OwnSnapshot, OwnSnapshots, PRICE_REGION, Target,
 };
-use acquire::{Acquisition, Capture, Report};
+use acquire::{Acquisition, Capture, OpenAcquisition, Report};
 use clap::ValueEnum;
-use custody::bundle::Bundle;
-use custody::{Case, Exhibit};
+use custody::bundle::{Bundle, RemotePlace};
+use custody::verify::Verification;
+use custody::{Case, Exhibit, Writer};
 use serde_json::{Map, Value, json};
 
-use super::{Into, acquire_into, permissions, read_back, resume_into, show_with};
+use super::{
+    Into, acquire_into, end_one_sealed, permissions, resume_into, seal_in_case_once, show_with, verify_after,
+};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt;
 use crate::progress_bar::{Bars, Unit};
 use crate::session::Session;
 use crate::target;
-use crate::ui;
 
 /// What is asked only where snapshots are made.
 #[derive(Debug, Clone, clap::Args)]
@@ -130,10 +132,20 @@ impl Live<'_> {
         let case = target::open_case(&self.into.case)?;
         let key = self.session.key()?;
         let writer = self.session.writer(&key, Some(&case));
+        let _alone = self.alone(&case)?;
         let own = OwnSnapshots::begin(&self.connection, &case, &writer)?;
         let found = self.find()?;
         let earlier = self.earlier(&own, &found)?;
         let mut outcome = Outcome::Done;
+        if let (Found::Instance(instance), Some(earlier)) = (&found, &earlier) {
+            for volume in not_covered(&own, &case, instance, earlier)? {
+                ui.warn(&format!(
+                    "{volume} of {} is in no exhibit and no snapshot of that run: acquire it by itself, or all anew without --resume",
+                    instance.id
+                ));
+                outcome = Outcome::WithIssues;
+            }
+        }
         if let Found::Instance(instance) = &found {
             let report = self.facts(instance, &case)?;
             if let Some(report) = report {
@@ -152,7 +164,8 @@ impl Live<'_> {
             ));
         }
         let mut left: Vec<String> = made.iter().map(|one| one.snapshot.id.clone()).collect();
-        let ended = self.each(&own, &case, &mut made, &mut left, &mut outcome);
+        let place = Place { own: &own, case: &case, writer: &writer };
+        let ended = self.each(&place, &mut made, &mut left, &mut outcome);
         let names = format!(
             "{} in the account: {}; the same command with --resume goes on with them",
             if left.len() == 1 {
@@ -164,6 +177,20 @@ impl Live<'_> {
         );
         ended.map_err(|failure| if left.is_empty() { failure } else { failure.hint(names) })?;
         Ok(outcome)
+    }
+
+    /// Keeps other runs from the same target, and this one from theirs.
+    fn alone(&self, case: &Case) -> Result<OneRun, Failure> {
+        OneRun::take(case, &self.target).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::AddrInUse {
+                let what = format!(
+                    "another run acquires {} for this case at this moment, and its snapshots are not ours to go on with",
+                    self.target.id()
+                );
+                return Failure::new(what).hint("wait for its end; one that was cut short is gone on with by --resume");
+            }
+            Failure::new(error).hint("whether another run acquires the same at this moment could not be learnt")
+        })
     }
 
     fn find(&self) -> Result<Found, Failure> {
@@ -198,6 +225,14 @@ impl Live<'_> {
                 ui.say(&format!("going on with {id}"));
                 continue;
             }
+            if !orphan.is_of_this_log {
+                ui.warn(&format!(
+                    "{id} of {} was made for this case by a run that its log does not tell of, perhaps that of a copy of the \
+                     case elsewhere: it is left alone",
+                    orphan.target
+                ));
+                continue;
+            }
             let unknown = if orphan.is_logged { "" } else { ", which died before it could log it" };
             ui.warn(&format!(
                 "{id} of {} is left from an earlier run{unknown}: acquire {} with --resume, or delete it",
@@ -223,23 +258,25 @@ impl Live<'_> {
     /// Locks all, then waits for, reads, verifies and deletes one after the other.
     fn each(
         &self,
-        own: &OwnSnapshots<'_>,
-        case: &Case,
+        place: &Place<'_>,
         made: &mut [OwnSnapshot],
         left: &mut Vec<String>,
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
         if let Some(lock) = self.args.lock() {
             for one in made.iter_mut() {
-                own.lock(one, lock)?;
+                place.own.lock(one, lock)?;
             }
         }
         let stop = interrupt::pause_flag()?;
         let (mut first, count) = (None, made.len());
         for (number, one) in made.iter_mut().enumerate() {
-            match self.one(own, case, one, &stop) {
-                Ok((report, state)) => {
+            match self.one(place, one, &stop) {
+                Ok(One { report, state, has_issues }) => {
                     left.retain(|id| *id != one.snapshot.id);
+                    if has_issues {
+                        *outcome = Outcome::WithIssues;
+                    }
                     let more = json!({
                         "snapshot": {
                             "device": one.device, "id": one.snapshot.id, "state": state, "volume": one.snapshot.volume,
@@ -264,80 +301,108 @@ impl Live<'_> {
     }
 
     /// Waits for, reads, verifies and deletes one.
-    fn one(
-        &self,
-        own: &OwnSnapshots<'_>,
-        case: &Case,
-        one: &mut OwnSnapshot,
-        stop: &AtomicBool,
-    ) -> Result<(Option<Report>, &'static str), Failure> {
+    fn one(&self, place: &Place<'_>, one: &mut OwnSnapshot, stop: &AtomicBool) -> Result<One, Failure> {
         let bars = Bars::new(self.session.ui, Unit::Time);
-        own.wait(one, &bars, stop)?;
+        place.own.wait(one, &bars, stop)?;
         drop(bars);
-        let report = self.read(one, case)?;
-        Ok((report, self.dispose(own, one)?))
+        let (report, exhibit) = self.read(place, one)?;
+        let unreadable = unreadable_bytes(&exhibit)?;
+        let read_back = if self.reads_back(&exhibit)? {
+            let Place { case, writer, .. } = place;
+            let verification = verify_after(case, &exhibit, writer, self.into, self.session);
+            Some(verification.map_err(|failure| {
+                failure.hint("its snapshot is kept; move the exhibit aside and acquire it anew")
+            })?)
+        } else {
+            None
+        };
+        let state = self.dispose(place.own, one, unreadable, read_back.as_ref())?;
+        Ok(One { report, state, has_issues: unreadable > 0 })
     }
 
-    /// Reads one snapshot into its exhibit, and reads that back; `None` if an earlier run has done so.
-    fn read(&self, one: &OwnSnapshot, case: &Case) -> Result<Option<Report>, Failure> {
+    /// Reads one snapshot into its exhibit; without a report if an earlier run has done so.
+    fn read(&self, place: &Place<'_>, one: &OwnSnapshot) -> Result<(Option<Report>, Exhibit), Failure> {
+        let (case, id) = (place.case, &one.snapshot.id);
         if self.resumes
-            && let Some(exhibit) = sealed(case, "ebs", &one.snapshot.id)?
+            && let Some(exhibit) = sealed(case, "ebs", id)?
         {
-            self.session.ui.say(&format!("{} is exhibit {} already", one.snapshot.id, exhibit.id));
-            self.verified(&exhibit)?;
-            return Ok(None);
+            self.session.ui.say(&format!("{id} is exhibit {} already", exhibit.id));
+            return Ok((self.end(place, &exhibit)?, exhibit));
         }
-        let capture = EbsSnapshot::open(&self.connection, &one.snapshot.id)?.limits(self.limits).described();
+        let capture = EbsSnapshot::open(&self.connection, id)?.limits(self.limits).described();
         let facts = capture.facts();
         let name = match (&self.into.name, &self.target) {
             (None, target) => one.exhibit_name(target),
             (Some(name), Target::Instance(id)) => one.exhibit_name(&self.target).replacen(id, name, 1),
             (Some(name), _) => name.clone(),
         };
-        let into = Into { verify_after: self.reads_back(), name: Some(name.clone()), ..self.into.clone() };
+        // It is read back where it is known what follows from that.
+        let into = Into { verify_after: false, name: Some(name.clone()), ..self.into.clone() };
         let plan = |to| Acquisition::new(capture, to);
-        if self.resumes {
-            resume_into(&into, &name, self.session, &facts, plan).map(Some)
+        let report = if self.resumes {
+            resume_into(&into, &name, self.session, &facts, plan)?
         } else {
-            acquire_into(&into, &name, self.session, plan).map(Some)
+            acquire_into(&into, &name, self.session, plan)?
+        };
+        let exhibit = case.exhibits()?.into_iter().find(|exhibit| exhibit.folder == report.bundle);
+        let exhibit = exhibit
+            .ok_or_else(|| Failure::new(format!("{} is no exhibit of the case", report.bundle.display())))?;
+        Ok((Some(report), exhibit))
+    }
+
+    /// Does what a run that was cut short after the seal did not: its evidence store gets what it lacks, the case's log vouches.
+    fn end(&self, place: &Place<'_>, exhibit: &Exhibit) -> Result<Option<Report>, Failure> {
+        let Place { case, writer, .. } = place;
+        if OpenAcquisition::sealed_in_part(&exhibit.folder)?.is_some() {
+            return end_one_sealed(self.into, self.session, case, exhibit, writer);
         }
+        seal_in_case_once(case, exhibit, Bundle::open(&exhibit.folder)?.manifest_sha256(), writer)?;
+        Ok(None)
     }
 
     /// Whether what was written is read back: always here; in an evidence store only if asked, as its writer may not be allowed to.
-    fn reads_back(&self) -> bool {
-        self.into.store.to.is_none() || self.into.verify_after
-    }
-
-    /// Whether a bundle that was sealed before is what was read.
-    fn verified(&self, exhibit: &Exhibit) -> Result<(), Failure> {
-        let bars = Bars::waiting(self.session.ui, "reading back");
-        let verification = custody::verify::verify(&exhibit.folder, &read_back(self.into, self.session)?)?;
-        drop(bars);
-        if verification.fault_count > 0 {
-            let faults = ui::count(verification.fault_count, "fault", "faults");
-            return Err(Failure::new(format!("exhibit {} does not verify: {faults}", exhibit.id))
-                .hint("its snapshot is kept; move the exhibit aside and acquire it anew"));
-        }
-        Ok(())
+    fn reads_back(&self, exhibit: &Exhibit) -> Result<bool, Failure> {
+        Ok(self.into.verify_after || RemotePlace::read(&exhibit.folder)?.is_none())
     }
 
     /// Deletes the snapshot, or says why it stays.
-    fn dispose(&self, own: &OwnSnapshots<'_>, one: &OwnSnapshot) -> Result<&'static str, Failure> {
+    fn dispose(
+        &self,
+        own: &OwnSnapshots<'_>,
+        one: &OwnSnapshot,
+        unreadable: u64,
+        read_back: Option<&Verification>,
+    ) -> Result<&'static str, Failure> {
         let (ui, id) = (self.session.ui, &one.snapshot.id);
         let keep = |why: &str| -> Result<&'static str, Failure> {
             own.keep(one, why)?;
             ui.say(&format!("{id} is kept: {why}"));
             Ok("kept")
         };
+        if unreadable > 0 {
+            return keep(&format!(
+                "{unreadable} bytes of it could not be read: acquire it again before deleting it"
+            ));
+        }
         if let Some(lock) = &one.lock {
             return keep(&format!("it is locked ({}) until {}", lock.state, lock.expires));
         }
         if self.args.keep_snapshot {
             return keep("--keep-snapshot");
         }
-        if !self.reads_back() {
+        let Some(read_back) = read_back else {
             return keep(
                 "what --to puts is read back with --verify-after only; verify the bundle in its store, then delete it",
+            );
+        };
+        if read_back.ciphertext_only {
+            return keep(
+                "its exhibit is encrypted, and what is inside could not be checked here; verify it where the key is, then delete it",
+            );
+        }
+        if read_back.data_not_read {
+            return keep(
+                "the data of its exhibit could not be read back here; verify the bundle in its store, then delete it",
             );
         }
         match own.delete(one)? {
@@ -346,12 +411,56 @@ impl Live<'_> {
                 Ok("deleted")
             }
             Deletion::Gone => {
-                ui.warn(&format!("{id} is gone already, and not by us"));
+                ui.warn(&format!("{id} is gone already, and not by this run"));
                 Ok("gone")
             }
             Deletion::Kept(why) => keep(&why),
         }
     }
+}
+
+/// Where snapshots are made and logged.
+struct Place<'a> {
+    own: &'a OwnSnapshots<'a>,
+    case: &'a Case,
+    writer: &'a Writer<'a>,
+}
+
+/// What became of one snapshot.
+struct One {
+    /// Of this run, if it was this one that read it.
+    report: Option<Report>,
+    state: &'static str,
+    has_issues: bool,
+}
+
+/// Volumes of an instance that neither an earlier run's snapshots show nor its sealed exhibits hold.
+fn not_covered(
+    own: &OwnSnapshots<'_>,
+    case: &Case,
+    instance: &Instance,
+    earlier: &[OwnSnapshot],
+) -> Result<Vec<String>, Failure> {
+    let Some(run) = earlier.first().map(|one| one.run.as_str()) else { return Ok(Vec::new()) };
+    let made = own.made_by(run)?;
+    let mut covered: Vec<String> = earlier.iter().map(|one| one.snapshot.volume.clone()).collect();
+    for exhibit in case.exhibits()? {
+        // One that is open, or cannot be read, covers nothing.
+        let Ok(bundle) = Bundle::open(&exhibit.folder) else { continue };
+        let source = &bundle.manifest().source;
+        let is_of_run = source.kind == "ebs" && source.path.as_ref().is_some_and(|path| made.contains(path));
+        if let Some(volume) = source.more.get("volume").and_then(Value::as_str).filter(|_| is_of_run) {
+            covered.push(volume.to_owned());
+        }
+    }
+    let volumes = instance.devices.iter().map(|device| &device.volume);
+    Ok(volumes.filter(|volume| !covered.contains(volume)).cloned().collect())
+}
+
+/// Bytes of an exhibit that could not be read from its source.
+fn unreadable_bytes(exhibit: &Exhibit) -> Result<u64, Failure> {
+    let bundle = Bundle::open(&exhibit.folder)?;
+    Ok(bundle.manifest().streams.iter().fold(0, |all, stream| all.saturating_add(stream.states.unreadable)))
 }
 
 /// The sealed exhibit of this source in a case.

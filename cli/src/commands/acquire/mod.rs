@@ -27,7 +27,8 @@ use std::path::{Path, PathBuf};
 use acquire::{Acquisition, Destination, OpenAcquisition, PipelineOptions, Report};
 use clap::builder::TypedValueParser;
 use custody::bundle::{Recipients, RemotePlace, Source as SourceFacts, State};
-use custody::{Case, EntryType, Exhibit, NewEntry, Writer};
+use custody::verify::Verification;
+use custody::{Case, Digest, EntryType, Exhibit, NewEntry, Writer};
 use serde_json::json;
 
 use super::verify::verdict_words;
@@ -284,27 +285,57 @@ fn end_sealed(
         if !is_it || (into.name.is_some() && !exhibit.is_called(name)) {
             continue;
         }
-        let Some(store) = into.store.begun_in(&exhibit.folder)? else { continue };
-        session.ui.say(&format!("exhibit {} is sealed: its evidence store gets what it lacks", exhibit.id));
-        let mirror = store.mirror();
-        let report = store.open(&exhibit.folder, true)?.end_sealed(&writer.clone().mirrored_by(&mirror))?;
-        let seals =
-            case.log().read()?.entries.into_iter().filter(|entry| entry.kind == EntryType::BUNDLE_SEALED);
-        if !seals.into_iter().any(|entry| entry.about.exhibit.as_deref() == Some(exhibit.id.as_str())) {
-            seal_in_case(case, &exhibit, &report, writer)?;
+        if let Some(report) = end_one_sealed(into, session, case, &exhibit, writer)? {
+            return Ok(Some(report));
         }
-        return Ok(Some(report));
     }
     Ok(None)
 }
 
+/// Ends one of them; `None` if it is of no evidence store.
+#[cfg(feature = "cloud")]
+fn end_one_sealed(
+    into: &Into,
+    session: &Session,
+    case: &Case,
+    exhibit: &Exhibit,
+    writer: &Writer<'_>,
+) -> Result<Option<Report>, Failure> {
+    let Some(store) = into.store.begun_in(&exhibit.folder)? else { return Ok(None) };
+    session.ui.say(&format!("exhibit {} is sealed: its evidence store gets what it lacks", exhibit.id));
+    let mirror = store.mirror();
+    let report = store.open(&exhibit.folder, true)?.end_sealed(&writer.clone().mirrored_by(&mirror))?;
+    seal_in_case_once(case, exhibit, report.manifest_sha256, writer)?;
+    Ok(Some(report))
+}
+
+/// As [`seal_in_case`], unless the case's log vouches for it already.
+#[cfg(feature = "cloud")]
+fn seal_in_case_once(
+    case: &Case,
+    exhibit: &Exhibit,
+    manifest: Digest,
+    writer: &Writer<'_>,
+) -> Result<(), Failure> {
+    let seals = case.log().read()?.entries.into_iter().filter(|entry| entry.kind == EntryType::BUNDLE_SEALED);
+    if seals.into_iter().any(|entry| entry.about.exhibit.as_deref() == Some(exhibit.id.as_str())) {
+        return Ok(());
+    }
+    seal_in_case(case, exhibit, manifest, writer)
+}
+
 /// The case's log vouches for the seal, so that an anchor of the case covers the bundle too.
-fn seal_in_case(case: &Case, exhibit: &Exhibit, report: &Report, writer: &Writer<'_>) -> Result<(), Failure> {
-    let manifest = std::fs::metadata(report.bundle.join("manifest.json"))?.len();
+fn seal_in_case(
+    case: &Case,
+    exhibit: &Exhibit,
+    manifest: Digest,
+    writer: &Writer<'_>,
+) -> Result<(), Failure> {
+    let length = std::fs::metadata(exhibit.folder.join("manifest.json"))?.len();
     let sealed = NewEntry::new(EntryType::BUNDLE_SEALED).exhibit(&exhibit.id).subject(
         "manifest.json",
+        length,
         manifest,
-        report.manifest_sha256,
     );
     case.append(sealed, writer)?;
     Ok(())
@@ -372,19 +403,24 @@ fn run_in(
         let failure = Failure::new(error).hint(kept);
         if can_resume { failure.hint("the same command with --resume goes on from there") } else { failure }
     })?;
-    seal_in_case(case, exhibit, &report, writer)?;
+    seal_in_case(case, exhibit, report.manifest_sha256, writer)?;
     if into.verify_after {
-        verify_after(place, &report)?;
+        verify_after(case, exhibit, writer, into, session)?;
     }
     Ok(report)
 }
 
-/// Reads back from the disk all that was written, and says whether it is what was read.
-fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
-    let Place { case, exhibit, writer, into, session, .. } = place;
+/// Reads back from the disk all that was written, and says whether it is what was read, and how much of it could be checked.
+fn verify_after(
+    case: &Case,
+    exhibit: &Exhibit,
+    writer: &Writer<'_>,
+    into: &Into,
+    session: &Session,
+) -> Result<Verification, Failure> {
     let bars = Bars::waiting(session.ui, "reading back");
-    drop_from_cache(&report.bundle);
-    let verification = custody::verify::verify(&report.bundle, &read_back(into, session)?)?;
+    drop_from_cache(&exhibit.folder);
+    let verification = custody::verify::verify(&exhibit.folder, &read_back(into, session)?)?;
     drop(bars);
     let entry = NewEntry::new(EntryType::VERIFY_RESULT)
         .exhibit(&exhibit.id)
@@ -399,13 +435,13 @@ fn verify_after(place: &Place<'_>, report: &Report) -> Result<(), Failure> {
         }
         return Err(Failure::new(format!(
             "what was written to {} is not what was read: {}",
-            report.bundle.display(),
+            exhibit.folder.display(),
             ui::count(verification.fault_count, "fault", "faults")
         ))
         .hint("the disk that holds the case may be failing; acquire again to another one"));
     }
     session.ui.say(&format!("read back and verified: {}", verdict_words(&verification)));
-    Ok(())
+    Ok(verification)
 }
 
 /// How a bundle is read back: from its evidence store, if it went there.

@@ -26,10 +26,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, session: &Session) -> Result<Outcome, Failure> {
     let set = super::rules(&args.rules)?;
-    let mut remarks = set.review(now(session));
+    let at = now(session);
+    let mut remarks = set.review(at);
     if let Some(path) = &args.inventory {
         for asset in super::assets(path)?.assets() {
-            if !set.rules().iter().any(|rule| rule.kinds.contains(&asset.kind)) {
+            let mut in_force = set.rules().iter().filter(|rule| !rule.has_expired(at));
+            if !in_force.any(|rule| rule.kinds.contains(&asset.kind)) {
                 let what = format!("no rule is for {} {}", asset.kind.word(), asset.id);
                 remarks.push(Remark { rule: String::new(), what });
             }

@@ -1,14 +1,15 @@
 //! RD41: old evidence, chosen at random, is verified from its bytes up.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use custody::Case;
+use custody::{Case, EntryType, case_layout};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::Value;
 
-use super::super::check::{Finding, Status, Unable};
+use super::super::check::{Finding, Status, Unable, chain};
 use super::super::probe::Probe;
 
 /// How long the verification may take.
@@ -21,10 +22,29 @@ pub(super) fn drill(probe: &Probe) -> Result<Vec<Finding>, Unable> {
     let folder = &probe.settings.cases;
     let entries =
         fs::read_dir(folder).map_err(|error| Unable::untested(format!("{}: {error}", folder.display())))?;
-    let cases = entries.flatten().take(MOST_CASES).map(|entry| entry.path());
-    let mut cases: Vec<PathBuf> = cases.filter(|path| has_evidence(path)).collect();
+    let expected = "every byte is as it was acquired, can be opened, and its time stamps hold";
+    let mut cases: Vec<PathBuf> = Vec::new();
+    let mut found = Vec::new();
+    for entry in entries.take(MOST_CASES) {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(error) => {
+                let seen = format!("the folder of cases cannot be read to its end: {error}");
+                found.push(Finding::new(folder.to_string_lossy(), Status::Error, seen, expected));
+                break;
+            }
+        };
+        match looked_at(&path) {
+            Looked::Evidence => cases.push(path),
+            Looked::NoCase => {}
+            Looked::Closed(status, why) => {
+                let scope = path.file_name().unwrap_or_default().to_string_lossy();
+                found.push(Finding::new(scope, status, format!("it cannot be opened: {why}"), expected));
+            }
+        }
+    }
     if cases.is_empty() {
-        return Err(Unable::none("there is no old evidence yet"));
+        return if found.is_empty() { Err(Unable::none("there is no old evidence yet")) } else { Ok(found) };
     }
     cases.sort();
     let mut random = [0; 8];
@@ -43,18 +63,58 @@ pub(super) fn drill(probe: &Probe) -> Result<Vec<Finding>, Unable> {
         arguments.extend(["--trust", root]);
     }
     let ran = probe.exhibit(&arguments, PATIENCE)?;
-    let expected = "every byte is as it was acquired, can be opened, and its time stamps hold";
     let Ok(said) = serde_json::from_slice::<Value>(&ran.stdout) else {
-        return Err(Unable::untested(format!("`exhibit verify` gave no verdict: {}", ran.last_words())));
+        let seen = format!("`exhibit verify` gave no verdict: {}", ran.last_words());
+        found.push(Finding::new(scope, Status::Error, seen, expected));
+        return Ok(found);
     };
     let (status, seen) = judged(&said, ran.code, !roots.is_empty());
     let seen = format!("{seen} (1 of {} cases)", cases.len());
-    Ok(vec![Finding::new(scope, status, seen, expected).with_evidence(ran.stdout)])
+    found.push(Finding::new(scope, status, seen, expected).with_evidence(ran.stdout));
+    Ok(found)
 }
 
-fn has_evidence(path: &std::path::Path) -> bool {
-    let case = Case::open(path).and_then(|case| case.exhibits());
-    case.is_ok_and(|exhibits| !exhibits.is_empty())
+/// What a name in the folder of cases is.
+#[derive(Debug, PartialEq)]
+enum Looked {
+    /// A case that has evidence, or whose log says that it had.
+    Evidence,
+    /// Nothing of ours, or a case without any evidence yet.
+    NoCase,
+    /// What was a case once: it is damaged, or we may not read it.
+    Closed(Status, String),
+}
+
+/// What only a case has.
+const MARKS: [&str; 4] =
+    [case_layout::CASE, case_layout::EXHIBITS, case_layout::LOG, case_layout::CHECKPOINT];
+
+fn looked_at(path: &Path) -> Looked {
+    let is_there = |name: &&str| match fs::symlink_metadata(path.join(name)) {
+        Ok(_) => true,
+        // A file has nothing below it; what we may not look at may be anything.
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    };
+    if !MARKS.iter().any(is_there) {
+        return Looked::NoCase;
+    }
+    let opened = Case::open(path).and_then(|case| {
+        if !case.exhibits()?.is_empty() {
+            return Ok(true);
+        }
+        // Their folder is empty or gone; the log knows whether there was anything.
+        let entries = case.log().read()?.entries;
+        Ok(entries.iter().any(|entry| entry.kind == EntryType::EXHIBIT_ADDED))
+    });
+    match opened {
+        Ok(true) => Looked::Evidence,
+        Ok(false) => Looked::NoCase,
+        Err(error) => {
+            let is_denied = matches!(&error, custody::Error::Read { source, .. }
+                if source.kind() == ErrorKind::PermissionDenied);
+            Looked::Closed(if is_denied { Status::Error } else { Status::Fail }, chain(&error))
+        }
+    }
 }
 
 /// What a verification says.
@@ -104,6 +164,52 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_was_a_case_and_cannot_be_opened_is_no_case_that_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/case_v1");
+        let copied = |name: &str, but: &[&str]| {
+            let to = folder.path().join(name);
+            copy(&sample, &to, but);
+            looked_at(&to)
+        };
+        assert_eq!(copied("whole", &[]), Looked::Evidence);
+        // There is, or its log says that there was, evidence: it is verified, and fails there.
+        assert_eq!(copied("emptied", &["exhibits"]), Looked::Evidence);
+        assert_eq!(copied("forgotten", &["custody.jsonl"]), Looked::Evidence);
+        for but in
+            [&["case.json"][..], &["keys"], &["case.json", "custody.jsonl"], &["exhibits", "custody.jsonl"]]
+        {
+            let found = copied(&but.join("-"), but);
+            assert!(matches!(found, Looked::Closed(Status::Fail, _)), "{but:?}: {found:?}");
+        }
+        let torn = folder.path().join("torn");
+        copy(&sample, &torn, &[]);
+        fs::write(torn.join("case.json"), "{").unwrap();
+        assert!(matches!(looked_at(&torn), Looked::Closed(Status::Fail, _)));
+        fs::create_dir(folder.path().join("lost+found")).unwrap();
+        fs::write(folder.path().join("notes.txt"), "x").unwrap();
+        assert_eq!(looked_at(&folder.path().join("lost+found")), Looked::NoCase);
+        assert_eq!(looked_at(&folder.path().join("notes.txt")), Looked::NoCase);
+    }
+
+    /// Copies a folder, all but what has one of these names.
+    fn copy(from: &Path, to: &Path, but: &[&str]) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if but.contains(&name.as_str()) {
+                continue;
+            }
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &to.join(name), &[]);
+            } else {
+                fs::copy(entry.path(), to.join(name)).unwrap();
+            }
+        }
+    }
 
     #[test]
     fn only_a_verdict_over_bytes_that_were_read_and_opened_passes() {
