@@ -24,6 +24,8 @@ struct Host {
     lifted: usize,
     /// Every reading of the host fails, once it was contained.
     is_broken: bool,
+    /// So many readings of the contained host fail.
+    breaks: usize,
     /// There is no such host.
     is_gone: bool,
     /// Containing takes until this is false again.
@@ -61,7 +63,8 @@ impl Console {
                 one(json!({"id": AID}))
             }
             _ if host.is_gone => json!({"resources": [], "errors": []}),
-            _ if host.is_broken && host.is_contained => {
+            _ if (host.is_broken || host.breaks > 0) && host.is_contained => {
+                host.breaks = host.breaks.saturating_sub(1);
                 json!({"resources": [], "errors": [{"code": 500, "message": "broken"}]})
             }
             _ => one(json!({
@@ -224,6 +227,42 @@ fn an_isolation_that_fails_and_cannot_be_taken_back_at_once_is_taken_back_later_
     until("the lease ends", || scene.lease_is(1, "ended"));
     runner.stop();
     assert_eq!(scene.console.with(|host| (host.is_contained, host.lifted)), (false, 1));
+}
+
+#[test]
+fn half_an_isolation_between_two_tries_is_taken_back_when_the_job_is_cancelled() {
+    let mut scene = Scene::new(3600);
+    (scene.plan.steps[0].retries, scene.plan.steps[0].backoff) = (5, (3600, 3600));
+    scene.console.with(|host| host.is_broken = true);
+    let runner = scene.run(1, 10);
+    scene.deliver("a-1");
+    until("the first try fails", || scene.isolate(1).tries == 1);
+    assert!(scene.lease(1).is_none());
+    scene.console.with(|host| host.is_broken = false);
+    cancel(&scene.state, &ana(), 1, false, 2).unwrap();
+    until("the lease ends", || scene.lease_is(1, "ended"));
+    runner.stop();
+    assert_eq!(scene.console.with(|host| (host.is_contained, host.lifted)), (false, 1));
+}
+
+#[test]
+fn a_try_after_one_that_was_taken_back_records_anew() {
+    let mut scene = Scene::new(3600);
+    scene.plan.steps[0].retries = 5;
+    scene.console.with(|host| host.breaks = 1);
+    let runner = scene.run(1, 10);
+    scene.deliver("a-1");
+    until("the second try isolates", || scene.lease_is(1, "held"));
+    runner.stop();
+    let connection = scene.state.connection();
+    let mut intents =
+        connection.prepare("SELECT intent FROM intents WHERE step = 'isolate' ORDER BY id").unwrap();
+    let intents = intents.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let keys: Vec<&str> = intents
+        .map(|intent| if intent.unwrap().contains("\"recorded\"") { "recorded" } else { "taken back" })
+        .collect();
+    assert_eq!(keys, ["recorded", "taken back", "recorded"]);
+    assert_eq!(scene.console.with(|host| (host.contained, host.lifted)), (2, 1));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::capture::value;
 use super::exhibits::sealed;
 use super::{Context, Failed, Parameter, Step, Takes};
 use crate::alert::AssetKind;
+use crate::state::steps::standing;
 use crate::targets::containers::{self, How};
 use crate::targets::kubernetes::{Cluster, Patch, is_name};
 use crate::targets::pod::{LEFT_OUT, Pod, PodName, write_evidence};
@@ -145,7 +146,7 @@ impl Step for K8sPod {
         let told = recorded.get("cordon").and_then(|cordon| {
             Some((cordon.get("node")?.as_str()?.to_owned(), cordon.get("was")?.as_bool()?))
         });
-        let cordoned = told.or_else(|| context.intents.iter().find_map(intended));
+        let cordoned = told.or_else(|| standing(context.intents).iter().find_map(intended));
         let Some((node, false)) = cordoned.filter(|(node, _)| is_name(node)) else {
             return Ok(json!({"changed": false}));
         };
@@ -197,8 +198,10 @@ fn exhibit_of(step: &str, container: &str, id: &str) -> String {
 /// Keeps new pods from the node; gives how it was before.
 fn cordon(context: &Context<'_>, cluster: &Cluster, node: &str) -> Result<Value, Failed> {
     let path = format!("/api/v1/nodes/{node}");
-    let earlier =
-        context.intents.iter().find(|intent| intent.get("cordon").and_then(Value::as_str) == Some(node));
+    // From before it was taken back none counts: somebody may have closed the node since.
+    let earlier = standing(context.intents)
+        .iter()
+        .find(|intent| intent.get("cordon").and_then(Value::as_str) == Some(node));
     let was = match earlier.and_then(|intent| intent.get("was")?.as_bool()) {
         Some(was) => was,
         None => {
