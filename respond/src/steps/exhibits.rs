@@ -148,7 +148,7 @@ mod tests {
         let failed = look(&place, "disk").unwrap_err();
         assert!(!failed.may_help_again && failed.what.contains("another manifest"), "{failed}");
         seal(Bundle::open(&exhibit.folder).unwrap().manifest_sha256());
-        assert_eq!(look(&place, "disk").unwrap().sealed, [exhibit.clone()]);
+        assert_eq!(look(&place, "disk").unwrap().sealed, std::slice::from_ref(&exhibit));
         assert_eq!(sealed(&place, "disk").unwrap().unwrap()["exhibit"], exhibit.id);
         assert_eq!(sealed(&place, "other").unwrap(), None);
     }
