@@ -103,6 +103,9 @@ pub struct Trend {
     pub mean_seconds_to_fix: Option<u64>,
 }
 
+/// In which run, when, and what.
+type Seen = (i64, i64, Status);
+
 /// Readiness since a moment, in nanoseconds since 1970.
 ///
 /// # Errors
@@ -112,7 +115,7 @@ pub fn trend(state: &State, since_ns: i64) -> Result<Trend> {
     let all = state.readiness_since(since_ns)?;
     let begun: BTreeMap<i64, i64> = state.readiness_runs()?.into_iter().collect();
     let mut runs: BTreeMap<i64, Vec<KeptResult>> = BTreeMap::new();
-    let mut each: BTreeMap<(String, String), Vec<(i64, i64, Status)>> = BTreeMap::new();
+    let mut each: BTreeMap<(String, String), Vec<Seen>> = BTreeMap::new();
     let mut last: BTreeMap<String, i64> = BTreeMap::new();
     for one in all {
         let status = Status::of(&one.status).unwrap_or(Status::Error);
