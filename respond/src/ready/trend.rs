@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::check::{Severity, Status};
 use crate::error::Result;
 use crate::state::State;
-use crate::state::readiness::KeptResult;
+use crate::state::readiness::{KeptResult, SAMPLED};
 
 /// Results that count for a score: everything that applied.
 fn counts(status: Status) -> bool {
@@ -142,7 +142,9 @@ pub fn trend(state: &State, since_ns: i64) -> Result<Trend> {
     let series = series.collect();
     let (mut history, mut repairs) = (Vec::new(), Vec::new());
     for ((check, scope), results) in each {
-        let is_current = results.last().map(|(run, _, _)| run) == last.get(&check);
+        let is_broken =
+            check == SAMPLED && results.last().is_some_and(|(_, _, status)| *status == Status::Fail);
+        let is_current = is_broken || results.last().map(|(run, _, _)| run) == last.get(&check);
         let results: Vec<_> = results.into_iter().map(|(_, at, status)| (at, status)).collect();
         let (one, took) = of_one(check, scope, &results, is_current);
         repairs.extend(took);
