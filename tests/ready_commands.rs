@@ -83,6 +83,11 @@ fn the_drill_of_a_restoration_notices_one_changed_byte_of_old_evidence() {
     let (code, said) = results(&desk, &["--drill", "restore"]);
     assert_eq!((code, &said["results"][0]["status"]), (1, &Value::from("fail")), "{said:#}");
     assert!(said["results"][0]["observed"].as_str().unwrap().contains("BROKEN"), "{said:#}");
+    // What cannot even be opened is the worst damage of all, and was the only case: it is not passed over.
+    fs::write(desk.path("cases/old/case.json"), "{").unwrap();
+    let (code, said) = results(&desk, &["--drill", "restore"]);
+    assert_eq!((code, &said["results"][0]["status"]), (1, &Value::from("fail")), "{said:#}");
+    assert!(said["results"][0]["observed"].as_str().unwrap().contains("cannot be opened"), "{said:#}");
 }
 
 #[test]

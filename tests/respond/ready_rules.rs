@@ -141,18 +141,30 @@ fn a_source_that_fell_silent_fails() {
             secret.display().to_string()
         )
     };
-    let made = Arc::new(probe(folder.path(), &(source("loud") + &source("old") + &source("mute"))));
+    let made =
+        Arc::new(probe(folder.path(), &["loud", "old", "mute", "left", "garbled"].map(source).concat()));
     let state = made.state.clone().unwrap();
     let now_ns = custody::Clock::now(&custody::SystemClock).wall_ns;
-    for (name, received_ns) in [("loud", now_ns), ("old", now_ns - 30 * 86_400_000_000_000)] {
+    let (read, control) = (DeliveryStatus::Decided, DeliveryStatus::Control);
+    let hour_ago = now_ns - 3_600_000_000_000;
+    let goodbye = r#"{"Type": "UnsubscribeConfirmation"}"#;
+    for (name, received_ns, status, body) in [
+        ("loud", now_ns, read, "{}"),
+        ("old", now_ns - 30 * 86_400_000_000_000, read, "{}"),
+        // Each said something lately: that it leaves, or what nobody can read.
+        ("left", hour_ago, read, "{}"),
+        ("left", now_ns, control, goodbye),
+        ("garbled", hour_ago, read, "{}"),
+        ("garbled", now_ns, DeliveryStatus::Unparsed, "?"),
+    ] {
         let delivery = NewDelivery {
             source: name.to_owned(),
             received_ns,
-            body: b"{}".to_vec(),
+            body: body.as_bytes().to_vec(),
             headers: Vec::new(),
             sender: String::new(),
             seen_as: None,
-            status: DeliveryStatus::Decided,
+            status,
             severity: 1,
             why: String::new(),
         };
@@ -163,6 +175,9 @@ fn a_source_that_fell_silent_fails() {
     assert_eq!(of("loud").status, Status::Pass, "{found:?}");
     assert_eq!((of("old").status, of("mute").status), (Status::Fail, Status::Fail), "{found:?}");
     assert!(of("mute").observed.contains("never"), "{found:?}");
+    assert_eq!((of("left").status, of("garbled").status), (Status::Fail, Status::Fail), "{found:?}");
+    assert!(of("left").observed.contains("subscription was ended"), "{found:?}");
+    assert!(of("garbled").observed.contains("could not be read"), "{found:?}");
 }
 
 #[test]

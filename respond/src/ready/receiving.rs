@@ -264,7 +264,7 @@ impl Sample {
         let mut put = |name: &str, value: String| self.headers.push((name.to_owned(), value));
         match scheme {
             Scheme::Bearer(settings) => {
-                put("Authorization", format!("Bearer {}", text(&settings.secret_files)?))
+                put("Authorization", format!("Bearer {}", text(&settings.secret_files)?));
             }
             Scheme::Header(settings) => put(&settings.header, text(&settings.secret_files)?),
             Scheme::PathToken(settings) => self.token = format!("/{}", text(&settings.secret_files)?),
@@ -332,9 +332,10 @@ fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
     Err(last)
 }
 
-/// Roots that a certificate may lead to, and those that are not Mozilla's.
-#[allow(clippy::type_complexity, reason = "it is taken apart at once")]
-fn roots(own: Option<&Path>) -> Result<(RootCertStore, Option<Vec<CertificateDer<'static>>>), Unable> {
+type Roots = (RootCertStore, Option<Vec<CertificateDer<'static>>>);
+
+/// Roots that a certificate may lead to, and those of them that are not Mozilla's.
+fn roots(own: Option<&Path>) -> Result<Roots, Unable> {
     let mut roots = RootCertStore::empty();
     let Some(path) = own else {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());

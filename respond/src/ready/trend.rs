@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::check::{Severity, Status};
 use crate::error::Result;
 use crate::state::State;
-use crate::state::readiness::KeptResult;
+use crate::state::readiness::{KeptResult, SAMPLED};
 
 /// Results that count for a score: everything that applied.
 fn counts(status: Status) -> bool {
@@ -103,6 +103,9 @@ pub struct Trend {
     pub mean_seconds_to_fix: Option<u64>,
 }
 
+/// In which run, when, and what.
+type Seen = (i64, i64, Status);
+
 /// Readiness since a moment, in nanoseconds since 1970.
 ///
 /// # Errors
@@ -112,7 +115,7 @@ pub fn trend(state: &State, since_ns: i64) -> Result<Trend> {
     let all = state.readiness_since(since_ns)?;
     let begun: BTreeMap<i64, i64> = state.readiness_runs()?.into_iter().collect();
     let mut runs: BTreeMap<i64, Vec<KeptResult>> = BTreeMap::new();
-    let mut each: BTreeMap<(String, String), Vec<(i64, i64, Status)>> = BTreeMap::new();
+    let mut each: BTreeMap<(String, String), Vec<Seen>> = BTreeMap::new();
     let mut last: BTreeMap<String, i64> = BTreeMap::new();
     for one in all {
         let status = Status::of(&one.status).unwrap_or(Status::Error);
@@ -139,7 +142,9 @@ pub fn trend(state: &State, since_ns: i64) -> Result<Trend> {
     let series = series.collect();
     let (mut history, mut repairs) = (Vec::new(), Vec::new());
     for ((check, scope), results) in each {
-        let is_current = results.last().map(|(run, _, _)| run) == last.get(&check);
+        let is_broken =
+            check == SAMPLED && results.last().is_some_and(|(_, _, status)| *status == Status::Fail);
+        let is_current = is_broken || results.last().map(|(run, _, _)| run) == last.get(&check);
         let results: Vec<_> = results.into_iter().map(|(_, at, status)| (at, status)).collect();
         let (one, took) = of_one(check, scope, &results, is_current);
         repairs.extend(took);

@@ -36,6 +36,9 @@ CREATE TRIGGER IF NOT EXISTS readiness_waivers_remain BEFORE DELETE ON readiness
 BEGIN SELECT RAISE(ABORT, 'waivers are only added'); END;
 ";
 
+/// The check that looks at one of many at a time, so that what it does not name may still be broken.
+pub(crate) const SAMPLED: &str = "RD41";
+
 /// One result, to be kept.
 #[derive(Debug)]
 pub(crate) struct NewResult<'a> {
@@ -215,7 +218,8 @@ impl State {
     ///
     /// A scope that an earlier run named and the last one of its check does not is no longer known of: what passed before
     /// credentials broke is no pass now, nor is an error that went away one. Of several results of one scope, the first
-    /// counts, which is a failure if there is any.
+    /// counts, which is a failure if there is any. Only the drill that looks at one case of many at a time is told otherwise:
+    /// a case that it found broken stays so until that very case passes.
     ///
     /// # Errors
     ///
@@ -225,7 +229,9 @@ impl State {
             "{RESULTS} WHERE id IN (SELECT MIN(one.id) FROM readiness_results one JOIN \
              (SELECT r.check_id AS check_id, MAX(r.run) AS run FROM readiness_results r JOIN readiness_runs u ON u.id = r.run \
              WHERE u.ended_ns IS NOT NULL GROUP BY r.check_id) last ON last.check_id = one.check_id AND last.run = one.run \
-             GROUP BY one.check_id, one.scope) ORDER BY check_id, scope"
+             GROUP BY one.check_id, one.scope) OR (status = 'fail' AND check_id = '{SAMPLED}' AND id IN \
+             (SELECT MAX(r.id) FROM readiness_results r JOIN readiness_runs u ON u.id = r.run \
+             WHERE u.ended_ns IS NOT NULL AND r.check_id = '{SAMPLED}' GROUP BY r.scope)) ORDER BY check_id, scope"
         );
         self.rows(&sql, [], result)
     }
@@ -438,6 +444,27 @@ mod tests {
         // They are mended; of two results of one scope a failure counts.
         ran(&[("RD01", "123456789012", "fail"), ("RD01", "123456789012", "pass")], true);
         assert_eq!(now(), told(&[("RD01", "123456789012", "fail"), ("RD32", "host", "pass")]));
+    }
+
+    #[test]
+    fn a_case_that_was_found_broken_stays_so_until_it_passes_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        let ran = |scope: &str, status: &str| -> Vec<(String, String)> {
+            let run = state.begin_readiness(1).unwrap();
+            kept_of(&state, run, SAMPLED, scope, status);
+            state.end_readiness(run, 2).unwrap();
+            let all = state.readiness_now().unwrap().into_iter();
+            all.map(|one| (one.scope, one.status)).collect()
+        };
+        let told = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+            all.iter().map(|(scope, status)| ((*scope).to_owned(), (*status).to_owned())).collect()
+        };
+        assert_eq!(ran("a", "fail"), told(&[("a", "fail")]));
+        assert_eq!(ran("b", "pass"), told(&[("a", "fail"), ("b", "pass")]));
+        assert_eq!(ran("c", "pass"), told(&[("a", "fail"), ("c", "pass")]));
+        assert_eq!(ran("a", "pass"), told(&[("a", "pass")]));
+        assert_eq!(ran("b", "pass"), told(&[("b", "pass")]));
     }
 
     fn kept(state: &State, run: i64, status: &str) {
