@@ -337,7 +337,8 @@ fn a_contained_host_is_captured_and_stays_contained() {
             state.too_many = 1;
         });
         let intents = RefCell::new(Vec::new());
-        let told = scene.capture(&intents, &json!({"contained": true}));
+        let asked = json!({"contained": true, "artefacts": ["V3", "it's"]});
+        let told = scene.capture(&intents, &asked);
         let told = told.unwrap_or_else(|failed| panic!("{product}: {failed}"));
         assert_eq!(told["containment"], json!({"before": "contained", "after": "contained"}), "{product}");
         assert_eq!(
@@ -345,7 +346,10 @@ fn a_contained_host_is_captured_and_stays_contained() {
             (&json!("E001"), &json!(scene.device()), &json!([]))
         );
         let taken = std::fs::read_to_string(scene.path("taken")).unwrap();
-        assert!(taken.contains("acquire|triage|--profile|fast|--commission|"), "{product}: {taken}");
+        assert!(
+            taken.contains("acquire|triage|--profile|fast|--artefact|V3|--artefact|it's|--commission|"),
+            "{product}: {taken}"
+        );
         assert!(taken.contains("\"exhibit\":\"E001\""), "{product}: {taken}");
         assert_eq!(intents.borrow()[0]["containment_before"], "contained");
         assert!(scene.is_clean(), "{product}: {:?}", scene.with(|state| state.library()));

@@ -24,7 +24,7 @@ use super::{
     tenant,
 };
 use crate::alert::AssetKind;
-use crate::isolate::case_log;
+use crate::isolate::{case_log, texts};
 use crate::rules::amounts::span;
 use crate::steps::exhibits::{look, told};
 use crate::steps::{Context, Failed, Parameter, Step, Takes};
@@ -47,6 +47,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 
 const PARAMETERS: &[Parameter] = &[
     Parameter { name: "profile", about: "fast or full", takes: Takes::Text },
+    Parameter { name: "artefacts", about: "Only these", takes: Takes::Texts },
     Parameter { name: "edr", about: "Which of [targets.edr], where it is not clear", takes: Takes::Text },
     Parameter { name: "contained", about: "Only while its EDR contains it", takes: Takes::Flag },
     Parameter { name: "pause", about: "Between two looks at the host", takes: Takes::Span },
@@ -247,14 +248,13 @@ impl Captured<'_> {
             fs::read(&commission).map_err(|error| Failed::for_now(format!("{commission:?}: {error}")))?;
         let exhibit =
             custody::Commission::from_bytes(&order).map_err(|error| Failed::for_good(error.to_string()))?;
-        let words: Option<Vec<String>> =
-            ["triage", "--profile", self.profile].into_iter().map(quoted).collect();
+        let words = acquired(context, self.profile)?;
         let mut script = HostScript {
             folder: format!("{}/exhibit-{tag}", collector.folder()),
             name: format!("exhibit-{}", collector.sha256.to_ascii_lowercase().get(..16).unwrap_or_default()),
             sha256: collector.sha256.to_ascii_lowercase(),
             places: Vec::new(),
-            words: words.unwrap_or_default().join(" "),
+            words,
             order: String::from_utf8(order).map_err(|_| Failed::for_good("the commission is no text"))?,
             bundle: exhibit.folder_name(),
         };
@@ -310,6 +310,21 @@ impl Captured<'_> {
         left.push(format!("{} on the host may not be removed: {why}", script.folder));
         left
     }
+}
+
+/// The words of `exhibit acquire` for what the rule asks for, each quoted.
+fn acquired(context: &Context<'_>, profile: &str) -> Result<String, Failed> {
+    let mut words = vec!["triage".to_owned(), "--profile".to_owned(), profile.to_owned()];
+    for artefact in texts(context, "artefacts")? {
+        if artefact.is_empty() || artefact.starts_with('-') {
+            return Err(Failed::for_good(format!("{artefact:?} is no artefact")));
+        }
+        words.extend(["--artefact".to_owned(), artefact]);
+    }
+    let words: Option<Vec<String>> = words.iter().map(|word| quoted(word)).collect();
+    let words = words
+        .ok_or_else(|| Failed::for_good("a parameter holds a character that is not sent to another host"))?;
+    Ok(words.join(" "))
 }
 
 /// Removes what was fetched; the commission stays for another try.
