@@ -37,6 +37,10 @@ mod ebs_commands;
 #[cfg(feature = "cloud")]
 #[path = "ebs_kills.rs"]
 mod ebs_kills;
+#[cfg(feature = "serve")]
+#[allow(dead_code, reason = "the tests of the library use more of it")]
+#[path = "support/edr_console.rs"]
+mod edr_console;
 #[path = "encrypted_case.rs"]
 mod encrypted_case;
 #[path = "support/exhibit.rs"]
@@ -104,6 +108,9 @@ mod serve_commands;
 #[cfg(feature = "serve")]
 #[path = "serve_container.rs"]
 mod serve_container;
+#[cfg(feature = "serve")]
+#[path = "serve_edr.rs"]
+mod serve_edr;
 #[cfg(feature = "serve")]
 #[path = "serve_end_to_end.rs"]
 mod serve_end_to_end;

@@ -27,6 +27,8 @@ const MOST_SECRET: u64 = 16 << 10;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Times that a refused rate or a failing server is waited for.
 const TRIES: u32 = 6;
+/// What is said of a host that is away, and of a session with it that has ended: it may be there again.
+const AWAY: &[u16] = &[400, 404, 405, 410, 422];
 
 /// By what we are let in.
 pub(super) enum Credentials {
@@ -91,15 +93,43 @@ impl<'a> Api<'a> {
     ///
     /// [`Failed`] with the status and the API's own words.
     pub(super) fn ask(&self, method: &Method, path: &str, send: &Send<'_>) -> Result<Value, Failed> {
-        let url = format!("{}{path}", self.base);
-        let what = format!("{method} {}", path.split('?').next().unwrap_or(path));
+        let (url, what) = self.place(method, path);
         let agent = if matches!(send, Send::Parts { .. }) { &self.transfers } else { &self.agent };
-        let mut response = self.send(agent, method, &url, send, &what)?;
-        let body = read(&mut response, &what)?;
-        if body.is_empty() {
-            return Ok(Value::Null);
+        let mut response = self.send(agent, method, &url, send, &what, &[])?;
+        value_of(&mut response, &what)
+    }
+
+    /// Asks something of a host, which may be away now and back later: what an API says of one that is not online is no
+    /// failure for good. A right that is missing still is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`].
+    pub(super) fn ask_host(&self, method: &Method, path: &str, send: &Send<'_>) -> Result<Value, Failed> {
+        let (url, what) = self.place(method, path);
+        let mut response = self.send(&self.agent, method, &url, send, &what, AWAY)?;
+        match response.status().as_u16() {
+            status if AWAY.contains(&status) => {
+                Err(Failed { may_help_again: true, ..refused(status, &what, &mut response) })
+            }
+            _ => value_of(&mut response, &what),
         }
-        strict_json::read(&body).map_err(|why| Failed::for_now(format!("{what}: {why}")))
+    }
+
+    /// Removes something; what is gone already is removed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`].
+    pub(super) fn remove(&self, path: &str) -> Result<(), Failed> {
+        let (url, what) = self.place(&Method::DELETE, path);
+        self.send(&self.agent, &Method::DELETE, &url, &Send::Nothing, &what, &[404]).map(drop)
+    }
+
+    /// The address of a path, and how it is told of.
+    fn place(&self, method: &Method, path: &str) -> (String, String) {
+        let what = format!("{method} {}", path.split('?').next().unwrap_or(path));
+        (format!("{}{path}", self.base), what)
     }
 
     /// Fetches what an address of this API gives into a file.
@@ -108,10 +138,9 @@ impl<'a> Api<'a> {
     ///
     /// [`Failed`], also when there is more than `most`.
     pub(super) fn fetch(&self, path: &str, into: &Path, most: u64) -> Result<(), Failed> {
-        let url = format!("{}{path}", self.base);
-        let what = format!("GET {}", path.split('?').next().unwrap_or(path));
-        let response = self.send(&self.transfers, &Method::GET, &url, &Send::Nothing, &what)?;
-        save(response, into, most, &what)
+        let (url, what) = self.place(&Method::GET, path);
+        let response = self.send(&self.transfers, &Method::GET, &url, &Send::Nothing, &what, &[])?;
+        save(response, into, most, &what, self.patience)
     }
 
     /// Fetches what an address that the API named gives into a file. It is one of the API's own host, or of these endings of
@@ -128,7 +157,7 @@ impl<'a> Api<'a> {
         most: u64,
     ) -> Result<(), Failed> {
         let (response, what) = self.elsewhere(url, endings)?;
-        save(response, into, most, &what)
+        save(response, into, most, &what, self.patience)
     }
 
     /// The same of a short text.
@@ -156,7 +185,7 @@ impl<'a> Api<'a> {
         }
         let what = format!("GET from {}", there.host());
         if there == ours {
-            return Ok((self.send(&self.transfers, &Method::GET, url, &Send::Nothing, &what)?, what));
+            return Ok((self.send(&self.transfers, &Method::GET, url, &Send::Nothing, &what, &[])?, what));
         }
         let asked = self.transfers.get(url).call();
         let mut response = asked.map_err(|error| unreached(&what, &error))?;
@@ -166,6 +195,7 @@ impl<'a> Api<'a> {
         }
     }
 
+    /// Sends until there is an answer of success, or of one of the statuses that `pass`.
     fn send(
         &self,
         agent: &Agent,
@@ -173,6 +203,7 @@ impl<'a> Api<'a> {
         url: &str,
         send: &Send<'_>,
         what: &str,
+        pass: &[u16],
     ) -> Result<Response<Body>, Failed> {
         let mut renewed = false;
         for attempt in 1.. {
@@ -189,6 +220,7 @@ impl<'a> Api<'a> {
             let status = response.status().as_u16();
             match status {
                 200..=299 => return Ok(response),
+                status if pass.contains(&status) => return Ok(response),
                 401 if !renewed && matches!(self.credentials, Credentials::Oauth { .. }) => {
                     renewed = true;
                     *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -361,13 +393,30 @@ fn read(response: &mut Response<Body>, what: &str) -> Result<Vec<u8>, Failed> {
         .map_err(|error| unreached(what, &error))
 }
 
-fn save(response: Response<Body>, into: &Path, most: u64, what: &str) -> Result<(), Failed> {
+/// The JSON of an answer; nothing is `null`.
+fn value_of(response: &mut Response<Body>, what: &str) -> Result<Value, Failed> {
+    let body = read(response, what)?;
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    strict_json::read(&body).map_err(|why| Failed::for_now(format!("{what}: {why}")))
+}
+
+fn save(
+    response: Response<Body>,
+    into: &Path,
+    most: u64,
+    what: &str,
+    patience: Patience<'_>,
+) -> Result<(), Failed> {
     let mut from = response.into_body().into_with_config().limit(u64::MAX).reader();
     let here = |error: std::io::Error| Failed::for_now(format!("{into:?} cannot be written: {error}"));
     let mut to = File::create(into).map_err(here)?;
     let mut block = vec![0; 256 << 10];
     let mut whole = 0_u64;
     loop {
+        // It may take most of an hour: whoever wants to stop is heard in between.
+        patience.wait(Duration::ZERO, what)?;
         let read = from.read(&mut block).map_err(|error| Failed::for_now(format!("{what}: {error}")))?;
         if read == 0 {
             break;
@@ -395,9 +444,14 @@ fn refused(status: u16, what: &str, response: &mut Response<Body>) -> Failed {
         .iter()
         .find_map(|place| value.pointer(place)?.as_str())
         .unwrap_or_default();
-    let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
-    let words =
-        if said.is_empty() { format!("{what}: {status}") } else { format!("{what}: {status}, {said}") };
+    let code = value.pointer("/error/code").and_then(Value::as_str).unwrap_or_default();
+    let plain = |text: &str| text.chars().filter(|c| !c.is_control()).take(300).collect::<String>();
+    let words: Vec<String> =
+        [plain(code), plain(said)].into_iter().filter(|words| !words.is_empty()).collect();
+    let words = match words.as_slice() {
+        [] => format!("{what}: {status}"),
+        words => format!("{what}: {status}, {}", words.join(": ")),
+    };
     match status {
         401 | 403 => Failed::for_good(format!("{words}: the client lacks a right for this")),
         400 | 404 | 405 | 410 | 422 => Failed::for_good(words),
@@ -437,6 +491,39 @@ mod tests {
         ] {
             assert!(check_address(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_transfer_is_broken_off_when_the_service_stops() {
+        use std::net::TcpListener;
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut asked = [0; 4096];
+                let _ = stream.read(&mut asked).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000000\r\n\r\n").unwrap();
+                let block = [7; 64 << 10];
+                stream.write_all(&block).unwrap();
+                stop.store(true, Ordering::Relaxed);
+                // Without end for one who does not listen to that.
+                for _ in 0..16_000 {
+                    if stream.write_all(&block).is_err() {
+                        break;
+                    }
+                }
+            });
+            let until = Instant::now() + Duration::from_secs(600);
+            let patience = Patience { until, pause: Duration::from_secs(1), stop: &stop };
+            let api = Api::new(&base, Credentials::ApiToken("t".to_owned()), patience).unwrap();
+            let failed = api.fetch("/x", &folder.path().join("x"), u64::MAX).unwrap_err();
+            assert!(failed.may_help_again && failed.what.contains("the service is stopping"), "{failed}");
+        });
     }
 
     #[test]

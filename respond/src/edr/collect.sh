@@ -1,7 +1,8 @@
 # Runs the collector and packs what it acquired. Set and exported before: folder, bundle, words.
 umask 077
 cd "$folder" || exit 1
-echo $$ > pid
+# Whole at once: whoever looks meanwhile sees none, or all of it.
+echo $$ > pid.new && mv pid.new pid
 hash_of() { { sha256sum 2>/dev/null || shasum -a 256; } < "$1" | cut -d ' ' -f 1; }
 # Every word is quoted already.
 eval "XDG_DATA_HOME=\"\$folder/data\" ./exhibit --json --no-progress acquire $words --commission \"\$folder/order\" --log-in \"\$folder\"" > acquired.json 2> acquired.words < /dev/null

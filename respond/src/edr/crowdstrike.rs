@@ -3,7 +3,8 @@
 //! - Containment: `devices-actions/v2?action_name=contain|lift_containment`; the host's `status` tells when it is done.
 //! - Way: a session; `mkdir`, `cd`, `put` of a file of the tenant's put-files, `runscript -Raw`, `get`. Sessions end after ten
 //!   idle minutes, so a script is polled and the session kept alive by that.
-//! - What `get` brought is given as a 7z with the password `infected`.
+//! - What `get` brought is given as a 7z with the password `infected`. A session lists all that was ever fetched in it, so it is
+//!   known by the request that fetched it and never by its name; the tenant's copy is deleted afterwards.
 //! - Rights: Hosts read and write, Real time response read, write and admin.
 //! - A contained host still talks to Falcon's cloud, so none of this needs an exception in the containment policy.
 //! - Reference: Falcon API as described by falconpy; the RTR user guide for what its commands take.
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::api::{Api, Credentials, Send, escaped, secret};
+use super::host_script::is_said;
 use super::{Channel, CollectorSettings, Containment, Patience, Product};
 use crate::steps::Failed;
 
@@ -107,7 +109,8 @@ impl Product for Falcon<'_> {
 
     fn channel<'s>(&'s self, device: &str, tag: &str) -> Result<Box<dyn Channel + 's>, Failed> {
         let body = json!({"device_id": device, "origin": "exhibit", "queue_offline": false});
-        let answer = self.api.post("/real-time-response/entities/sessions/v1", body)?;
+        let path = "/real-time-response/entities/sessions/v1";
+        let answer = self.api.ask_host(&Method::POST, path, &Send::Json(body))?;
         let session = only(&answer, "opening a session")?;
         let session = session.get("session_id").and_then(Value::as_str).filter(|id| is_id(id));
         let session = session.ok_or_else(|| Failed::for_now("the session has no id"))?.to_owned();
@@ -117,6 +120,7 @@ impl Product for Falcon<'_> {
             device: device.to_owned(),
             session,
             folder: format!("{folder}/exhibit-{tag}"),
+            fetched: Vec::new(),
         }))
     }
 }
@@ -127,37 +131,64 @@ fn is_id(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
+/// An id of theirs, which some answers give as a number.
+fn id_of(id: &Value) -> Option<String> {
+    match id {
+        Value::String(id) => is_id(id).then(|| id.clone()),
+        Value::Number(id) => id.as_u64().map(|id| id.to_string()),
+        _ => None,
+    }
+}
+
 struct Session<'s> {
     falcon: &'s Falcon<'s>,
     device: String,
     session: String,
     folder: String,
+    /// Ids of what was fetched from the host into the tenant.
+    fetched: Vec<String>,
+}
+
+/// How a command of RTR ended.
+struct Ended {
+    /// The id that the command was given when it was sent. Answers about its state do not hold it.
+    request: String,
+    output: String,
+    /// What it said on its standard error.
+    words: String,
+}
+
+impl Ended {
+    /// For commands that say nothing there unless they failed. A script is another matter: a shell warns of its language there.
+    fn silent(self, base: &str) -> Result<Self, Failed> {
+        if self.words.trim().is_empty() {
+            return Ok(self);
+        }
+        Err(Failed::for_now(format!("{base} on the host: {}", crate::alert::one_line(&self.words))))
+    }
 }
 
 impl Session<'_> {
-    /// Runs one command of RTR to its end.
-    fn command(&self, role: &str, base: &str, line: &str) -> Result<Value, Failed> {
+    /// Runs one command of RTR to its end. The host may go away meanwhile and come back: nothing here fails for good but a right
+    /// that is missing.
+    fn command(&self, role: &str, base: &str, line: &str) -> Result<Ended, Failed> {
         let path = format!("/real-time-response/entities/{role}/v1");
         let body = json!({"base_command": base, "command_string": line, "session_id": self.session, "id": 0, "persist": false});
-        let begun = only(&self.falcon.api.post(&path, body)?, base)?;
+        let only =
+            |answer: &Value| only(answer, base).map_err(|failed| Failed { may_help_again: true, ..failed });
+        let api = &self.falcon.api;
+        let begun = only(&api.ask_host(&Method::POST, &path, &Send::Json(body))?)?;
         let request = begun.get("cloud_request_id").and_then(Value::as_str).filter(|id| is_id(id));
         let request =
             request.ok_or_else(|| Failed::for_now(format!("{base}: no id of the request")))?.to_owned();
-        let patience = self.falcon.api.patience();
+        let path = format!("{path}?cloud_request_id={request}&sequence_id=0");
         loop {
-            let answer = self.falcon.api.get(&format!("{path}?cloud_request_id={request}&sequence_id=0"))?;
-            let state = only(&answer, base)?;
+            let state = only(&api.ask_host(&Method::GET, &path, &Send::Nothing)?)?;
             if state.get("complete").and_then(Value::as_bool) == Some(true) {
-                let said = state.get("stderr").and_then(Value::as_str).unwrap_or_default();
-                if !said.trim().is_empty() {
-                    return Err(Failed::for_now(format!(
-                        "{base} on the host: {}",
-                        crate::alert::one_line(said)
-                    )));
-                }
-                return Ok(state);
+                let said = |key: &str| state.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+                return Ok(Ended { request, output: said("stdout"), words: said("stderr") });
             }
-            patience.pause(&format!("waiting for {base} on the host"))?;
+            api.patience().pause(&format!("waiting for {base} on the host"))?;
         }
     }
 
@@ -191,9 +222,10 @@ impl Channel for Session<'_> {
     fn put(&mut self, name: &str, bytes: &[u8]) -> Result<Vec<String>, Failed> {
         self.put_file(name, bytes)?;
         let folder = self.folder.clone();
+        // One that an earlier run left is as good; whether there is one, `cd` tells.
         self.command("admin-command", "mkdir", &format!("mkdir {folder}"))?;
-        self.command("admin-command", "cd", &format!("cd {folder}"))?;
-        self.command("admin-command", "put", &format!("put {name}"))?;
+        self.command("admin-command", "cd", &format!("cd {folder}"))?.silent("cd")?;
+        self.command("admin-command", "put", &format!("put {name}"))?.silent("put")?;
         Ok(vec![folder])
     }
 
@@ -202,28 +234,25 @@ impl Channel for Session<'_> {
         if script.contains("```") {
             return Err(Failed::for_good("a script that RTR cannot take"));
         }
-        let state = self.command(
-            "admin-command",
-            "runscript",
-            &format!("runscript -Raw=```{script}``` -Timeout=120"),
-        )?;
-        Ok(state.get("stdout").and_then(Value::as_str).unwrap_or_default().to_owned())
+        let line = format!("runscript -Raw=```{script}``` -Timeout=120");
+        let ended = self.command("admin-command", "runscript", &line)?;
+        // What our script says decides; only where it says nothing do the words beside it.
+        if is_said(&ended.output) { Ok(ended.output) } else { Ok(ended.silent("runscript")?.output) }
     }
 
     fn fetch(&mut self, path: &str, into: &Path, most: u64) -> Result<(), Failed> {
-        let got = self.command("active-responder-command", "get", &format!("get {path}"))?;
+        let got = self.command("active-responder-command", "get", &format!("get {path}"))?.silent("get")?;
         let api = &self.falcon.api;
-        let request = got.get("cloud_request_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let listed = format!("/real-time-response/entities/file/v2?session_id={}", self.session);
         let hash = loop {
-            let files =
-                api.get(&format!("/real-time-response/entities/file/v2?session_id={}", self.session))?;
+            let files = api.ask_host(&Method::GET, &listed, &Send::Nothing)?;
             let files = files.get("resources").and_then(Value::as_array).cloned().unwrap_or_default();
             let ours = files.iter().find(|file| {
-                let is = |key: &str, value: &str| file.get(key).and_then(Value::as_str) == Some(value);
-                (request.is_empty() || is("cloud_request_id", &request)) && is("name", path)
+                file.get("cloud_request_id").and_then(Value::as_str) == Some(got.request.as_str())
             });
             let hash = ours.and_then(|file| file.get("sha256")).and_then(Value::as_str).unwrap_or_default();
             if hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                self.fetched.extend(ours.and_then(|file| file.get("id")).and_then(id_of));
                 break hash.to_owned();
             }
             api.patience().pause("waiting for the file to arrive in Falcon's cloud")?;
@@ -237,10 +266,18 @@ impl Channel for Session<'_> {
     }
 
     fn close(&mut self) -> Vec<String> {
-        let path = format!("/real-time-response/entities/sessions/v1?session_id={}", self.session);
-        match self.falcon.api.ask(&Method::DELETE, &path, &Send::Nothing) {
-            Ok(_) => Vec::new(),
-            Err(failed) => vec![format!("the RTR session of {} was not ended: {failed}", self.device)],
+        let (api, session) = (&self.falcon.api, &self.session);
+        let mut left = Vec::new();
+        for id in std::mem::take(&mut self.fetched) {
+            let path = format!("/real-time-response/entities/file/v2?ids={id}&session_id={session}");
+            if let Err(failed) = api.remove(&path) {
+                left.push(format!("the evidence that was fetched is still in the tenant: {failed}"));
+            }
         }
+        let path = format!("/real-time-response/entities/sessions/v1?session_id={session}");
+        if let Err(failed) = api.remove(&path) {
+            left.push(format!("the RTR session of {} was not ended: {failed}", self.device));
+        }
+        left
     }
 }

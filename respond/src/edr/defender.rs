@@ -6,6 +6,9 @@
 //!   ten calls a minute, a script ends after ten minutes; so what takes longer goes on in the background and is asked after.
 //! - Where `PutFile` puts files on Linux is not documented: name the folder in `put_folder`; our script looks there, and runs
 //!   only what has the pinned hash.
+//! - A containment that Defender accepted is pending for as long as the host is away. Letting back is refused meanwhile.
+//! - The collector stays in the library for other hosts; scripts of one capture are deleted. What `GetFile` brought stays where
+//!   Defender keeps results, which cannot be deleted through the API.
 //! - Rights: Machine.Read.All, Machine.Isolate, Machine.LiveResponse, Library.Manage.
 //! - Reference: Microsoft Defender for Endpoint API, "Machine action", "Run live response commands", "Upload files to library".
 
@@ -46,6 +49,9 @@ pub struct DefenderSettings {
 /// Where results are fetched from: shared signatures of Azure's blob store.
 const RESULTS: &[&str] = &[".blob.core.windows.net"];
 
+/// What Defender says of a second action of a kind on one host.
+const BUSY: &str = "ActiveRequestAlreadyExists";
+
 pub(super) struct Defender<'a> {
     api: Api<'a>,
     settings: &'a DefenderSettings,
@@ -75,13 +81,7 @@ impl<'a> Defender<'a> {
 
     /// Waits until an action has ended.
     fn ended(&self, begun: &Value, device: &str, what: &str) -> Result<Value, Failed> {
-        let id = begun.get("id").and_then(Value::as_str).filter(|id| is_action(id));
-        let id = id.ok_or_else(|| Failed::for_now(format!("{what}: the action has no id")))?.to_owned();
-        if begun.get("machineId").and_then(Value::as_str) != Some(device) {
-            return Err(Failed::for_good(format!(
-                "{what}: Defender acts on another host than was asked for"
-            )));
-        }
+        let id = action_of(begun, device, what)?;
         let mut action = begun.clone();
         loop {
             match action.get("status").and_then(Value::as_str).unwrap_or_default() {
@@ -98,6 +98,16 @@ impl<'a> Defender<'a> {
             action = self.api.get(&format!("/api/machineactions/{id}"))?;
         }
     }
+}
+
+/// The id of an action that was accepted for this host.
+fn action_of(begun: &Value, device: &str, what: &str) -> Result<String, Failed> {
+    let id = begun.get("id").and_then(Value::as_str).filter(|id| is_action(id));
+    let id = id.ok_or_else(|| Failed::for_now(format!("{what}: the action has no id")))?;
+    if begun.get("machineId").and_then(Value::as_str) != Some(device) {
+        return Err(Failed::for_good(format!("{what}: Defender acts on another host than was asked for")));
+    }
+    Ok(id.to_owned())
 }
 
 /// Ids of theirs go into addresses.
@@ -149,8 +159,18 @@ impl Product for Defender<'_> {
             ("unisolate", json!({"Comment": comment}))
         };
         let begun = self.api.post(&format!("/api/machines/{}/{act}", escaped(device)), body)?;
-        let ended = self.ended(&begun, device, act)?;
-        Ok(json!({"action": act, "request": ended.get("id")}))
+        Ok(json!({"action": act, "request": action_of(&begun, device, act)?}))
+    }
+
+    fn given_up(&self, asked: &Value) -> Result<Option<String>, Failed> {
+        let Some(id) = asked.get("request").and_then(Value::as_str).filter(|id| is_action(id)) else {
+            return Ok(None);
+        };
+        let action = self.api.get(&format!("/api/machineactions/{id}"))?;
+        Ok(match action.get("status").and_then(Value::as_str) {
+            Some("Succeeded" | "Pending" | "InProgress") | None => None,
+            Some(other) => Some(crate::alert::one_line(&format!("the action {id} ended as {other:?}"))),
+        })
     }
 
     fn channel<'s>(&'s self, device: &str, tag: &str) -> Result<Box<dyn Channel + 's>, Failed> {
@@ -180,7 +200,17 @@ impl LiveResponse<'_> {
         let parameters: Vec<_> =
             parameters.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
         let body = json!({"Commands": [{"type": kind, "params": parameters}], "Comment": format!("Exhibit {}", self.tag)});
-        let begun = api.post(&format!("/api/machines/{}/runliveresponse", escaped(&self.device)), body)?;
+        let path = format!("/api/machines/{}/runliveresponse", escaped(&self.device));
+        let send = Send::Json(body);
+        let begun = loop {
+            match api.ask_host(&Method::POST, &path, &send) {
+                // One at a time: another of ours that was not waited for, or another person's.
+                Err(failed) if failed.what.contains(BUSY) => {
+                    api.patience().pause("another live response goes on")?;
+                }
+                answer => break answer?,
+            }
+        };
         let ended = self.defender.ended(&begun, &self.device, kind)?;
         let command = ended.pointer("/commands/0");
         let status = command.and_then(|command| command.get("commandStatus")).and_then(Value::as_str);
@@ -263,7 +293,7 @@ impl Channel for LiveResponse<'_> {
         let mut left = Vec::new();
         for name in std::mem::take(&mut self.library) {
             let path = format!("/api/libraryfiles/{}", escaped(&name));
-            if let Err(failed) = self.defender.api.ask(&Method::DELETE, &path, &Send::Nothing) {
+            if let Err(failed) = self.defender.api.remove(&path) {
                 left.push(format!("{name} is still in the tenant's library: {failed}"));
             }
         }

@@ -25,7 +25,7 @@ prepare() {
   chmod 500 "$folder/exhibit"
   [ "$(hash_of "$folder/exhibit")" = "$sha256" ] || fail "the collector was changed on its way to the host: it was not run"
   cd "$folder" || fail "no folder $folder"
-  rm -rf -- data "$bundle" bundle.tar state
+  rm -rf -- data "$bundle" bundle.tar state state.new pid
   printf '%s\n' "$order" > order
   export folder bundle words
 }
@@ -49,16 +49,39 @@ case $mode in
   look)
     if [ -f "$folder/state" ]; then cat "$folder/state"
     elif [ -f "$folder/pid" ] && ! kill -0 "$(cat "$folder/pid")" 2>/dev/null; then
-      echo "exhibit: failed the collector was ended before it was done"
+      # It may have told and ended between the two looks.
+      if [ -f "$folder/state" ]; then cat "$folder/state"
+      else echo "exhibit: failed the collector was ended before it was done"; fi
     elif [ -d "$folder" ]; then echo "exhibit: running"
     else echo "exhibit: failed there is no folder $folder"; fi
     ;;
   clean)
-    for process in /proc/[0-9]*; do
-      if [ "$(readlink "$process/exe" 2>/dev/null)" = "$folder/exhibit" ]; then kill -9 "${process#/proc/}" 2>/dev/null; fi
-    done
+    cd / || fail "no way out of $folder"
+    # As the kernel names it, whatever links lead there.
+    real=$(cd "$folder" 2>/dev/null && pwd -P)
+    if [ -n "$real" ]; then
+      # The shell around the collector first, which would write on; where it leads a group of its own, all of that. Only if it
+      # stands in our folder: its number may be another's by now.
+      pid=$(cat "$folder/pid" 2>/dev/null)
+      case $pid in
+        '' | *[!0-9]*) ;;
+        *)
+          if [ "$(readlink "/proc/$pid/cwd" 2>/dev/null)" = "$real" ]; then
+            kill -s KILL -- "-$pid" 2>/dev/null
+            kill -s KILL "$pid" 2>/dev/null
+          fi
+          ;;
+      esac
+      for process in /proc/[0-9]*; do
+        case $(readlink "$process/exe" 2>/dev/null) in
+          "$real/exhibit" | "$real/exhibit (deleted)") kill -s KILL "${process#/proc/}" 2>/dev/null ;;
+        esac
+      done
+    fi
     for place in $places; do rm -f -- "$place/$name"; done
-    cd / && rm -rf -- "$folder"
+    rm -rf -- "$folder" 2>/dev/null
+    # What was being ended may have written once more.
+    if [ -e "$folder" ]; then sleep 1; rm -rf -- "$folder"; fi
     if [ -e "$folder" ]; then fail "$folder was not removed"; fi
     if [ -n "${S1_OUTPUT_DIR_PATH:-}" ]; then echo "exhibit: clean" > "$S1_OUTPUT_DIR_PATH/state"; fi
     echo "exhibit: clean"

@@ -64,13 +64,23 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// What the script said last.
+fn last_of(said: &str) -> Option<&str> {
+    said.lines().rev().find_map(|line| line.trim().strip_prefix("exhibit: "))
+}
+
+/// Whether the script said anything.
+pub(super) fn is_said(said: &str) -> bool {
+    last_of(said).is_some()
+}
+
 /// Reads what the script said last.
 ///
 /// # Errors
 ///
 /// [`Failed`] when it said nothing of ours.
 pub(super) fn state_of(said: &str) -> Result<State, Failed> {
-    let line = said.lines().rev().find_map(|line| line.trim().strip_prefix("exhibit: "));
+    let line = last_of(said);
     let line =
         line.ok_or_else(|| Failed::for_now("the script on the host said nothing that could be read"))?;
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -140,12 +150,10 @@ esac
         let script = script(folder.path(), places.path());
         assert_eq!(run(&script.text("start"), folder.path()), State::Started);
         let mut state = State::Running;
-        for _ in 0..200 {
-            state = run(&script.text("look"), folder.path());
-            if state != State::Running {
-                break;
-            }
+        let begun = std::time::Instant::now();
+        while state == State::Running && begun.elapsed() < std::time::Duration::from_secs(180) {
             std::thread::sleep(std::time::Duration::from_millis(50));
+            state = run(&script.text("look"), folder.path());
         }
         let packed = std::fs::read(folder.path().join("work/bundle.tar")).unwrap();
         let sha256 = custody::sha256(&packed).to_string();
@@ -156,6 +164,74 @@ esac
         assert_eq!(run(&script.text("clean"), folder.path()), State::Clean);
         assert!(!folder.path().join("work").exists() && !places.path().join("exhibit-x").exists());
         assert!(matches!(run(&script.text("look"), folder.path()), State::Failed(_)));
+    }
+
+    #[test]
+    fn a_collector_that_ends_between_two_looks_is_not_taken_for_one_that_was_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = script(folder.path(), folder.path());
+        let work = folder.path().join("work");
+        std::fs::create_dir(&work).unwrap();
+        std::fs::write(work.join("pid"), "999999999\n").unwrap();
+        let done = format!("exhibit: done 0 12 {}\n", "ab".repeat(32));
+        std::fs::write(work.join("state.new"), done).unwrap();
+        // What `kill -0` comes to when the collector's last act was just before it.
+        let ends = "kill() { mv \"$folder/state.new\" \"$folder/state\"; return 1; }\n";
+        let look = format!("{ends}{}", script.text("look"));
+        assert!(matches!(run(&look, folder.path()), State::Done { bytes: 12, .. }));
+        // One that was truly ended left no state.
+        std::fs::remove_file(work.join("state")).unwrap();
+        assert!(matches!(run(&script.text("look"), folder.path()), State::Failed(_)));
+        // One whose number is not written yet runs.
+        std::fs::remove_file(work.join("pid")).unwrap();
+        assert_eq!(run(&script.text("look"), folder.path()), State::Running);
+    }
+
+    #[test]
+    fn what_is_at_work_is_ended_before_its_folder_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        // It writes on and on in the folder that is to go.
+        let busy = "#!/bin/sh\ni=0; while [ $i -lt 3000000 ]; do i=$((i + 1)); : > \"f$((i % 50))\"; done 2> /dev/null\n";
+        std::fs::write(folder.path().join("exhibit-x"), busy).unwrap();
+        let script = HostScript {
+            sha256: custody::sha256(busy.as_bytes()).to_string(),
+            ..script(folder.path(), folder.path())
+        };
+        assert_eq!(run(&script.text("start"), folder.path()), State::Started);
+        let work = folder.path().join("work");
+        let begun = std::time::Instant::now();
+        while !(work.join("pid").is_file() && work.join("f1").is_file()) {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(180), "it did not begin");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let pid = std::fs::read_to_string(work.join("pid")).unwrap();
+        assert_eq!(run(&script.text("clean"), folder.path()), State::Clean);
+        assert!(!work.exists());
+        // Nobody stands there any more: not the shell around the collector, nor what it began.
+        let stands = |process: std::io::Result<std::fs::DirEntry>| {
+            let cwd = std::fs::read_link(process.unwrap().path().join("cwd")).unwrap_or_default();
+            // With ` (deleted)` after it, since the folder is gone.
+            cwd.to_string_lossy().starts_with(work.to_str().unwrap())
+        };
+        let begun = std::time::Instant::now();
+        while std::fs::read_dir("/proc").unwrap().any(stands) {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{pid} still runs");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn a_process_that_only_has_the_number_of_ours_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = folder.path().join("work");
+        std::fs::create_dir(&work).unwrap();
+        let mut other = Command::new("sleep").arg("600").current_dir("/").spawn().unwrap();
+        std::fs::write(work.join("pid"), other.id().to_string()).unwrap();
+        let cleaned = run(&script(folder.path(), folder.path()).text("clean"), folder.path());
+        let runs = other.try_wait().unwrap().is_none();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!((cleaned, runs), (State::Clean, true));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! A host, contained by its EDR: `isolate.crowdstrike`, `isolate.defender`, `isolate.sentinelone`.
 //!
 //! - Recorded: whether it is contained already, which then stays so when ours is taken back.
-//! - Made: containment, asked for once and waited for.
+//! - Made: containment, asked for once and waited for. A host that is away is contained when it is back: what the EDR accepted
+//!   and not confirmed in time is left to it, and told, never taken back for that.
 //! - Verified: what the EDR says. Nothing is tried, since nothing of ours is on the host's network: it is not proof.
-//! - Taken back: let back, if it was not contained before.
+//! - Taken back: let back, if it was not contained before. Asked for and looked at, not waited for, since other hosts wait too:
+//!   until the EDR confirms it, it is not taken back yet, and looked at again.
 //! - A contained host still talks to its EDR, and to what the tenant's own containment policy excepts.
 
 use std::sync::atomic::AtomicBool;
@@ -19,7 +21,7 @@ use crate::steps::{Context, Failed};
 
 /// A host of one tenant.
 #[derive(Debug)]
-pub struct EdrHost {
+pub struct EdrHost<'s> {
     settings: EdrSettings,
     tenant: String,
     device: String,
@@ -27,6 +29,7 @@ pub struct EdrHost {
     lease: u64,
     time: Duration,
     pause: Duration,
+    stop: &'s AtomicBool,
 }
 
 /// What stands in the log.
@@ -44,7 +47,15 @@ struct Recorded {
 /// Ends with the step's own time; nothing here lasts.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-impl EdrHost {
+/// What a containment came to that was to be made.
+struct Made {
+    /// What the EDR calls the request; nothing where none was needed.
+    asked: Option<Value>,
+    /// Whether the EDR says that it is done; else it accepted it.
+    is_confirmed: bool,
+}
+
+impl<'s> EdrHost<'s> {
     /// A host by its product's own id. Containment is waited for so long, and looked for every so often.
     #[must_use]
     pub fn new(
@@ -63,39 +74,74 @@ impl EdrHost {
             lease,
             time,
             pause,
+            stop: &NEVER,
         }
+    }
+
+    /// The same, that waits no longer once this is set.
+    #[must_use]
+    pub fn stopped_by(mut self, stop: &'s AtomicBool) -> Self {
+        self.stop = stop;
+        self
     }
 
     fn with<T>(
         &self,
         act: impl FnOnce(&dyn Product, Patience<'_>) -> Result<T, Failed>,
     ) -> Result<T, Failed> {
-        let patience = Patience { until: Instant::now() + self.time, pause: self.pause, stop: &NEVER };
+        let patience = Patience { until: Instant::now() + self.time, pause: self.pause, stop: self.stop };
         act(&*self.settings.connect(patience)?, patience)
     }
 
-    /// Makes it so, and waits until it is. Gives what was asked for, if anything was.
-    fn make(&self, contained: bool) -> Result<Option<Value>, Failed> {
-        let wanted = if contained { Containment::Contained } else { Containment::Normal };
+    /// Has it contained, and waits until it is, or until the time is over for one that is about to be.
+    fn contain(&self) -> Result<Made, Failed> {
         self.with(|product, patience| {
             let mut asked = None;
             loop {
                 let now = product.containment(&self.device)?;
-                if now == wanted {
-                    return Ok(asked);
+                if now == Containment::Contained {
+                    return Ok(Made { asked, is_confirmed: true });
                 }
                 // Once; what is changing already, whoever asked for it, comes to its end first.
                 if asked.is_none() && !matches!(now, Containment::Changing(_)) {
-                    asked = Some(product.ask(&self.device, contained, &format!("Exhibit {}", self.mark))?);
+                    asked = Some(product.ask(&self.device, true, &self.comment())?);
                     continue;
                 }
-                patience.pause(&format!("{} is {}", self.subject(), now.told()))?;
+                let given_up = asked.as_ref().map_or(Ok(None), |asked| product.given_up(asked))?;
+                if let Some(why) = given_up {
+                    return Err(Failed::for_now(format!("{} was not contained: {why}", self.subject())));
+                }
+                match patience.pause(&format!("{} is {}", self.subject(), now.told())) {
+                    // Taking it back now would let the host back just when it comes back.
+                    Err(_) if now.becomes(true) => return Ok(Made { asked, is_confirmed: false }),
+                    waited => waited?,
+                }
             }
+        })
+    }
+
+    fn comment(&self) -> String {
+        format!("Exhibit {}", self.mark)
+    }
+
+    /// Asks that it be let back, unless it is or is about to be; whether it is.
+    fn let_back(&self) -> Result<bool, Failed> {
+        self.with(|product, _| {
+            let now = product.containment(&self.device)?;
+            if now == Containment::Normal || now.becomes(false) {
+                return Ok(now == Containment::Normal);
+            }
+            product.ask(&self.device, false, &self.comment()).map_err(|failed| match now {
+                // Some products let nothing be changed that is changing.
+                Containment::Changing(_) => Failed { may_help_again: true, ..failed },
+                _ => failed,
+            })?;
+            Ok(product.containment(&self.device)? == Containment::Normal)
         })
     }
 }
 
-impl Isolation for EdrHost {
+impl Isolation for EdrHost<'_> {
     fn subject(&self) -> String {
         format!("host {} of {} ({})", self.device, self.tenant, self.settings.word())
     }
@@ -128,22 +174,33 @@ impl Isolation for EdrHost {
     }
 
     fn apply(&self, _recorded: &Value) -> Result<Value, Failed> {
-        let asked = self.make(true)?;
-        Ok(json!({"state": "contained", "asked": asked}))
+        let made = self.contain()?;
+        let state = if made.is_confirmed { "contained" } else { "accepted, not confirmed yet" };
+        Ok(json!({"state": state, "asked": made.asked}))
     }
 
     fn verify(&self, _recorded: &Value) -> Result<Verified, Failed> {
         let now = self.with(|product, _| product.containment(&self.device))?;
-        if now != Containment::Contained {
-            return Err(Failed::for_now(format!("{} is {}", self.subject(), now.told())));
-        }
-        Ok(Verified {
-            read_back: vec![format!("{} says that {} is contained", self.settings.word(), self.device)],
+        let product = self.settings.word();
+        let mut verified = Verified {
             not_tried: vec![
                 "a connection from or to the host: nothing of ours stands in its network".to_owned(),
             ],
             ..Verified::default()
-        })
+        };
+        match now {
+            Containment::Contained => {
+                verified.read_back.push(format!("{product} says that {} is contained", self.device));
+            }
+            now if now.becomes(true) => verified.not_tried.push(format!(
+                "{product} accepted the containment of {} and has not confirmed it yet ({}): a host that is away is contained when \
+                 it is back",
+                self.device,
+                now.told()
+            )),
+            now => return Err(Failed::for_now(format!("{} is {}", self.subject(), now.told()))),
+        }
+        Ok(verified)
     }
 
     fn rollback(&self, recorded: &Value) -> Result<Restored, Failed> {
@@ -161,31 +218,36 @@ impl Isolation for EdrHost {
             }
             return Ok(restored);
         }
-        if self.make(false)?.is_none() {
-            restored.notes.push("others had let it back already".to_owned());
+        if !self.let_back()? {
+            return Err(Failed::for_now(format!(
+                "{} accepted that {} be let back and has not confirmed it yet: a host that is away is let back when it is back",
+                self.settings.word(),
+                self.device
+            )));
         }
         Ok(restored)
     }
 }
 
 /// The host of this context in a tenant of a product.
-fn of(context: &Context<'_>, product: &str) -> Result<Box<dyn Isolation>, Failed> {
+fn of<'c>(context: &'c Context<'_>, product: &str) -> Result<Box<dyn Isolation + 'c>, Failed> {
     let mark = crate::isolate::mark(context.job, context.id)?;
     let named = context.parameters.get("edr").and_then(Value::as_str);
     let (name, settings) = tenant(&context.settings.targets.edr, context.asset, named, Some(product))?;
     let device = device(settings, context.asset)?;
     let times = (Duration::from_secs(900), Duration::from_secs(10));
-    Ok(Box::new(EdrHost::new(settings, name, device, &mark, context.lease, times)))
+    let host = EdrHost::new(settings, name, device, &mark, context.lease, times);
+    Ok(Box::new(host.stopped_by(context.stop)))
 }
 
-pub(crate) fn of_crowdstrike(context: &Context<'_>) -> Result<Box<dyn Isolation>, Failed> {
+pub(crate) fn of_crowdstrike<'c>(context: &'c Context<'_>) -> Result<Box<dyn Isolation + 'c>, Failed> {
     of(context, "crowdstrike")
 }
 
-pub(crate) fn of_defender(context: &Context<'_>) -> Result<Box<dyn Isolation>, Failed> {
+pub(crate) fn of_defender<'c>(context: &'c Context<'_>) -> Result<Box<dyn Isolation + 'c>, Failed> {
     of(context, "defender")
 }
 
-pub(crate) fn of_sentinelone(context: &Context<'_>) -> Result<Box<dyn Isolation>, Failed> {
+pub(crate) fn of_sentinelone<'c>(context: &'c Context<'_>) -> Result<Box<dyn Isolation + 'c>, Failed> {
     of(context, "sentinelone")
 }

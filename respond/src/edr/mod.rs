@@ -16,7 +16,7 @@ pub mod isolation;
 mod sentinelone;
 mod zip;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +29,7 @@ pub use defender::DefenderSettings;
 pub use sentinelone::SentinelOneSettings;
 
 use crate::inventory::Asset;
+use crate::rules::{PlannedStep, Until, need};
 use crate::steps::Failed;
 
 /// One tenant in the settings: `[targets.edr.NAME]`.
@@ -159,6 +160,14 @@ pub enum Containment {
 }
 
 impl Containment {
+    /// Whether it is about to be contained, or to be let back; a host that is away stays so until it is back.
+    #[must_use]
+    pub fn becomes(&self, contained: bool) -> bool {
+        let Self::Changing(word) = self else { return false };
+        let is_let_back = word.starts_with("lift") || word == "connecting" || word.starts_with("Unisolate");
+        is_let_back != contained
+    }
+
     /// In words.
     #[must_use]
     pub fn told(&self) -> String {
@@ -186,6 +195,16 @@ pub trait Product {
     ///
     /// [`Failed`].
     fn ask(&self, device: &str, contained: bool, comment: &str) -> Result<Value, Failed>;
+
+    /// Why the product gave up what was asked for and accepted, if it says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`].
+    fn given_up(&self, asked: &Value) -> Result<Option<String>, Failed> {
+        let _ = asked;
+        Ok(None)
+    }
 
     /// Opens the way to a host.
     ///
@@ -216,6 +235,11 @@ pub trait Channel {
         false
     }
 
+    /// Whether anything of ours may be on the host.
+    fn may_have_left(&self) -> bool {
+        true
+    }
+
     /// Fetches a file of the host into one of ours, as the product packs it: at most so many bytes.
     ///
     /// # Errors
@@ -225,6 +249,38 @@ pub trait Channel {
 
     /// Removes what the product itself keeps of ours. Whatever cannot be removed is told.
     fn close(&mut self) -> Vec<String>;
+}
+
+/// Steps that change whether a host is contained, beside the step during which that must not change.
+pub(crate) const CONTAINING: [&str; 3] = ["isolate.crowdstrike", "isolate.defender", "isolate.sentinelone"];
+
+/// A capture through the EDR and a containment by it of which neither waits until the other has ended: whichever of them is
+/// late, the capture would see the containment change and fail.
+pub(crate) fn fight(steps: &[PlannedStep]) -> Option<(&str, &str)> {
+    let captures = steps.iter().filter(|step| step.word == capture::WORD);
+    captures
+        .flat_map(|capture| steps.iter().map(move |other| (capture, other)))
+        .find(|(capture, other)| {
+            CONTAINING.contains(&other.word.as_str())
+                && !(waits_for(steps, capture, &other.id) || waits_for(steps, other, &capture.id))
+        })
+        .map(|(capture, other)| (capture.id.as_str(), other.id.as_str()))
+}
+
+/// Whether a step waits, near or far, until another has ended, and not only until it has begun.
+fn waits_for(steps: &[PlannedStep], step: &PlannedStep, other: &str) -> bool {
+    let (mut next, mut seen) = (vec![step], BTreeSet::new());
+    while let Some(step) = next.pop() {
+        for (id, until) in step.needs.iter().filter_map(|text| need(text).ok()) {
+            if id == other && until != Until::Started {
+                return true;
+            }
+            if seen.insert(id) {
+                next.extend(steps.iter().find(|step| step.id == id));
+            }
+        }
+    }
+    false
 }
 
 /// How long is waited for others.
@@ -359,6 +415,50 @@ mod tests {
         );
         assert!(device(&falcon(), &asset(json!({"tags": {"edr_id": "../x"}}))).is_err());
         assert!(device(&falcon(), &asset(json!({}))).is_err());
+    }
+
+    #[test]
+    fn a_rule_that_captures_and_contains_through_the_edr_says_which_comes_first() {
+        let rule = |steps: &str| {
+            let text = format!(
+                "version = 1\n[[rule]]\nid = 'r'\nassets = {{ kinds = ['host'] }}\n\
+                 match.all = [ {{ field = 'severity', gte = 1 }} ]\nstep = [\n{steps}\n]\n"
+            );
+            let files = [(PathBuf::from("rules.toml"), text)];
+            crate::rules::RuleSet::of_files(&files, crate::steps::STEPS).map_err(|error| error.to_string())
+        };
+        let isolate = "{ id = 'cut', use = 'isolate.defender' }";
+        let said = rule(&format!("{{ id = 'take', use = 'capture.edr' }},\n{isolate}")).unwrap_err();
+        assert!(said.contains("\"take\"") && said.contains("\"cut\"") && said.contains("needs"), "{said}");
+        // That it has begun is no order either.
+        let begun = "{ id = 'take', use = 'capture.edr', needs = ['cut:started'] }";
+        assert!(rule(&format!("{begun},\n{isolate}")).is_err());
+        for first in [
+            "{ id = 'take', use = 'capture.edr', needs = ['cut:finished'] }",
+            "{ id = 'take', use = 'capture.edr', needs = ['x'] }, { id = 'x', use = 'capture.triage', needs = ['cut:finished'] }",
+        ] {
+            rule(&format!("{first},\n{isolate}")).unwrap();
+        }
+        let after = "{ id = 'cut', use = 'isolate.defender', needs = ['take:finished'] }";
+        rule(&format!("{{ id = 'take', use = 'capture.edr' }},\n{after}")).unwrap();
+        // Another kind of isolation leaves the containment as it is.
+        rule("{ id = 'take', use = 'capture.edr' },\n{ id = 'cut', use = 'isolate.host' }").unwrap();
+    }
+
+    #[test]
+    fn a_containment_that_waits_for_its_host_is_known_from_one_that_is_lifted() {
+        for (word, contained) in [
+            ("containment_pending", true),
+            ("lift_containment_pending", false),
+            ("disconnecting", true),
+            ("connecting", false),
+            ("Isolate Pending", true),
+            ("Unisolate InProgress", false),
+        ] {
+            let changing = Containment::Changing(word.to_owned());
+            assert!(changing.becomes(contained) && !changing.becomes(!contained), "{word}");
+        }
+        assert!(!Containment::Contained.becomes(true) && !Containment::Normal.becomes(false));
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //!   into `S1_OUTPUT_DIR_PATH` comes back as a zip. A script runs to its end; nothing is left in the background.
 //! - The package is looked for in `S1_PACKAGE_DIR_PATH` and run only if it has the pinned hash.
 //! - Rights: Endpoints view, disconnect and reconnect; Remote Script Orchestration view, upload, delete and
-//!   runDataCollectionScript; Task Management view. Where executions must be approved by a second person, it waits for that.
+//!   runDataCollectionScript; Task Management view. Where executions must be approved by a second person, nothing runs: the service
+//!   user must be exempt from that.
+//! - What a script left stays in the console's own store of results, which cannot be deleted through the API.
 //! - Reference: SentinelOne Management API v2.1.
 
 use std::path::{Path, PathBuf};
@@ -122,6 +124,7 @@ impl Product for SentinelOne<'_> {
             package: None,
             scripts: Vec::new(),
             result: None,
+            has_run: false,
         }))
     }
 }
@@ -135,6 +138,8 @@ struct Scripts<'s> {
     scripts: Vec<String>,
     /// Address of what the last script left.
     result: Option<String>,
+    /// Whether the console took a script of ours on.
+    has_run: bool,
 }
 
 impl Scripts<'_> {
@@ -182,7 +187,17 @@ impl Channel for Scripts<'_> {
             "filter": {"ids": [self.device]},
             "data": {"scriptId": id, "outputDestination": "SentinelCloud", "taskDescription": format!("Exhibit {}", self.tag)},
         });
+        // Whatever becomes of the answer, it may have been heard.
+        let had_run = std::mem::replace(&mut self.has_run, true);
         let begun = api.post(&format!("{API}/remote-scripts/execute"), body)?;
+        let approval = begun.pointer("/data/pendingExecutionId").is_some_and(|id| !id.is_null());
+        if approval || begun.pointer("/data/pending") == Some(&Value::Bool(true)) {
+            self.has_run = had_run;
+            return Err(Failed::for_good(
+                "the console wants a second person to approve executions of scripts, which is not waited for: exempt the service user. \
+                 The script is deleted again, so that approving this one runs nothing",
+            ));
+        }
         affected(&begun, "the script")?;
         let parent = begun.pointer("/data/parentTaskId").and_then(Value::as_str).filter(|id| is_number(id));
         let parent = parent.ok_or_else(|| Failed::for_now("the script's task has no id"))?.to_owned();
@@ -225,15 +240,20 @@ impl Channel for Scripts<'_> {
         true
     }
 
+    fn may_have_left(&self) -> bool {
+        self.has_run
+    }
+
     fn fetch(&mut self, path: &str, into: &Path, most: u64) -> Result<(), Failed> {
         let link = self.result.clone().ok_or_else(|| Failed::for_now("no script has run yet"))?;
         let archive = into.with_extension("zip");
         let packed = most.saturating_add(most / 100).saturating_add(1 << 20);
         let name = path.rsplit('/').next().unwrap_or(path);
-        let taken = self.console.api.fetch_elsewhere(&link, RESULTS, &archive, packed).and_then(|()| {
-            zip::take(&archive, name, into, most)
-                .map_err(|why| Failed::for_now(format!("the script's results: {why}")))
-        });
+        let taken = self
+            .console
+            .api
+            .fetch_elsewhere(&link, RESULTS, &archive, packed)
+            .and_then(|()| zip::take(&archive, name, into, most));
         let _ = std::fs::remove_file(&archive);
         taken
     }

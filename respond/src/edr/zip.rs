@@ -6,6 +6,8 @@ use std::path::Path;
 
 use flate2::read::DeflateDecoder;
 
+use crate::steps::Failed;
+
 const END: &[u8] = b"PK\x05\x06";
 const END64: &[u8] = b"PK\x06\x06";
 const LOCATOR64: &[u8] = b"PK\x06\x07";
@@ -27,14 +29,24 @@ struct Entry {
 ///
 /// # Errors
 ///
-/// What is wrong with the archive, in words: no such file or several, encrypted, more than `most`, a wrong checksum.
-pub(super) fn take(archive: &Path, name: &str, into: &Path, most: u64) -> Result<(), String> {
-    let fault = |error: io::Error| format!("the zip cannot be read: {error}");
+/// [`Failed`]: for good where there is more than `most`, since there would be again; for now where the archive is damaged, holds
+/// no such file or several, or an encrypted one.
+pub(super) fn take(archive: &Path, name: &str, into: &Path, most: u64) -> Result<(), Failed> {
+    let damaged = |why: String| Failed::for_now(format!("the script's results: {why}"));
+    let fault = |error: io::Error| damaged(format!("the zip cannot be read: {error}"));
     let mut file = File::open(archive).map_err(fault)?;
-    let entry = find(&mut file, name)?;
+    let entry = find(&mut file, name).map_err(damaged)?;
     if entry.plain > most {
-        return Err(format!("{name} has {} bytes, more than the {most} that may come", entry.plain));
+        return Err(Failed::for_good(format!(
+            "{name} has {} bytes, more than the {most} that may come",
+            entry.plain
+        )));
     }
+    unpack(file, &entry, name, into).map_err(damaged)
+}
+
+fn unpack(mut file: File, entry: &Entry, name: &str, into: &Path) -> Result<(), String> {
+    let fault = |error: io::Error| format!("the zip cannot be read: {error}");
     let local = read_at(&mut file, entry.at, 30).map_err(fault)?;
     if local.get(..4) != Some(LOCAL) {
         return Err("an entry is not where the zip says".to_owned());
@@ -205,7 +217,7 @@ pub(crate) mod tests {
         body
     }
 
-    fn take_of(bytes: &[u8], name: &str, most: u64) -> Result<Vec<u8>, String> {
+    fn take_of(bytes: &[u8], name: &str, most: u64) -> Result<Vec<u8>, Failed> {
         let folder = tempfile::tempdir().unwrap();
         let (archive, into) = (folder.path().join("a.zip"), folder.path().join("out"));
         std::fs::write(&archive, bytes).unwrap();
@@ -223,7 +235,7 @@ pub(crate) mod tests {
             ("bundle.tar.txt", b"no"),
         ]);
         assert_eq!(take_of(&zip, "bundle.tar", 100).unwrap(), b"the bundle");
-        assert!(take_of(&zip, "none", 100).unwrap_err().contains("holds no none"));
+        assert!(take_of(&zip, "none", 100).unwrap_err().what.contains("holds no none"));
     }
 
     #[test]
@@ -231,15 +243,17 @@ pub(crate) mod tests {
         let zeroes = vec![0; 1 << 20];
         let bomb = zip_of(&[("bundle.tar", &zeroes)]);
         assert!(bomb.len() < 20_000);
-        assert!(take_of(&bomb, "bundle.tar", 1000).unwrap_err().contains("more than the 1000"));
+        let bomb_refused = take_of(&bomb, "bundle.tar", 1000).unwrap_err();
+        assert!(bomb_refused.what.contains("more than the 1000") && !bomb_refused.may_help_again);
         // One that lies about its size.
         let mut liar = bomb.clone();
         for at in [22, bomb.len() - 22 - 56 + 24] {
             liar[at..at + 4].copy_from_slice(&500_u32.to_le_bytes());
         }
-        assert!(take_of(&liar, "bundle.tar", 1000).unwrap_err().contains("longer than the zip says"));
+        let liar_refused = take_of(&liar, "bundle.tar", 1000).unwrap_err();
+        assert!(liar_refused.what.contains("longer than the zip says") && liar_refused.may_help_again);
         let two = zip_of(&[("a/bundle.tar", b"1"), ("b/bundle.tar", b"2")]);
-        assert!(take_of(&two, "bundle.tar", 1000).unwrap_err().contains("several"));
+        assert!(take_of(&two, "bundle.tar", 1000).unwrap_err().what.contains("several"));
         let mut damaged = zip_of(&[("bundle.tar", b"some plain text of the bundle")]);
         damaged[45] ^= 1;
         assert!(take_of(&damaged, "bundle.tar", 1000).is_err());

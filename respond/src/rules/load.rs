@@ -289,6 +289,14 @@ impl Reader<'_> {
         }
         let steps = graph::ordered(planned, &phases, rule.isolate_first)
             .map_err(|(at, what)| Fault::new(&below(&path, &[Part::Item(at)]), what))?;
+        if let Some((capture, isolation)) = crate::edr::fight(&steps) {
+            let at = rule.steps.iter().position(|raw| raw.id == capture).unwrap_or_default();
+            let what = format!(
+                "step {capture:?} captures through the EDR while {isolation:?} may change the containment, which fails the capture: \
+                 say which comes first, as `needs = [\"{isolation}:finished\"]`"
+            );
+            return Err(Fault::new(&below(&path, &[Part::Item(at)]), what));
+        }
         let kinds = kinds.map_or_else(|| all_take.into_iter().collect(), <[_]>::to_vec);
         Ok(Steps { steps, kinds, phases, isolating })
     }

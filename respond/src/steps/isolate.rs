@@ -161,7 +161,7 @@ pub struct IsolationStep {
     /// As [`Step::phase`].
     pub phase: Phase,
     /// The asset of this context, as something that can be isolated. Changes nothing, and is made for undoing too.
-    pub of: fn(&Context<'_>) -> Result<Box<dyn Isolation>, Failed>,
+    pub of: for<'c> fn(&'c Context<'_>) -> Result<Box<dyn Isolation + 'c>, Failed>,
 }
 
 impl Step for IsolationStep {

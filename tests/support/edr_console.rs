@@ -1,11 +1,12 @@
 //! Consoles of three EDRs, played on loopback from what is documented of them: the shapes of answers, states that take a
 //! while, refused rates, tokens that run out. Behind them is one host, on which scripts are truly run by `/bin/sh`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -43,16 +44,59 @@ pub(crate) struct State {
     pub(crate) fits: Option<u64>,
     /// Who lets the host back while we collect.
     pub(crate) lifted_meanwhile: bool,
+    /// Who contains it while we collect.
+    pub(crate) contained_meanwhile: bool,
     /// Where results are said to lie, instead.
     pub(crate) results_at: Option<String>,
     pub(crate) tampers: bool,
+    /// The host is not online: what is to change there does not.
+    pub(crate) is_away: bool,
+    /// Sessions with the host that are refused because it is away.
+    pub(crate) refused_sessions: u32,
+    /// A shell on the host warns of its language.
+    pub(crate) warns: bool,
+    /// A second person must approve scripts.
+    pub(crate) wants_approval: bool,
+    /// Who sets this does so when the first script has begun; from then on the host fetches scripts late.
+    pub(crate) stop: Option<Arc<AtomicBool>>,
+    is_late: bool,
     library: BTreeMap<String, Vec<u8>>,
     files: BTreeMap<String, Vec<u8>>,
+    /// What was fetched from the host, for RTR.
+    pub(crate) fetched: Vec<Fetched>,
+    sessions: BTreeSet<String>,
+    tasks: BTreeMap<String, Task>,
+    number: u32,
     actions: Vec<Value>,
     cwd: PathBuf,
     pub(crate) host: PathBuf,
-    output: String,
+    package: String,
     polls: u32,
+}
+
+/// A file that RTR fetched from the host, by which request.
+pub(crate) struct Fetched {
+    pub(crate) request: String,
+    pub(crate) name: String,
+    pub(crate) content: Vec<u8>,
+}
+
+/// Something that goes on on the host.
+#[derive(Default)]
+struct Task {
+    polls: u32,
+    /// The name in the library of a script that the host did not fetch yet.
+    waits: Option<String>,
+    session: String,
+    words: String,
+    /// What it said, once it has ended; nothing if it could not be fetched.
+    said: Arc<Mutex<Option<Option<String>>>>,
+}
+
+impl Task {
+    fn said(&self) -> Option<Option<String>> {
+        self.said.lock().unwrap().clone()
+    }
 }
 
 impl State {
@@ -69,18 +113,45 @@ impl State {
     }
 
     fn contain(&mut self, contained: bool) {
-        (self.contained, self.pending) = (contained, 2);
+        (self.contained, self.pending) = (contained, if self.is_away { u32::MAX } else { 2 });
+    }
+
+    /// Others contained the host long ago.
+    pub(crate) fn is_contained_already(&mut self) {
+        self.contained = true;
+        self.actions.push(json!({
+            "id": "5382f7ea-0000-4000-8000-000000000000", "type": "Isolate", "status": "Succeeded", "machineId": MACHINE,
+            "creationDateTimeUtc": "2026-11-19T12:00:00.0000001Z", "commands": null,
+        }));
+    }
+
+    /// The host is there again, and does what it was asked to meanwhile.
+    pub(crate) fn comes_back(&mut self) {
+        (self.is_away, self.pending) = (false, 0);
+        for action in &mut self.actions {
+            action["status"] = "Succeeded".into();
+        }
     }
 
     /// Runs a script on the host, in a folder there.
-    fn run(&self, script: &str, environment: &[(&str, &Path)]) -> (i32, String) {
-        let cwd = if self.cwd.as_os_str().is_empty() { &self.host } else { &self.cwd };
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", script]).current_dir(cwd).env_clear().env("PATH", "/usr/bin:/bin");
-        command
-            .envs(environment.iter().map(|(name, value)| (name.to_string(), value.as_os_str().to_owned())));
-        let output = command.output().unwrap();
-        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+    fn run(&self, script: &str) -> String {
+        let cwd = if self.cwd.is_dir() { &self.cwd } else { &self.host };
+        run(script, cwd, &[])
+    }
+
+    /// A script has been asked for: whether the host fetches it at once.
+    fn is_fetched_at_once(&mut self) -> bool {
+        let is_at_once = !self.is_late;
+        if let Some(stop) = &self.stop {
+            stop.store(true, Ordering::Relaxed);
+            self.is_late = true;
+        }
+        is_at_once
+    }
+
+    fn next(&mut self) -> u32 {
+        self.number += 1;
+        self.number
     }
 
     fn put(&self, name: &str, into: &Path) {
@@ -91,12 +162,24 @@ impl State {
         std::fs::write(into.join(name), bytes).unwrap();
     }
 
-    /// Others let the host back when the evidence is on its way.
+    /// Others let the host back, or contain it, when the evidence is on its way.
     fn meanwhile(&mut self) {
         if self.lifted_meanwhile {
             self.contained = false;
         }
+        if self.contained_meanwhile {
+            self.contained = true;
+        }
     }
+}
+
+/// Runs a script on the host.
+fn run(script: &str, cwd: &Path, environment: &[(&str, PathBuf)]) -> String {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).current_dir(cwd).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.envs(environment.iter().map(|(name, value)| (name.to_string(), value.as_os_str().to_owned())));
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A console that listens.
@@ -275,7 +358,16 @@ pub(crate) fn falcon(state: &mut State, asked: &Asked, _: &str) -> Answer {
         }
         ("POST", "/real-time-response/entities/sessions/v1") => {
             assert_eq!(body["device_id"], AID);
-            plain(201, &one(json!({"session_id": "7d0ed6b8-0000-4000-8000-1d2c3b4a5968", "scripts": []})))
+            if state.refused_sessions > 0 {
+                state.refused_sessions -= 1;
+                let offline =
+                    json!({"code": 40401, "message": "Could not establish sensor comms: host is not online"});
+                return plain(404, &json!({"meta": {}, "resources": null, "errors": [offline]}));
+            }
+            let session = format!("7d0ed6b8-0000-4000-8000-{:012}", state.next());
+            state.sessions.insert(session.clone());
+            state.cwd = PathBuf::new();
+            plain(201, &one(json!({"session_id": session, "scripts": []})))
         }
         ("GET", "/real-time-response/queries/put-files/v1") => {
             let ids: Vec<&str> = if state.library.is_empty() { vec![] } else { vec!["put_1"] };
@@ -298,61 +390,92 @@ pub(crate) fn falcon(state: &mut State, asked: &Asked, _: &str) -> Answer {
             "/real-time-response/entities/admin-command/v1"
             | "/real-time-response/entities/active-responder-command/v1",
         ) => {
+            let session = body["session_id"].as_str().unwrap().to_owned();
+            if !state.sessions.contains(&session) {
+                let gone = json!({"code": 40401, "message": "Session not found"});
+                return plain(404, &json!({"meta": {}, "resources": null, "errors": [gone]}));
+            }
             let line = body["command_string"].as_str().unwrap();
             let (base, rest) = line.split_once(' ').unwrap();
             assert_eq!(body["base_command"], base);
+            let request = format!("req-{}-{base}", state.next());
+            let mut task = Task { session, ..Task::default() };
+            let mut said = String::new();
             match base {
+                "mkdir" if Path::new(rest).exists() => task.words = format!("mkdir: {rest}: File exists"),
                 "mkdir" => std::fs::create_dir_all(rest).unwrap(),
                 "cd" => state.cwd = rest.into(),
                 "put" => state.put(rest, &state.cwd),
                 "runscript" => {
                     let script = rest.split("```").nth(1).unwrap();
-                    state.output = state.run(script, &[]).1;
+                    if state.warns {
+                        let locale = "LC_ALL: cannot change locale (en_US.UTF-8)";
+                        task.words = format!("/bin/bash: warning: setlocale: {locale}\n");
+                    }
+                    if state.is_fetched_at_once() {
+                        said = state.run(script);
+                    } else {
+                        task.waits = Some(script.to_owned());
+                    }
                 }
                 "get" => {
                     let content = std::fs::read(rest).unwrap();
-                    state.files.insert(rest.to_owned(), content);
+                    state.fetched.push(Fetched { request: request.clone(), name: rest.to_owned(), content });
                     state.meanwhile();
                 }
                 other => panic!("{other}"),
             }
+            *task.said.lock().unwrap() = Some(Some(said));
+            let begun = json!({"session_id": task.session, "cloud_request_id": request, "queued_command_offline": false});
+            state.tasks.insert(request, task);
             state.polls = 0;
-            plain(
-                201,
-                &one(
-                    json!({"session_id": body["session_id"], "cloud_request_id": format!("req-{base}"), "queued_command_offline": false}),
-                ),
-            )
+            plain(201, &one(begun))
         }
         (
             "GET",
             "/real-time-response/entities/admin-command/v1"
             | "/real-time-response/entities/active-responder-command/v1",
         ) => {
-            state.polls += 1;
-            let complete = state.polls > 1;
-            let stdout = if complete { state.output.clone() } else { String::new() };
-            let request = parameter(&asked.query, "cloud_request_id");
-            plain(
-                200,
-                &one(
-                    json!({"session_id": "7d0e", "complete": complete, "stdout": stdout, "stderr": "", "sequence_id": 0, "cloud_request_id": request}),
-                ),
-            )
+            let mut task = state.tasks.remove(parameter(&asked.query, "cloud_request_id")).unwrap();
+            task.polls += 1;
+            let complete = task.polls > 1;
+            // A session that was ended meanwhile runs nothing more.
+            if complete
+                && state.sessions.contains(&task.session)
+                && let Some(script) = task.waits.take()
+            {
+                *task.said.lock().unwrap() = Some(Some(state.run(&script)));
+            }
+            let stdout = if complete { task.said().flatten().unwrap() } else { String::new() };
+            let stderr = if complete { task.words.as_str() } else { "" };
+            // Of the request's own id there is nothing in it.
+            let told = json!({"session_id": task.session, "task_id": "e3f1a2b4", "complete": complete, "stdout": stdout, "stderr": stderr, "sequence_id": 0, "base_command": "x"});
+            state.tasks.insert(parameter(&asked.query, "cloud_request_id").to_owned(), task);
+            plain(200, &one(told))
         }
         ("GET", "/real-time-response/entities/file/v2") => {
             state.polls += 1;
-            // It takes a while to arrive.
-            let files: Vec<Value> = state.files.iter().filter(|_| state.polls > 3).map(|(name, content)| {
-                json!({"id": 1, "name": name, "size": content.len(), "sha256": custody::sha256(content).to_string(), "cloud_request_id": "req-get"})
+            // Whatever was fetched from the host is listed, the oldest first. It takes a while to arrive.
+            let is_old = |file: &Fetched| file.request.starts_with("old");
+            let files: Vec<Value> = state.fetched.iter().enumerate().filter(|(_, file)| state.polls > 3 || is_old(file)).map(|(id, file)| {
+                json!({"id": id, "name": file.name, "size": file.content.len(), "sha256": custody::sha256(&file.content).to_string(), "cloud_request_id": file.request})
             }).collect();
             plain(200, &json!({"resources": files, "errors": []}))
         }
-        ("GET", "/real-time-response/entities/extracted-file-contents/v1") => {
-            let (name, content) = state.files.iter().next().unwrap();
-            bytes(seven_z(name, content))
+        ("DELETE", "/real-time-response/entities/file/v2") => {
+            state.fetched.remove(parameter(&asked.query, "ids").parse().unwrap());
+            (204, String::new(), Vec::new())
         }
-        ("DELETE", "/real-time-response/entities/sessions/v1") => (204, String::new(), Vec::new()),
+        ("GET", "/real-time-response/entities/extracted-file-contents/v1") => {
+            let hash = parameter(&asked.query, "sha256");
+            let file = state.fetched.iter().find(|file| custody::sha256(&file.content).to_string() == hash);
+            let file = file.unwrap();
+            bytes(seven_z(&file.name, &file.content))
+        }
+        ("DELETE", "/real-time-response/entities/sessions/v1") => {
+            state.sessions.remove(parameter(&asked.query, "session_id"));
+            (204, String::new(), Vec::new())
+        }
         (method, path) => {
             plain(404, &json!({"errors": [{"code": 404, "message": format!("{method} {path}")}]}))
         }
@@ -381,6 +504,14 @@ pub(crate) fn defender(state: &mut State, asked: &Asked, base: &str) -> Answer {
     let path = asked.path.as_str();
     match (asked.method.as_str(), path) {
         ("GET", "/api/machineactions") => {
+            // They go on whether anybody asks for them by their id or not.
+            state.polls += 1;
+            let is_done = state.polls > 2 && !state.is_away;
+            for action in
+                state.actions.iter_mut().filter(|action| is_done && action["type"] != "LiveResponse")
+            {
+                action["status"] = "Succeeded".into();
+            }
             let known: Vec<&Value> =
                 state.actions.iter().filter(|action| action["type"] != "LiveResponse").collect();
             plain(200, &json!({"value": known}))
@@ -391,10 +522,20 @@ pub(crate) fn defender(state: &mut State, asked: &Asked, base: &str) -> Answer {
         }
         ("GET", _) if path.starts_with("/api/machineactions/") => {
             state.polls += 1;
-            let is_done = state.polls > 1;
             let id = path.rsplit('/').next().unwrap().to_owned();
+            let mut status = if state.polls > 1 && !state.is_away { "Succeeded" } else { "InProgress" };
+            if status == "Succeeded"
+                && let Some(mut task) = state.tasks.remove(&id)
+                && let Some(name) = task.waits.take()
+            {
+                // Only now: what was deleted from the library meanwhile is not run.
+                match state.library.get(&name).map(|script| String::from_utf8(script.clone()).unwrap()) {
+                    Some(script) => script_result(state, &name, &script),
+                    None => status = "Failed",
+                }
+            }
             let action = state.actions.iter_mut().find(|action| action["id"] == id.as_str()).unwrap();
-            action["status"] = if is_done { "Succeeded" } else { "InProgress" }.into();
+            action["status"] = status.into();
             plain(200, action)
         }
         ("GET", _) if path.starts_with("/api/machines/") => {
@@ -421,15 +562,34 @@ pub(crate) fn defender(state: &mut State, asked: &Asked, base: &str) -> Answer {
             begin(state, if isolates { "Isolate" } else { "Unisolate" }, Value::Null)
         }
         ("POST", _) if path.ends_with("/runliveresponse") => {
+            let is_open =
+                |action: &&Value| matches!(action["status"].as_str(), Some("Pending" | "InProgress"));
+            if let Some(open) = state.actions.iter().find(is_open).cloned() {
+                // One at a time. Nobody waits for it any more, so it goes on here.
+                let id = open["id"].as_str().unwrap().to_owned();
+                let on = Asked {
+                    method: "GET".into(),
+                    path: format!("/api/machineactions/{id}"),
+                    query: String::new(),
+                    authorization: asked.authorization.clone(),
+                    body: Vec::new(),
+                };
+                let _ = defender(state, &on, base);
+                let busy = json!({"error": {"code": "ActiveRequestAlreadyExists", "message": "Action is already in progress"}});
+                return plain(400, &busy);
+            }
             let command = &body["Commands"][0];
             let value = command["params"][0]["value"].as_str().unwrap().to_owned();
             match command["type"].as_str().unwrap() {
                 "PutFile" => state.put(&value, &state.host.clone()),
                 "RunScript" => {
-                    let script = String::from_utf8(state.library[&value].clone()).unwrap();
-                    let (code, output) = state.run(&script, &[]);
-                    let said = json!({"script_name": value, "exit_code": code, "script_output": output, "script_errors": ""});
-                    state.files.insert("result".into(), said.to_string().into_bytes());
+                    if state.is_fetched_at_once() {
+                        let script = String::from_utf8(state.library[&value].clone()).unwrap();
+                        script_result(state, &value, &script);
+                    } else {
+                        let id = format!("5382f7ea-0000-4000-8000-{:012}", state.actions.len() + 1);
+                        state.tasks.insert(id, Task { waits: Some(value.clone()), ..Task::default() });
+                    }
                 }
                 "GetFile" => {
                     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -453,6 +613,13 @@ pub(crate) fn defender(state: &mut State, asked: &Asked, base: &str) -> Answer {
             plain(404, &json!({"error": {"code": "ResourceNotFound", "message": format!("{method} {path}")}}))
         }
     }
+}
+
+/// Runs a script through live response.
+fn script_result(state: &mut State, name: &str, script: &str) {
+    let output = state.run(script);
+    let said = json!({"script_name": name, "exit_code": 0, "script_output": output, "script_errors": ""});
+    state.files.insert("result".into(), said.to_string().into_bytes());
 }
 
 pub(crate) fn sentinelone(state: &mut State, asked: &Asked, base: &str) -> Answer {
@@ -492,12 +659,12 @@ pub(crate) fn sentinelone(state: &mut State, asked: &Asked, base: &str) -> Answe
                 (parts["osTypes"].1.as_slice(), parts["scopeId"].1.as_slice()),
                 (b"linux".as_slice(), b"225494730938493804".as_slice())
             );
-            let id = format!("10000{}", state.library.len());
+            let id = format!("10000{}", state.next());
             for (field, stored) in [("file", id.clone()), ("packageFile", "package".to_owned())] {
                 if let Some((name, content)) = parts.get(field) {
                     state.library.insert(stored, content.clone());
                     if field == "packageFile" {
-                        state.output = name.clone();
+                        state.package = name.clone();
                     }
                 }
             }
@@ -505,63 +672,101 @@ pub(crate) fn sentinelone(state: &mut State, asked: &Asked, base: &str) -> Answe
         }
         ("POST", "/remote-scripts/execute") => {
             assert_eq!(body["filter"], json!({"ids": [AGENT]}));
-            let (package, output) = (state.host.join("package"), state.host.join("output"));
-            for folder in [&package, &output] {
-                let _ = std::fs::remove_dir_all(folder);
-                std::fs::create_dir_all(folder).unwrap();
+            if state.wants_approval {
+                let pending = json!({"affected": 1, "parentTaskId": null, "pending": true, "pendingExecutionId": "9001"});
+                return plain(200, &json!({"data": pending}));
             }
-            if let Some(mut content) = state.library.remove("package") {
-                if state.tampers {
-                    content.push(b'#');
-                }
-                std::fs::write(package.join(&state.output), content).unwrap();
-            }
-            let id = body["data"]["scriptId"].as_str().unwrap();
-            let script = String::from_utf8(state.library[id].clone()).unwrap();
-            let (_, said) =
-                state.run(&script, &[("S1_PACKAGE_DIR_PATH", &package), ("S1_OUTPUT_DIR_PATH", &output)]);
-            let mut files = vec![("stdout".to_owned(), said.into_bytes())];
-            for file in std::fs::read_dir(&output).unwrap() {
-                let file = file.unwrap();
-                files.push((
-                    format!("build-04/{}", file.file_name().to_str().unwrap()),
-                    std::fs::read(file.path()).unwrap(),
-                ));
-            }
-            state.files.insert("result".into(), zip_of(&files));
-            state.polls = 0;
-            if files.iter().any(|(name, _)| name.ends_with("bundle.tar")) {
-                state.meanwhile();
+            let task = state.next().to_string();
+            let id = body["data"]["scriptId"].as_str().unwrap().to_owned();
+            state.tasks.insert(task.clone(), Task { waits: Some(id), ..Task::default() });
+            if state.is_fetched_at_once() {
+                script_task(state, &task);
             }
             plain(
                 200,
-                &json!({"data": {"affected": 1, "parentTaskId": "777", "pending": false, "pendingExecutionId": null}}),
+                &json!({"data": {"affected": 1, "parentTaskId": task, "pending": false, "pendingExecutionId": null}}),
             )
         }
         ("GET", "/remote-scripts/status") => {
-            state.polls += 1;
-            let status =
-                ["created", "pending", "in_progress", "completed"][(state.polls as usize).min(4) - 1];
+            let task = parameter(&asked.query, "parentTaskId").to_owned();
+            let is_due = {
+                let task = state.tasks.get_mut(&task).unwrap();
+                task.polls += 1;
+                task.polls > 2 && task.waits.is_some()
+            };
+            if is_due {
+                script_task(state, &task);
+            }
+            let status = match (state.tasks[&task].polls, state.tasks[&task].said()) {
+                (0..=1, _) => "created",
+                (2, _) => "pending",
+                (3, _) | (_, None) => "in_progress",
+                (_, Some(None)) => "failed",
+                (_, Some(Some(_))) => "completed",
+            };
             plain(
                 200,
-                &json!({"data": [{"id": "778", "parentTaskId": "777", "agentId": AGENT, "status": status, "detailedStatus": ""}], "pagination": {"totalItems": 1}}),
+                &json!({"data": [{"id": task, "parentTaskId": task, "agentId": AGENT, "status": status, "detailedStatus": ""}], "pagination": {"totalItems": 1}}),
             )
         }
         ("POST", "/remote-scripts/fetch-files") => {
+            let task = body["data"]["taskIds"][0].as_str().unwrap().to_owned();
+            let mut files =
+                vec![("stdout".to_owned(), state.tasks[&task].said().flatten().unwrap().into_bytes())];
+            for file in std::fs::read_dir(state.host.join(format!("output-{task}"))).unwrap() {
+                let file = file.unwrap();
+                let name = format!("build-04/{}", file.file_name().to_str().unwrap());
+                files.push((name, std::fs::read(file.path()).unwrap()));
+            }
+            if files.iter().any(|(name, _)| name.ends_with("bundle.tar")) {
+                state.meanwhile();
+            }
+            state.files.insert("result".into(), zip_of(&files));
             let at = state.results_at.clone().unwrap_or_else(|| format!("{base}/results/1.zip"));
             plain(
                 200,
-                &json!({"data": {"download_links": [{"downloadUrl": at, "fileName": "1.zip", "taskId": "778"}], "errors": []}}),
+                &json!({"data": {"download_links": [{"downloadUrl": at, "fileName": "1.zip", "taskId": task}], "errors": []}}),
             )
         }
         ("DELETE", "/remote-scripts") => {
             state.library.remove(body["filter"]["ids"][0].as_str().unwrap());
+            // A package goes with its script.
+            state.library.remove("package");
             plain(200, &json!({"data": {"affected": 1}}))
         }
         (method, path) => {
             plain(404, &json!({"errors": [{"code": 4040010, "title": format!("{method} {path}")}]}))
         }
     }
+}
+
+/// The host fetches the script of a task with its package and runs it, for as long as it takes.
+fn script_task(state: &mut State, task: &str) {
+    let (package, output) =
+        (state.host.join(format!("package-{task}")), state.host.join(format!("output-{task}")));
+    for folder in [&package, &output] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let script = state.tasks.get_mut(task).unwrap().waits.take().unwrap();
+    let said = state.tasks[task].said.clone();
+    let Some(script) = state.library.get(&script).map(|script| String::from_utf8(script.clone()).unwrap())
+    else {
+        // It was deleted meanwhile.
+        *said.lock().unwrap() = Some(None);
+        return;
+    };
+    if let Some(mut content) = state.library.remove("package") {
+        if state.tampers {
+            content.push(b'#');
+        }
+        std::fs::write(package.join(&state.package), content).unwrap();
+    }
+    let host = state.host.clone();
+    std::thread::spawn(move || {
+        let folders = [("S1_PACKAGE_DIR_PATH", package), ("S1_OUTPUT_DIR_PATH", output)];
+        let text = run(&script, &host, &folders);
+        *said.lock().unwrap() = Some(Some(text));
+    });
 }
 
 /// A zip of stored files.
