@@ -39,7 +39,7 @@ mod ebs_commands;
 mod ebs_kills;
 #[cfg(feature = "serve")]
 #[allow(dead_code, reason = "the tests of the library use more of it")]
-#[path = "support/edr_console.rs"]
+#[path = "support/edr_console/mod.rs"]
 mod edr_console;
 #[path = "encrypted_case.rs"]
 mod encrypted_case;

@@ -25,7 +25,7 @@ mod door_support;
 mod door_tls;
 #[path = "respond/edr.rs"]
 mod edr;
-#[path = "support/edr_console.rs"]
+#[path = "support/edr_console/mod.rs"]
 mod edr_console;
 #[path = "respond/fake_service.rs"]
 mod fake_service;

@@ -1,5 +1,5 @@
 //! An alert about a host that its EDR has contained becomes, unattended, a sealed exhibit that our collector made there, and the
-//! host stays contained. The consoles are played on loopback, as `support/edr_console.rs` says; the host behind them is this one,
+//! host stays contained. The consoles are played on loopback, as `support/edr_console` says; the host behind them is this one,
 //! where our script and the real collector are truly run.
 
 use std::path::{Path, PathBuf};
