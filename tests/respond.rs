@@ -41,6 +41,8 @@ mod isolate_host;
 mod isolate_k8s;
 #[path = "respond/jobs.rs"]
 mod jobs;
+#[path = "respond/jobs_approvals.rs"]
+mod jobs_approvals;
 #[path = "respond/jobs_leases.rs"]
 mod jobs_leases;
 #[path = "respond/kubernetes.rs"]
