@@ -173,7 +173,8 @@ fn a_run_that_was_killed_after_the_seal_is_ended_by_the_next_which_keeps_what_ha
     }
     assert!(log().contains("keep snapshot") && log().contains(r#""type":"bundle.sealed""#));
     assert!(bad.deleted().is_empty());
-    assert!(desk.run(&["verify", "case"]).stdout.contains("CONSISTENT"));
+    let verified = desk.run(&["verify", "case"]);
+    assert!(verified.stdout.contains("CONSISTENT"), "{}{}", verified.stdout, verified.stderr);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! An alert about a host that its EDR has contained becomes, unattended, a sealed exhibit that our collector made there, and the
 //! host stays contained. The consoles are played on loopback, as `support/edr_console` says; the host behind them is this one,
-//! where our script and the real collector are truly run.
+//! where our script and the real collector are truly run. The collector is the small program, as on any host:
+//! `cargo test -p exhibit-cli --no-default-features --features cloud,serve --test commands serve_edr`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +20,12 @@ fn collector(desk: &Desk) -> Option<(PathBuf, String)> {
         println!("skipped: strip, of binutils, is not there");
         return None;
     }
-    let hash = custody::sha256(&std::fs::read(&file).unwrap()).to_string();
+    let bytes = std::fs::read(&file).unwrap();
+    if bytes.len() > 128 << 20 {
+        println!("skipped: with the query engine, unoptimised, the program is larger than a collector may be");
+        return None;
+    }
+    let hash = custody::sha256(&bytes).to_string();
     Some((file, hash))
 }
 

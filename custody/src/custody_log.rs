@@ -300,6 +300,29 @@ impl CustodyLog {
         Ok(Appended { seq: checkpoint.checkpoint.size.saturating_sub(1), checkpoint, recovered })
     }
 
+    /// Signs whole entries that a killed writer left behind the newest checkpoint, and records that, as the next append would.
+    /// Gives whether there were any.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CustodyLog::append`] but for [`Error::Closed`].
+    pub fn record_tail(&self, writer: &Writer<'_>) -> Result<bool> {
+        let mut held = HeldLog::lock(self, writer)?;
+        let head = read_head(&self.folder, &self.origin, &mut held.file)?;
+        held.closed = head.closed;
+        held.assumed = assumed(&self.folder)?;
+        let told = held.assumed.len();
+        let introduction = held.introduction(&head, writer)?;
+        let Some(recovery) = held.set_torn_aside(&head)? else { return Ok(false) };
+        let mut end = End { frontier: head.frontier, last: head.last };
+        let signers: Vec<_> =
+            std::iter::once(writer.key).chain(introduction.as_ref().and_then(|(_, by)| *by)).collect();
+        let entries: Vec<_> = std::iter::once(recovery).chain(introduction.map(|(entry, _)| entry)).collect();
+        let checkpoint = held.write(&mut end, &entries, &signers, writer)?;
+        put_missing(&self.folder, &checkpoint, &held.file, writer, told)?;
+        Ok(true)
+    }
+
     /// Puts into the evidence store what it lacks of this log, without an entry. Gives how much is there then; `None` if the
     /// log's bundle lies in no store.
     ///

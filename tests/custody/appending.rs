@@ -224,6 +224,28 @@ fn whole_entries_that_were_not_signed_stay_and_are_recorded() {
 }
 
 #[test]
+fn a_tail_is_signed_without_a_further_entry_and_only_where_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_with(folder.path(), 2);
+    assert!(!log.record_tail(&writer()).unwrap());
+    let kept = ["checkpoint", "custody.frontier"].map(|name| {
+        let path = folder.path().join(name);
+        (path.clone(), std::fs::read(path).unwrap())
+    });
+    log.append(&note("never signed"), &writer()).unwrap();
+    for (path, bytes) in kept {
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert!(check(folder.path()).unsigned_tail);
+    assert!(log.record_tail(&writer()).unwrap());
+    let entries = log.read().unwrap().entries;
+    assert_eq!((entries.len(), &entries[4].kind), (5, &EntryType::LOG_RECOVERED));
+    let done = check(folder.path());
+    assert!(done.is_intact() && !done.unsigned_tail, "{}", faults(&done));
+    assert!(!log.record_tail(&writer()).unwrap());
+}
+
+#[test]
 fn torn_bytes_cut_off_but_not_yet_recorded_are_recorded_later() {
     let folder = tempfile::tempdir().unwrap();
     let log = log_with(folder.path(), 1);

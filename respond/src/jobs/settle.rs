@@ -29,7 +29,8 @@ pub(super) fn settle(folder: &Path, job: &Job, acting: &Acting) -> Result<()> {
         if !is_told(&entries, &EntryType::EXHIBIT_ADDED, exhibit) && !add_arrived(&case, exhibit, acting)? {
             continue;
         }
-        sign_tail(exhibit, acting)?;
+        // It may have been killed between the seal and the checkpoint that signs it.
+        CustodyLog::open(&exhibit.folder)?.record_tail(&acting.writer())?;
         if !is_told(&entries, &EntryType::BUNDLE_SEALED, exhibit) {
             let bundle = Bundle::open(&exhibit.folder).map_err(custody::Error::from)?;
             let size = std::fs::metadata(exhibit.folder.join("manifest.json")).map_or(0, |file| file.len());
@@ -67,21 +68,6 @@ fn add_arrived(case: &Case, exhibit: &Exhibit, acting: &Acting) -> Result<bool> 
     }
     case.add_reserved(exhibit, &manifest.name, &acting.writer())?;
     Ok(true)
-}
-
-/// Signs what a killed process wrote into an exhibit's log without its checkpoint.
-fn sign_tail(exhibit: &Exhibit, acting: &Acting) -> Result<()> {
-    let log = CustodyLog::open(&exhibit.folder)?;
-    let contents = log.read()?;
-    let signed = contents.checkpoint.map_or(0, |checkpoint| checkpoint.checkpoint.size);
-    if signed < contents.entries.len() as u64 {
-        let entry = NewEntry::new(EntryType::NOTE).exhibit(&exhibit.id).result(
-            "text",
-            "the acquisition was killed while it ended; what it had written is signed with this entry",
-        );
-        log.append(&entry, &acting.writer())?;
-    }
-    Ok(())
 }
 
 fn is_told(entries: &[Entry], kind: &EntryType, exhibit: &Exhibit) -> bool {

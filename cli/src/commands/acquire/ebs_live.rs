@@ -12,7 +12,7 @@ use acquire::{Acquisition, Capture, OpenAcquisition, Report};
 use clap::ValueEnum;
 use custody::bundle::{Bundle, RemotePlace};
 use custody::verify::Verification;
-use custody::{Case, Exhibit, Writer};
+use custody::{Case, CustodyLog, Exhibit, Writer};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -356,6 +356,8 @@ impl Live<'_> {
         if OpenAcquisition::sealed_in_part(&exhibit.folder)?.is_some() {
             return end_one_sealed(self.into, self.session, case, exhibit, writer);
         }
+        // It may have been killed between the seal and the checkpoint that signs it.
+        CustodyLog::open(&exhibit.folder)?.record_tail(&Writer::clone(writer).for_exhibit(&exhibit.id))?;
         seal_in_case_once(case, exhibit, Bundle::open(&exhibit.folder)?.manifest_sha256(), writer)?;
         Ok(None)
     }
