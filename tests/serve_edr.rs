@@ -22,7 +22,9 @@ fn collector(desk: &Desk) -> Option<(PathBuf, String)> {
     }
     let bytes = std::fs::read(&file).unwrap();
     if bytes.len() > 128 << 20 {
-        println!("skipped: with the query engine, unoptimised, the program is larger than a collector may be");
+        println!(
+            "skipped: with the query engine, unoptimised, the program is larger than a collector may be"
+        );
         return None;
     }
     let hash = custody::sha256(&bytes).to_string();
