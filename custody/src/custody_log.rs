@@ -309,6 +309,10 @@ impl CustodyLog {
     pub fn record_tail(&self, writer: &Writer<'_>) -> Result<bool> {
         let mut held = HeldLog::lock(self, writer)?;
         let head = read_head(&self.folder, &self.origin, &mut held.file)?;
+        // A log without a tail is left alone, whoever may sign it: it may have come from another machine.
+        if head.tail.is_none() && held.set_torn_aside(&head)?.is_none() {
+            return Ok(false);
+        }
         held.closed = head.closed;
         held.assumed = assumed(&self.folder)?;
         let told = held.assumed.len();

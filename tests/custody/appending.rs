@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use custody::verify::Level;
-use custody::{CustodyLog, EntryType, Error, Identity, NewEntry, SystemClock, Writer};
+use custody::{CustodyLog, EntryType, Error, Identity, NewEntry, SigningKey, SystemClock, Writer};
 
 use crate::support::{KEY, check, faults, log_with, note, writer};
 
@@ -228,6 +228,9 @@ fn a_tail_is_signed_without_a_further_entry_and_only_where_there_is_one() {
     let folder = tempfile::tempdir().unwrap();
     let log = log_with(folder.path(), 2);
     assert!(!log.record_tail(&writer()).unwrap());
+    // Nor is it asked whether the key may sign, where there is nothing to sign.
+    let (stranger, clock) = (SigningKey::generate().unwrap(), SystemClock);
+    assert!(!log.record_tail(&Writer::new(&stranger, &clock, Identity::default())).unwrap());
     let kept = ["checkpoint", "custody.frontier"].map(|name| {
         let path = folder.path().join(name);
         (path.clone(), std::fs::read(path).unwrap())
