@@ -9,7 +9,7 @@
 //!   [`super::iam_sessions`].
 //! - Verified: EC2 is asked what the interfaces and groups have; addresses named as probes are tried from here.
 //! - Refused: an instance that another isolation holds, known by the tags of its groups.
-//! - Taken back: each interface exactly its own groups, addresses, role; then our groups are deleted ([`super::ec2_restore`]).
+//! - Taken back: each interface exactly its own groups, addresses, role; then our groups are deleted (`ec2_restore.rs`).
 //! - Not done: network ACLs, which are of a whole subnet; detaching from Auto Scaling or load balancers, which is told.
 //! - Not held back, whatever a group says: the resolver of the VPC (a tunnel by DNS), the metadata and time service of
 //!   169.254.169.254 and .123, and flows that a NAT gateway, a Network Load Balancer or an interface endpoint tracks by itself.

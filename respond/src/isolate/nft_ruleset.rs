@@ -17,7 +17,7 @@
 //!   and a root user who removes the table;
 //! - what passes this host without meeting these hooks: virtual machines and containers on a bridge, by macvlan, macvtap or
 //!   SR-IOV, other network name spaces with an interface of their own, redirects by eBPF, flows that a flowtable has taken over.
-//!   Those that are seen are told before it begins, see [`super::host_bypass`];
+//!   Those that are seen are told before it begins, see `host_bypass.rs`;
 //! - anything after a start of the host, since no table outlives it, and after `systemctl restart nftables` or whatever else
 //!   loads rules with `flush ruleset`.
 //!
